@@ -1,0 +1,35 @@
+/* Plans: a graph compiled for a backend, with every activation at a fixed offset of one arena.
+ *
+ * The offsets come from liveness, before anything runs, so the memory a run needs is known exactly and nothing is
+ * allocated during it. Inputs and outputs keep their place for the plan's life. */
+#ifndef SD_TENSOR_PLAN_H
+#define SD_TENSOR_PLAN_H
+
+#include "tensor/backend.h"
+
+struct sd_plan;
+
+struct sd_plan_memory {
+    size_t arena;   /* activations, inputs and outputs */
+    size_t scratch; /* work space shared by all kernels */
+    size_t frozen;  /* converted and packed weights, shared by all plans of the backend */
+    size_t live;    /* lower bound of arena: the largest sum of bytes live at one node */
+};
+
+/* Verifies, plans and compiles. The graph must outlive the plan and not change. NULL with err set on failure. */
+struct sd_plan *sd_plan_new(const struct sd_graph *g, struct sd_backend *b, struct sd_err *err);
+void sd_plan_free(struct sd_plan *p);
+
+void sd_plan_run(struct sd_plan *p);
+/* Memory of an input or output tensor, valid for the plan's life. Write inputs before, read outputs after a run. */
+void *sd_plan_data(struct sd_plan *p, const struct sd_tensor *t);
+struct sd_plan_memory sd_plan_memory(const struct sd_plan *p);
+
+/* Offsets only, without a backend: what the arena would take. For predictions. */
+int sd_plan_arena_bytes(const struct sd_graph *g, size_t *bytes, struct sd_err *err);
+
+/* Seconds spent by op in runs since sd_plan_profile(p, true); for bench/ and --profile. */
+void sd_plan_profile(struct sd_plan *p, bool on);
+double sd_plan_seconds(const struct sd_plan *p, enum sd_op op);
+
+#endif
