@@ -27,8 +27,12 @@ int sd_err_prefix(struct sd_err *err, const char *fmt, ...)
     va_start(ap, fmt);
     int n = vsnprintf(err->msg, sizeof err->msg, fmt, ap);
     va_end(ap);
-    if (n >= 0 && (size_t)n < sizeof err->msg)
-        snprintf(err->msg + n, sizeof err->msg - (size_t)n, ": %s", inner);
+    if (n >= 0 && (size_t)n + 2 < sizeof err->msg) {
+        size_t room = sizeof err->msg - (size_t)n - 3, len = strlen(inner);
+        memcpy(err->msg + n, ": ", 2);
+        memcpy(err->msg + n + 2, inner, len < room ? len : room);
+        err->msg[(size_t)n + 2 + (len < room ? len : room)] = 0;
+    }
     return -1;
 }
 
