@@ -1,0 +1,223 @@
+#include "store/safetensors_write.h"
+
+#include <openssl/evp.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/atomic.h"
+#include "base/buf.h"
+#include "base/json.h"
+
+#define CHUNK_BYTES ((size_t)1 << 20)
+
+typedef int sink_fn(void *ctx, const void *bytes, size_t len, struct sd_err *err);
+
+static int file_order(const void *pa, const void *pb)
+{
+    const struct sd_store_tensor *const *a = pa, *const *b = pb;
+    if ((*a)->dtype != (*b)->dtype)
+        return (*a)->dtype > (*b)->dtype ? -1 : 1;
+    return strcmp((*a)->name, (*b)->name);
+}
+
+static int check_tensor(const struct sd_store_tensor *t, struct sd_err *err)
+{
+    if (!sd_utf8_valid(t->name, strlen(t->name)))
+        return sd_err_set(err, SD_ERR_DATA, "tensor name \"%.100s\" is not UTF-8", t->name);
+    if (!strcmp(t->name, "__metadata__"))
+        return sd_err_set(err, SD_ERR_DATA, "a tensor cannot be named __metadata__");
+    if (sd_store_bytes(t->dtype, t->ndim, t->shape) < 0)
+        return sd_err_set(err, SD_ERR_DATA, "tensor \"%.100s\": impossible shape", t->name);
+    return 0;
+}
+
+/* Pointers to the tensors in the order of the file, for free(). */
+static const struct sd_store_tensor **sorted(const struct sd_store_tensor *tensors, size_t count,
+                                             struct sd_err *err)
+{
+    const struct sd_store_tensor **order = calloc(count + 1, sizeof *order);
+    if (!order) {
+        sd_err_memory(err, count * sizeof *order);
+        return NULL;
+    }
+    for (size_t i = 0; i < count; i++) {
+        order[i] = &tensors[i];
+        if (check_tensor(&tensors[i], err))
+            goto fail;
+    }
+    qsort(order, count, sizeof *order, file_order);
+    for (size_t i = 1; i < count; i++)
+        if (!strcmp(order[i - 1]->name, order[i]->name)) {
+            sd_err_set(err, SD_ERR_DATA, "two tensors named \"%.100s\"", order[i]->name);
+            goto fail;
+        }
+    return order;
+fail:
+    free(order);
+    return NULL;
+}
+
+static int add_metadata(struct sd_buf *b, const struct sd_store_meta *meta, size_t count, const char *prefix)
+{
+    int bad = sd_buf_adds(b, "\"__metadata__\":{"), first = 1;
+    for (size_t i = 0; i < count && !bad; i++) {
+        if (strncmp(meta[i].key, prefix, strlen(prefix)))
+            continue;
+        bad = (!first && sd_buf_addc(b, ',')) || sd_json_add_string(b, meta[i].key, strlen(meta[i].key)) ||
+              sd_buf_addc(b, ':') || sd_json_add_string(b, meta[i].value, strlen(meta[i].value));
+        first = 0;
+    }
+    return bad || sd_buf_addc(b, '}');
+}
+
+static int add_tensor(struct sd_buf *b, const struct sd_store_tensor *t, uint64_t *at)
+{
+    uint64_t end = *at + (uint64_t)sd_store_bytes(t->dtype, t->ndim, t->shape);
+    int bad = sd_json_add_string(b, t->name, strlen(t->name)) ||
+              sd_buf_addf(b, ":{\"dtype\":\"%s\",\"shape\":[", sd_store_dtype_name(t->dtype));
+    for (int i = 0; i < t->ndim && !bad; i++)
+        bad = sd_buf_addf(b, i ? ",%lld" : "%lld", (long long)t->shape[i]);
+    bad = bad ||
+          sd_buf_addf(b, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long)*at, (unsigned long long)end);
+    *at = end;
+    return bad;
+}
+
+/* Length and header, padded; only metadata whose key starts with prefix. */
+static int build_header(struct sd_buf *b, const struct sd_store_tensor *const *order, size_t count,
+                        const struct sd_store_meta *meta, size_t meta_count, const char *prefix,
+                        struct sd_err *err)
+{
+    for (size_t i = 0; i < meta_count; i++)
+        if (!sd_utf8_valid(meta[i].key, strlen(meta[i].key)) ||
+            !sd_utf8_valid(meta[i].value, strlen(meta[i].value)))
+            return sd_err_set(err, SD_ERR_DATA, "metadata \"%.100s\" is not UTF-8", meta[i].key);
+    uint64_t at = 0;
+    int bad = sd_buf_add(b, "\0\0\0\0\0\0\0", 8) || sd_buf_addc(b, '{') ||
+              (meta && (add_metadata(b, meta, meta_count, prefix) || (count && sd_buf_addc(b, ','))));
+    for (size_t i = 0; i < count && !bad; i++)
+        bad = (i && sd_buf_addc(b, ',')) || add_tensor(b, order[i], &at);
+    bad = bad || sd_buf_addc(b, '}');
+    while (!bad && b->len % 8)
+        bad = sd_buf_addc(b, ' ');
+    if (bad)
+        return sd_err_memory(err, b->len);
+    for (int i = 0; i < 8; i++)
+        b->data[i] = (char)((uint64_t)(b->len - 8) >> 8 * i);
+    return 0;
+}
+
+static int emit_tensor(const struct sd_store_tensor *t, unsigned char *chunk, sink_fn *sink, void *ctx,
+                       struct sd_err *err)
+{
+    uint64_t total = (uint64_t)sd_store_bytes(t->dtype, t->ndim, t->shape);
+    if (total && !t->data && !t->fill)
+        return sd_err_set(err, SD_ERR_DATA, "tensor \"%.100s\" has no data", t->name);
+    for (uint64_t at = 0; at < total;) {
+        size_t n = total - at < CHUNK_BYTES ? (size_t)(total - at) : CHUNK_BYTES;
+        if (!t->data && t->fill(t->ctx, at, chunk, n, err))
+            return -1;
+        if (sink(ctx, t->data ? (const unsigned char *)t->data + at : chunk, n, err))
+            return -1;
+        at += n;
+    }
+    return 0;
+}
+
+static int emit_tensors(const struct sd_store_tensor *const *order, size_t count, sink_fn *sink, void *ctx,
+                        struct sd_err *err)
+{
+    unsigned char *chunk = malloc(CHUNK_BYTES);
+    if (!chunk)
+        return sd_err_memory(err, CHUNK_BYTES);
+    int rc = 0;
+    for (size_t i = 0; i < count && !rc; i++)
+        rc = emit_tensor(order[i], chunk, sink, ctx, err);
+    free(chunk);
+    return rc;
+}
+
+static int to_file(void *ctx, const void *bytes, size_t len, struct sd_err *err)
+{
+    return sd_atomic_write(ctx, bytes, len, err);
+}
+
+int sd_store_write(const char *path, const struct sd_store_tensor *tensors, size_t count,
+                   const struct sd_store_meta *meta, size_t meta_count, struct sd_err *err)
+{
+    struct sd_buf header = SD_BUF_INIT;
+    struct sd_atomic *file = NULL;
+    int rc = -1;
+    const struct sd_store_tensor **order = sorted(tensors, count, err);
+    if (!order || build_header(&header, order, count, meta, meta_count, "", err)) {
+        sd_err_prefix(err, "%s", path);
+        goto out;
+    }
+    if (sd_atomic_open(&file, path, err) || sd_atomic_write(file, header.data, header.len, err) ||
+        emit_tensors(order, count, to_file, file, err))
+        goto out;
+    rc = sd_atomic_commit(&file, err);
+out:
+    sd_atomic_discard(&file);
+    sd_buf_free(&header);
+    free(order);
+    return rc;
+}
+
+struct digests {
+    EVP_MD_CTX *data, *window;
+    uint64_t at; /* position in the file */
+};
+
+static int to_digests(void *ctx, const void *bytes, size_t len, struct sd_err *err)
+{
+    struct digests *d = ctx;
+    const uint64_t from = 0x100000, to = 0x110000;
+    uint64_t a = d->at > from ? d->at : from, b = d->at + len < to ? d->at + len : to;
+    int ok = EVP_DigestUpdate(d->data, bytes, len);
+    if (a < b)
+        ok = ok && EVP_DigestUpdate(d->window, (const unsigned char *)bytes + (a - d->at), (size_t)(b - a));
+    d->at += len;
+    return ok ? 0 : sd_err_set(err, SD_ERR_MACHINE, "SHA-256 failed");
+}
+
+static int finish_digest(EVP_MD_CTX *ctx, char *hex, size_t digits)
+{
+    unsigned char sum[EVP_MAX_MD_SIZE];
+    if (!EVP_DigestFinal_ex(ctx, sum, NULL))
+        return -1;
+    for (size_t i = 0; i < digits; i++)
+        hex[i] = "0123456789abcdef"[sum[i / 2] >> (i % 2 ? 0 : 4) & 15];
+    hex[digits] = 0;
+    return 0;
+}
+
+int sd_store_hash(const struct sd_store_tensor *tensors, size_t count, const struct sd_store_meta *meta,
+                  size_t meta_count, char model_hash[65], char legacy_hash[9], struct sd_err *err)
+{
+    static const struct sd_store_meta none;
+    struct sd_buf header = SD_BUF_INIT;
+    struct digests d = {EVP_MD_CTX_new(), EVP_MD_CTX_new(), 0};
+    int rc = -1;
+    const struct sd_store_tensor **order = sorted(tensors, count, err);
+    /* sd-scripts always passes a dictionary here, so __metadata__ is there even when it is empty */
+    if (!order || build_header(&header, order, count, meta ? meta : &none, meta_count, "ss_", err))
+        goto out;
+    if (!d.data || !d.window || !EVP_DigestInit_ex(d.data, EVP_sha256(), NULL) ||
+        !EVP_DigestInit_ex(d.window, EVP_sha256(), NULL)) {
+        sd_err_set(err, SD_ERR_MACHINE, "cannot start SHA-256");
+        goto out;
+    }
+    if (to_digests(&d, header.data, header.len, err) || !EVP_DigestInit_ex(d.data, EVP_sha256(), NULL) ||
+        emit_tensors(order, count, to_digests, &d, err)) /* data starts anew: it leaves the header out */
+        goto out;
+    rc = finish_digest(d.data, model_hash, 64) || finish_digest(d.window, legacy_hash, 8)
+             ? sd_err_set(err, SD_ERR_MACHINE, "SHA-256 failed")
+             : 0;
+out:
+    EVP_MD_CTX_free(d.data);
+    EVP_MD_CTX_free(d.window);
+    sd_buf_free(&header);
+    free(order);
+    return rc;
+}
