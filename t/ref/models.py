@@ -25,7 +25,7 @@ Text encoder
   out.text.last [2,77,C]      all layers, then the final norm: what SD uses (SD2: the n layers of the config are
                               those left after the last one is dropped, so this is OpenCLIP's penultimate layer)
   out.text.skip2 [2,77,C]     state before the last layer, then the final norm: clip_skip 2
-  out.text.hidden.1           output of the first layer, no final norm
+  out.text.hidden.1           output of the first layer, no final norm (sd1-small only)
 U-Net, cases a (8x12, which is no multiple of 8), b (9x7), c (16x8, two chunks of text; sd1-small only)
   in.unet.CASE.sample, .timesteps, .context
   out.unet.CASE               predicted noise (or v)
@@ -59,9 +59,9 @@ def text_config(**kw):
 
 
 SD1 = {
-    "text_encoder": dict(vocab_size=320, hidden_size=32, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
+    "text_encoder": dict(vocab_size=128, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
                          hidden_act="quick_gelu", projection_dim=32),
-    "unet": dict(sample_size=8, in_channels=4, out_channels=4, block_out_channels=(4, 8, 8, 12), layers_per_block=2,
+    "unet": dict(sample_size=8, in_channels=4, out_channels=4, block_out_channels=(8, 8, 8, 12), layers_per_block=2,
                  down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
                  up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
                  cross_attention_dim=32, attention_head_dim=2, norm_num_groups=4),
@@ -70,17 +70,17 @@ SD1 = {
                 latent_channels=4, norm_num_groups=4, scaling_factor=0.18215),
 }
 SD2 = {
-    "text_encoder": dict(vocab_size=192, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
+    "text_encoder": dict(vocab_size=128, hidden_size=64, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
                          hidden_act="gelu", projection_dim=64),
-    "unet": dict(sample_size=8, in_channels=4, out_channels=4, block_out_channels=(4, 8, 12), layers_per_block=1,
+    "unet": dict(sample_size=8, in_channels=4, out_channels=4, block_out_channels=(8, 8, 12), layers_per_block=1,
                  down_block_types=("CrossAttnDownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
                  up_block_types=("CrossAttnUpBlock2D", "UpBlock2D", "CrossAttnUpBlock2D"),
-                 cross_attention_dim=64, attention_head_dim=(1, 2, 3), norm_num_groups=4, use_linear_projection=True),
+                 cross_attention_dim=64, attention_head_dim=(2, 2, 3), norm_num_groups=4, use_linear_projection=True),
 }
 SD2_LDM = {
-    "text_encoder": dict(vocab_size=256, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+    "text_encoder": dict(vocab_size=128, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
                          hidden_act="gelu", projection_dim=32),
-    "unet": dict(SD1["unet"], block_out_channels=(4, 8, 12, 8), attention_head_dim=(1, 2, 3, 2), use_linear_projection=True),
+    "unet": dict(SD1["unet"], block_out_channels=(8, 8, 12, 8), attention_head_dim=(2, 2, 3, 2), use_linear_projection=True),
     "vae": SD1["vae"],
 }
 
@@ -139,7 +139,8 @@ def run_text(m, t, name):
     t["in.text.ids"] = ids
     t["out.text.last"] = out.last_hidden_state
     t["out.text.skip2"] = m.text_model.final_layer_norm(out.hidden_states[-2])
-    t["out.text.hidden.1"] = out.hidden_states[1]
+    if name == "sd1-small":
+        t["out.text.hidden.1"] = out.hidden_states[1]
 
 
 def run_unet(m, t, name, deep=False):
