@@ -1,0 +1,34 @@
+#include "tensor/ref/array.h"
+
+#include <math.h>
+
+static void mix(const struct sd_call *c)
+{
+    struct array x = in(c, 0), noise = in(c, 1), t = in(c, 2), table = in(c, 3), y = out(c, 0);
+    int64_t len = x.n / x.dim[0];
+    for (int64_t i = 0; i < x.n; i++) {
+        int64_t step = (int64_t)ld(t, i / len);
+        st(y, i, ld(table, 2 * step) * ld(x, i) + ld(table, 2 * step + 1) * ld(noise, i));
+    }
+}
+const struct sd_kernel sd_ref_mix = {.run = mix};
+
+static void mse(const struct sd_call *c)
+{
+    struct array pred = in(c, 0), target = in(c, 1), weight = in(c, 2), y = out(c, 0);
+    int64_t len = pred.n / pred.dim[0];
+    double sum = 0;
+    for (int64_t i = 0; i < pred.n; i++)
+        sum += ld(weight, i / len) * pow(ld(pred, i) - ld(target, i), 2);
+    st(y, 0, sum / (double)pred.n);
+}
+const struct sd_kernel sd_ref_mse = {.run = mse};
+
+static void mse_bwd(const struct sd_call *c)
+{
+    struct array dy = in(c, 0), pred = in(c, 1), target = in(c, 2), weight = in(c, 3), dpred = out(c, 0);
+    int64_t len = pred.n / pred.dim[0];
+    for (int64_t i = 0; i < pred.n; i++)
+        st(dpred, i, ld(dy, 0) * ld(weight, i / len) * 2 * (ld(pred, i) - ld(target, i)) / (double)pred.n);
+}
+const struct sd_kernel sd_ref_mse_bwd = {.run = mse_bwd};

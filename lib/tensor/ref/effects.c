@@ -1,0 +1,40 @@
+#include "tensor/ref/array.h"
+
+#include <math.h>
+
+static void accumulate(const struct sd_call *c)
+{
+    struct array acc = in(c, 0), x = in(c, 1);
+    for (int64_t i = 0; i < acc.n; i++)
+        st(acc, i, ld(acc, i) + ld(x, i));
+}
+const struct sd_kernel sd_ref_accumulate = {.run = accumulate};
+
+static void clip(const struct sd_call *c)
+{
+    double sum = 0, max_norm = c->node->attr.scale;
+    for (int k = 0; k < c->node->n_in; k++)
+        for (int64_t i = 0; i < in(c, k).n; i++)
+            sum += pow(ld(in(c, k), i), 2);
+    double norm = sqrt(sum), coefficient = max_norm > 0 ? max_norm / (norm + 1e-6) : 1;
+    st(out(c, 0), 0, norm);
+    st(out(c, 0), 1, coefficient > 1 ? 1 : coefficient); /* NaN stays */
+}
+const struct sd_kernel sd_ref_clip = {.run = clip};
+
+static void adamw(const struct sd_call *c)
+{
+    struct array param = in(c, 0), grad = in(c, 1), m = in(c, 2), v = in(c, 3), clipping = in(c, 4), hyper = in(c, 5);
+    double lr = ld(hyper, 0), beta1 = ld(hyper, 1), beta2 = ld(hyper, 2), eps = ld(hyper, 3), decay = ld(hyper, 4);
+    double correct1 = ld(hyper, 5), correct2 = ld(hyper, 6);
+    for (int64_t i = 0; i < param.n; i++) {
+        double g = ld(grad, i) * (clipping.data ? ld(clipping, 1) : 1);
+        double mean = beta1 * ld(m, i) + (1 - beta1) * g, square = beta2 * ld(v, i) + (1 - beta2) * g * g;
+        double step = mean / correct1 / (sqrt(square / correct2) + eps);
+        st(m, i, mean);
+        st(v, i, square);
+        st(param, i, ld(param, i) * (1 - lr * decay) - lr * step);
+        st(grad, i, 0);
+    }
+}
+const struct sd_kernel sd_ref_adamw = {.run = adamw};
