@@ -4,7 +4,7 @@ static void matmul(const struct sd_call *c)
 {
     const struct sd_attr *at = &c->node->attr;
     struct array a = in(c, 0), b = in(c, 1), bias = in(c, 2), acc = in(c, 3), y = out(c, 0);
-    int64_t k_len = at->trans_a ? a.n / last(a) : last(a), rows = a.n / k_len, cols = b.n / k_len;
+    int64_t cols = last(y), k_len = b.n / cols, rows = a.n / k_len;
     for (int64_t m = 0; m < rows; m++)
         for (int64_t n = 0; n < cols; n++) {
             double sum = 0;
