@@ -14,6 +14,7 @@ struct sd_backend;
 /* One node made ready for a backend. */
 struct sd_call {
     struct sd_backend *backend;
+    const struct sd_graph *graph;
     const struct sd_node *node;
     void **in, **out;     /* memory of the node's tensors, NULL where the tensor is NULL; set before the first run */
     bool *in_unused;      /* plan() sets [i] when it holds its own packed copy of frozen in[i]: in[i] may stay NULL */

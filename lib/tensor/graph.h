@@ -42,6 +42,7 @@ struct sd_var {
     const void *data; /* frozen: the bytes as stored; mutable: same memory as `state` */
     void *state;      /* mutable: the memory nodes write; NULL when frozen */
     bool trainable;   /* gradients are wanted for it (implies mutable) */
+    bool mapped;      /* data lies in a read-only file mapping, whose pages may be dropped once converted */
 };
 
 struct sd_node;

@@ -286,8 +286,8 @@ static int make_calls(struct sd_plan *p, struct sd_err *err)
         if (!runs(node))
             continue;
         struct sd_call *c = &p->calls[p->n_calls++];
-        *c = (struct sd_call){.backend = p->backend, .node = node, .in = slot, .out = slot + node->n_in,
-                              .in_unused = unused};
+        *c = (struct sd_call){.backend = p->backend, .graph = g, .node = node, .in = slot,
+                              .out = slot + node->n_in, .in_unused = unused};
         slot += node->n_in + node->n_out;
         unused += node->n_in;
     }
