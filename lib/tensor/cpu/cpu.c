@@ -52,8 +52,6 @@ struct sd_backend *sd_cpu_backend_new(struct sd_err *err)
     }
     cpu->base = (struct sd_backend){
         .name = "cpu", .kernel = kernels, .free = cpu_free, .frozen = frozen, .frozen_bytes = frozen_bytes};
-    /* Plans are built once and reused: oneDNN's own cache would hold every primitive a second time. */
-    dnnl_set_primitive_cache_capacity(0);
     dnnl_status_t st = dnnl_engine_create(&cpu->engine, dnnl_cpu, 0);
     if (!st)
         st = dnnl_stream_create(&cpu->stream, cpu->engine, dnnl_stream_default_flags);
