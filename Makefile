@@ -32,7 +32,7 @@ all: $(CMD:%=$(BIN)/%)
 unit: $(UNIT:%=$(B)/t/%)
 benches: $(BENCH:%=$(B)/bench/%)
 
-$(BIN)/%: $(B)/cmd/%.o $(B)/libsdcore.a
+$(BIN)/%: $(B)/cmd/%.o $(B)/cmd/cmd.o $(B)/libsdcore.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
 

@@ -20,20 +20,21 @@
 #include <stdint.h>
 
 struct sd_member {
-    const char *name; /* decoded, NUL-terminated only if it had escapes; use name_len */
+    const char *name; /* decoded; not NUL-terminated */
     size_t name_len;
     const char *value; /* its JSON text */
     size_t value_len;
-    const char *lead; /* private: the text from the previous comma to the value; NULL for a new member */
+    const char *lead, *tail; /* private: the text around the value, from comma to comma */
     size_t lead_len, tail_len;
 };
 
-struct sd_record { /* all members private but count and members, which may be read */
-    const char *line; /* the object's text, from '{' to '}' */
+struct sd_record { /* private but for count and members, which may be read */
+    const char *line;  /* the text it came from */
     size_t line_len, open_len, close_len;
     struct sd_member *members; /* owned */
     size_t count, cap;
     struct sd_record_text *texts; /* owned: decoded strings, new values, the copied line */
+    struct sd_buf scratch;
     bool changed;
 };
 

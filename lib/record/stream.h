@@ -23,11 +23,11 @@ struct sd_stream_setup {
     int in, out;      /* file descriptors; in is -1 for a source */
     const char *tool; /* goes into error members */
     int jobs;         /* threads of sd_stream_each; 1 runs everything in the calling thread */
-    /* One message without a newline ("photos/x.png: truncated PNG"); serialised, may be NULL. */
-    void (*report)(void *ctx, const char *message);
+    /* Gets one message without the last newline ("photos/x.png: truncated PNG"); serialised, may be NULL. */
+    void (*report)(void *ctx, const char *message, size_t len);
     /* Called now and then with the number of records written, from one thread at a time; may be NULL. */
     void (*progress)(void *ctx, uint64_t done);
-    void *ctx;
+    void *ctx; /* for these two */
     const volatile sig_atomic_t *stop; /* set by a signal handler: finish and end; may be NULL */
 };
 
@@ -48,7 +48,7 @@ enum { SD_RECORD_KEEP = 0, SD_RECORD_DROP = 1 };
  * path or not: the stream adds it where it is missing. */
 typedef int sd_record_fn(void *ctx, int worker, struct sd_record *r, struct sd_err *err);
 
-/* Runs fn over all records. 0, or -1 with err when it had to stop early (the status is kept for close). */
+/* Runs fn over all records. 0, or -1 with err when the input could not be read to its end (status noted). */
 int sd_stream_each(struct sd_stream *s, sd_record_fn *fn, void *ctx, struct sd_err *err);
 
 /* ---- collecting programs ---- */
@@ -58,26 +58,26 @@ int sd_stream_each(struct sd_stream *s, sd_record_fn *fn, void *ctx, struct sd_e
 int sd_stream_next(struct sd_stream *s, struct sd_record *r, uint64_t *ticket, struct sd_err *err);
 
 /* False when sd_stream_next would have to wait for input: the moment to work on an unfinished batch. */
-int sd_stream_ready(struct sd_stream *s);
+bool sd_stream_ready(struct sd_stream *s);
 
 /* Gives the record with this ticket to the output, which writes it as soon as all earlier ones are given. Each ticket
- * is given back exactly once; drop gives it back without a record. Safe from several threads. 0 or -1 with err. */
-int sd_stream_put(struct sd_stream *s, uint64_t ticket, const struct sd_record *r, struct sd_err *err);
-int sd_stream_drop(struct sd_stream *s, uint64_t ticket, struct sd_err *err);
+ * is given back exactly once; sd_stream_drop does so without a record. Safe from several threads. */
+void sd_stream_put(struct sd_stream *s, uint64_t ticket, const struct sd_record *r);
+void sd_stream_drop(struct sd_stream *s, uint64_t ticket);
 
 /* Marks the record with why->msg, reports it, notes the status. Then put it like any other. */
-int sd_stream_fail(struct sd_stream *s, struct sd_record *r, const struct sd_err *why);
+void sd_stream_fail(struct sd_stream *s, struct sd_record *r, const struct sd_err *why);
 
 /* ---- sources ---- */
 
-int sd_stream_put_next(struct sd_stream *s, const struct sd_record *r, struct sd_err *err); /* the next in order */
-int sd_stream_write(struct sd_stream *s, const char *text, size_t len, struct sd_err *err); /* whole lines, in order */
-int sd_stream_flush(struct sd_stream *s, struct sd_err *err);
+void sd_stream_put_next(struct sd_stream *s, const struct sd_record *r); /* the next in order */
+void sd_stream_write(struct sd_stream *s, const char *lines, size_t len, uint64_t records);
+void sd_stream_flush(struct sd_stream *s);
 
 /* ---- all ---- */
 
 void sd_stream_report(struct sd_stream *s, const char *message);
 void sd_stream_status(struct sd_stream *s, int status); /* the exit status is the highest noted */
-bool sd_stream_stopped(const struct sd_stream *s);      /* by a signal, or because output cannot be written */
+bool sd_stream_stopped(struct sd_stream *s);            /* by a signal, or because output cannot be written */
 
 #endif
