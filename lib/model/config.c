@@ -133,7 +133,7 @@ static int check_unet(const struct sd_unet_config *u, struct sd_err *err)
         return -1;
     if (check_range("in_channels", u->in_channels, SIZE_LIMIT, err) ||
         check_range("out_channels", u->out_channels, SIZE_LIMIT, err) ||
-        check_range("layers_per_block", u->layers, 64, err) ||
+        check_range("layers_per_block", u->layers, 8, err) ||
         check_range("cross_attention_dim", u->context, SIZE_LIMIT, err) ||
         check_divides("block_out_channels[0]", u->channels[0], "halves", 2, err))
         return sd_err_prefix(err, "unet");
@@ -156,7 +156,7 @@ static int check_vae(const struct sd_vae_config *v, struct sd_err *err)
     if (check_range("in_channels", v->in_channels, SIZE_LIMIT, err) ||
         check_range("out_channels", v->out_channels, SIZE_LIMIT, err) ||
         check_range("latent_channels", v->latent_channels, SIZE_LIMIT, err) ||
-        check_range("layers_per_block", v->layers, 64, err))
+        check_range("layers_per_block", v->layers, 8, err))
         return sd_err_prefix(err, "vae");
     if (!(v->scale > 0 && v->scale < 1e6f))
         return sd_err_set(err, SD_ERR_DATA, "vae: scaling_factor is %g, expected a number above 0", v->scale);
