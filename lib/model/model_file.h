@@ -1,0 +1,62 @@
+/* A Stable Diffusion model on disk, whatever its layout: one safetensors file with the original (LDM) names
+ * or with the names of names.h, a file of a single part (a VAE), or a diffusers folder.
+ *
+ *     struct sd_model_file *mf;
+ *     if (sd_model_file_open(&mf, path, &err) || sd_model_file_need(mf, SD_PART_UNET, &err)) ...
+ *     sd_weights_new(sd_model_file_find, mf, &err);       // model/weights.h
+ *
+ * The configuration comes from the folder's config.json files, from the file's metadata "sd_config", or from
+ * the shapes, compared with the built-in ones. Files are mapped; nothing but headers is read here. */
+#ifndef SD_MODEL_MODEL_FILE_H
+#define SD_MODEL_MODEL_FILE_H
+
+#include "model/config.h"
+#include "model/names.h"
+#include "store/safetensors.h"
+
+struct sd_model_file;
+
+/* Finds out what path holds and how it is configured. On failure *mf is NULL. */
+int sd_model_file_open(struct sd_model_file **mf, const char *path, struct sd_err *err);
+void sd_model_file_close(struct sd_model_file *mf); /* takes NULL; entries given out end with it */
+
+const char *sd_model_file_path(const struct sd_model_file *mf);
+bool sd_model_file_is_folder(const struct sd_model_file *mf);
+
+/* Of the parts it lacks, the configuration is SD1's. Shapes cannot tell v-prediction from epsilon: without a
+ * scheduler's config.json or sd_config, prediction is SD_PREDICT_EPSILON, and the caller's options may know
+ * better. */
+const struct sd_model_config *sd_model_file_config(const struct sd_model_file *mf);
+
+bool sd_model_file_has(const struct sd_model_file *mf, enum sd_part part);
+
+/* Opens a part and relates its names; an error when the model has no such part. Every other call does this by
+ * itself where it must, so this is for its message, and for use before several threads look things up. */
+int sd_model_file_need(struct sd_model_file *mf, enum sd_part part, struct sd_err *err);
+
+/* The tensor of a parameter, by its name with the part in front. False when it is not there. mf is a
+ * struct sd_model_file *; entry->name is the name asked in, its data may be a part of a larger tensor's. */
+bool sd_model_file_find(void *mf, const char *name, struct sd_store_entry *entry);
+
+/* The parameters of a part in the order of their names; 0 and NULL for a part that is not there. */
+size_t sd_model_file_count(struct sd_model_file *mf, enum sd_part part);
+const struct sd_store_entry *sd_model_file_entry(struct sd_model_file *mf, enum sd_part part, size_t i);
+
+/* What the model's builder expects. Trailing dimensions of 1 do not matter: [N,C] and [N,C,1,1] are the same.
+ */
+struct sd_model_param {
+    const char *name; /* "unet.conv_in.weight" */
+    int ndim;
+    const int64_t *shape;
+};
+
+/* 0 when the part holds exactly these parameters; else an error with the first few names that are missing, of
+ * another shape, or left over. */
+int sd_model_file_check(struct sd_model_file *mf, enum sd_part part, const struct sd_model_param *expected,
+                        size_t count, struct sd_err *err);
+
+/* The file a part lies in and how it spells names, or NULL: for metadata, and for writing a file like it. */
+const struct sd_tensor_file *sd_model_file_tensors(struct sd_model_file *mf, enum sd_part part);
+const struct sd_part_names *sd_model_file_names(struct sd_model_file *mf, enum sd_part part);
+
+#endif
