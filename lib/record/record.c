@@ -383,6 +383,11 @@ int sd_record_need_string(struct sd_record *r, const char *name, const char **s,
     return need(sd_record_string(r, name, s, NULL, err), name, err);
 }
 
+int sd_record_need_int(const struct sd_record *r, const char *name, int64_t *v, struct sd_err *err)
+{
+    return need(sd_record_int(r, name, v, err), name, err);
+}
+
 int sd_record_need_ints(const struct sd_record *r, const char *name, int64_t *v, size_t n, struct sd_err *err)
 {
     return need(sd_record_ints(r, name, v, n, err), name, err);

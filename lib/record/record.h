@@ -72,6 +72,7 @@ int sd_record_strings(struct sd_record *r, const char *name, struct sd_strings *
 
 /* Like sd_record_string, but absence is an error too ("no member \"path\""). 0 or -1. */
 int sd_record_need_string(struct sd_record *r, const char *name, const char **s, struct sd_err *err);
+int sd_record_need_int(const struct sd_record *r, const char *name, int64_t *v, struct sd_err *err);
 int sd_record_need_ints(const struct sd_record *r, const char *name, int64_t *v, size_t n, struct sd_err *err);
 
 /* ---- setting: replaces the member in its place, or adds it at the end. 0, or -1 when memory is out. ---- */
