@@ -1,0 +1,34 @@
+#include "diffusion/schedule.h"
+
+#include <math.h>
+
+void sd_schedule_init(struct sd_schedule *s)
+{
+    /* torch.linspace in f32: counted from the start in the first half, from the end in the second. */
+    float from = (float)sqrt(0.00085), to = (float)sqrt(0.012), step = (to - from) / (SD_TIMESTEPS - 1);
+    double product = 1; /* torch.cumprod carries a double and stores floats */
+    for (int i = 0; i < SD_TIMESTEPS; i++) {
+        float root = i < SD_TIMESTEPS / 2 ? from + step * (float)i : to - step * (float)(SD_TIMESTEPS - 1 - i);
+        s->beta[i] = root * root;
+        product *= (double)(1.0f - s->beta[i]);
+        s->alpha_bar[i] = (float)product;
+        double a = (double)s->alpha_bar[i];
+        s->sigma[i] = (float)sqrt((1 - a) / a);
+    }
+}
+
+void sd_schedule_noisy(const struct sd_schedule *s, float table[SD_TIMESTEPS][2])
+{
+    for (int i = 0; i < SD_TIMESTEPS; i++) {
+        table[i][0] = sqrtf(s->alpha_bar[i]);
+        table[i][1] = sqrtf(1 - s->alpha_bar[i]);
+    }
+}
+
+void sd_schedule_velocity(const struct sd_schedule *s, float table[SD_TIMESTEPS][2])
+{
+    for (int i = 0; i < SD_TIMESTEPS; i++) {
+        table[i][0] = -sqrtf(1 - s->alpha_bar[i]);
+        table[i][1] = sqrtf(s->alpha_bar[i]);
+    }
+}
