@@ -1,10 +1,10 @@
 /* What the vector kernels of the cpu backend are made of.
  *
- * Each kernel is written once, over f32, and works in blocks that stay in the first-level cache: load a block (f32 is
- * used in place, halves are widened into a buffer), compute, store. Loops carry `omp simd`, and the function around
- * them SD_CPU_CLONES, so one binary holds them for AVX-512, AVX2 and plain x86-64 and picks when it is loaded.
- * Work is cut into chunks whose size depends on the shape only, and what chunks sum up is added in their order: the
- * number of threads does not change a bit of any result. */
+ * Each kernel is written once, over f32, and works in blocks that stay in the first-level cache: load a block
+ * (f32 is used in place, halves are widened into a buffer), compute, store. Loops carry `omp simd`, and the
+ * function around them SD_CPU_CLONES, so one binary holds them for AVX-512, AVX2 and plain x86-64 and picks
+ * when it is loaded. Work is cut into chunks whose size depends on the shape only, and what chunks sum up is
+ * added in their order: the number of threads does not change a bit of any result. */
 #ifndef SD_TENSOR_CPU_BLOCK_H
 #define SD_TENSOR_CPU_BLOCK_H
 
@@ -25,7 +25,8 @@ const float *sd_cpu_load(const void *x, enum sd_dtype type, int64_t at, int64_t 
 /* Writes n values to y from `at` on; nothing to do when they were made there (sd_cpu_place). */
 void sd_cpu_store(void *y, enum sd_dtype type, int64_t at, int64_t n, const float *v);
 
-/* Where to make values for y from `at` on: y's own memory if it is f32, else buf; sd_cpu_store finishes them. */
+/* Where to make values for y from `at` on: y's own memory if it is f32, else buf; sd_cpu_store finishes them.
+ */
 static inline float *sd_cpu_place(void *y, enum sd_dtype type, int64_t at, float *buf)
 {
     return type == SD_F32 ? (float *)y + at : buf;

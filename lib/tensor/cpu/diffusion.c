@@ -80,7 +80,8 @@ SD_CPU_CLONES static void mse_bwd_chunk(const struct sd_call *c, int64_t from, i
     for (int64_t at = from, n; at < to; at += n) {
         n = sd_cpu_min(sd_cpu_min(SD_CPU_BLOCK, to - at), len - at % len);
         const float *p = sd_cpu_load(c->in[1], pred->dtype, at, n, bp), *t = target + at;
-        float *y = sd_cpu_place(c->out[0], type, at, by), k = (float)(2.0 * *dy * weight[at / len] / (double)count);
+        float *y = sd_cpu_place(c->out[0], type, at, by),
+              k = (float)(2.0 * *dy * weight[at / len] / (double)count);
 #pragma omp simd
         for (int64_t i = 0; i < n; i++)
             y[i] = k * (p[i] - t[i]);

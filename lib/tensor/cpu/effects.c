@@ -82,7 +82,8 @@ static void clip(const struct sd_call *c)
     double sum = 0;
     for (int64_t i = 0; i < clip->n; i++)
         sum += ((const double *)c->scratch)[i];
-    double max_norm = c->node->attr.scale, norm = sqrt(sum), coefficient = max_norm > 0 ? max_norm / (norm + 1e-6) : 1;
+    double max_norm = c->node->attr.scale, norm = sqrt(sum),
+           coefficient = max_norm > 0 ? max_norm / (norm + 1e-6) : 1;
     float *y = c->out[0];
     y[0] = (float)norm;
     y[1] = coefficient > 1 ? 1 : (float)coefficient; /* NaN stays */

@@ -91,9 +91,9 @@ static void fill(const struct sd_call *c)
 }
 const struct sd_kernel sd_cpu_fill = {.plan = sd_cpu_plan_floats, .run = fill};
 
-#define MAP(expression)                                                                                                \
-    do {                                                                                                               \
-        _Pragma("omp simd") for (int64_t i = 0; i < n; i++) y[i] = (expression);                                       \
+#define MAP(expression)                                                          \
+    do {                                                                         \
+        _Pragma("omp simd") for (int64_t i = 0; i < n; i++) y[i] = (expression); \
     } while (0)
 
 SD_CPU_CLONES static void act_block(enum sd_act act, int64_t n, const float *x, float *y)
@@ -205,7 +205,8 @@ static void geglu_bwd_chunk(const struct sd_call *c, int64_t from, int64_t to)
         const float *dy = sd_cpu_load(c->in[0], dt, at, n, bd);
         const float *value = sd_cpu_load(c->in[1], type, x, n, bv);
         const float *gate = sd_cpu_load(c->in[1], type, x + width, n, bg);
-        float *dvalue = sd_cpu_place(c->out[0], out, x, bdv), *dgate = sd_cpu_place(c->out[0], out, x + width, bdg);
+        float *dvalue = sd_cpu_place(c->out[0], out, x, bdv),
+              *dgate = sd_cpu_place(c->out[0], out, x + width, bdg);
         geglu_bwd_block(n, dy, value, gate, dvalue, dgate);
         sd_cpu_store(c->out[0], out, x, n, dvalue);
         sd_cpu_store(c->out[0], out, x + width, n, dgate);

@@ -1,5 +1,5 @@
-/* reduce_to: sums over the middle of [outer, mid, inner]. Long middles are cut into slabs of a fixed number of rows
- * whose sums go to scratch and are added in order. */
+/* reduce_to: sums over the middle of [outer, mid, inner]. Long middles are cut into slabs of a fixed number
+ * of rows whose sums go to scratch and are added in order. */
 #include "tensor/cpu/block.h"
 #include "tensor/op.h"
 

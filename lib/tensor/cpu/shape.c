@@ -105,7 +105,8 @@ SD_CPU_CLONES static void add_block(int64_t n, const float *x, float *sum)
 }
 
 /* Sums channels [k, k+n) of the pixels of dy that came from pixel (i, j) of picture `image`. */
-static void gather_pixel(const struct sd_call *c, int64_t image, int64_t i, int64_t j, int64_t k, int64_t n, float *sum)
+static void gather_pixel(const struct sd_call *c, int64_t image, int64_t i, int64_t j, int64_t k, int64_t n,
+                         float *sum)
 {
     const struct sd_tensor *dy = c->node->in[0];
     const int64_t *s = c->node->out[0]->dim, *l = dy->dim;
@@ -113,7 +114,8 @@ static void gather_pixel(const struct sd_call *c, int64_t image, int64_t i, int6
     memset(sum, 0, (size_t)n * sizeof *sum);
     for (int64_t p = first_from(i, s[1], l[1]); p < first_from(i + 1, s[1], l[1]); p++)
         for (int64_t q = first_from(j, s[2], l[2]); q < first_from(j + 1, s[2], l[2]); q++)
-            add_block(n, sd_cpu_load(c->in[0], dy->dtype, ((image * l[1] + p) * l[2] + q) * l[3] + k, n, buf), sum);
+            add_block(n, sd_cpu_load(c->in[0], dy->dtype, ((image * l[1] + p) * l[2] + q) * l[3] + k, n, buf),
+                      sum);
 }
 
 static void upsample_bwd_rows(const struct sd_call *c, int64_t from, int64_t to)

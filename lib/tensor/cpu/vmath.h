@@ -1,5 +1,6 @@
-/* exp, the logistic function and the normal distribution in f32, free of branches and calls so that loops over them
- * become vector code. exp and the logistic function are within 2e-7 relative, the distribution within 2e-7 absolute. */
+/* exp, the logistic function and the normal distribution in f32, free of branches and calls so that loops
+ * over them become vector code. exp and the logistic function are within 2e-7 relative, the distribution
+ * within 2e-7 absolute. */
 #ifndef SD_TENSOR_CPU_VMATH_H
 #define SD_TENSOR_CPU_VMATH_H
 
@@ -13,8 +14,8 @@ static inline float bits_to_float(uint32_t u)
     return f;
 }
 
-/* e^x as 2^n e^r, |r| <= ln(2)/2, polynomial of Cephes' expf. Below -87.3 the result is about 1e-38, above 88.3 about
- * 2e38; NaN stays. */
+/* e^x as 2^n e^r, |r| <= ln(2)/2, polynomial of Cephes' expf. Below -87.3 the result is about 1e-38,
+ * above 88.3 about 2e38; NaN stays. */
 static inline float vexp(float x)
 {
     x = x < -87.3f ? -87.3f : x;
@@ -40,8 +41,8 @@ static inline float vsigmoid(float x)
     return 1 / (1 + vexp(-x));
 }
 
-/* Normal distribution function (1 + erf(x/sqrt 2)) / 2: a polynomial in the middle, erfc(t) = e^(polynomial) beyond
- * (after N. Juffa's erff). */
+/* Normal distribution function (1 + erf(x/sqrt 2)) / 2: a polynomial in the middle, erfc(t) = e^(polynomial)
+ * beyond (after N. Juffa's erff). */
 static inline float vcdf(float x)
 {
     float a = x * 0.707106781f, t = a < 0 ? -a : a, s = a * a;

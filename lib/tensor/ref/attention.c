@@ -1,5 +1,5 @@
-/* softmax(scale q k^T) v by heads, one query at a time, its scores in scratch. Backward, with p the probabilities:
- * dv = p^T do; dp = do v^T; ds = p (dp - sum(do o)); dq = scale ds k; dk = scale ds^T q. */
+/* softmax(scale q k^T) v by heads, one query at a time, its scores in scratch. Backward, with p the
+ * probabilities: dv = p^T do; dp = do v^T; ds = p (dp - sum(do o)); dq = scale ds k; dk = scale ds^T q. */
 #include "tensor/ref/array.h"
 
 #include <math.h>

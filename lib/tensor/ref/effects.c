@@ -24,8 +24,10 @@ const struct sd_kernel sd_ref_clip = {.run = clip};
 
 static void adamw(const struct sd_call *c)
 {
-    struct array param = in(c, 0), grad = in(c, 1), m = in(c, 2), v = in(c, 3), clipping = in(c, 4), hyper = in(c, 5);
-    double lr = ld(hyper, 0), beta1 = ld(hyper, 1), beta2 = ld(hyper, 2), eps = ld(hyper, 3), decay = ld(hyper, 4);
+    struct array param = in(c, 0), grad = in(c, 1), m = in(c, 2), v = in(c, 3), clipping = in(c, 4),
+                 hyper = in(c, 5);
+    double lr = ld(hyper, 0), beta1 = ld(hyper, 1), beta2 = ld(hyper, 2), eps = ld(hyper, 3),
+           decay = ld(hyper, 4);
     double correct1 = ld(hyper, 5), correct2 = ld(hyper, 6);
     for (int64_t i = 0; i < param.n; i++) {
         double g = ld(grad, i) * (clipping.data ? ld(clipping, 1) : 1);

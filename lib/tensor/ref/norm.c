@@ -1,11 +1,12 @@
-/* Group and layer normalisation (Wu and He 2018; Ba et al. 2016). With xhat = (x - mean) rstd and dz the gradient
- * before the affine part, dx = rstd (w dz - mean(w dz) - xhat mean(w dz xhat)), means over the normalised elements. */
+/* Group and layer normalisation (Wu and He 2018; Ba et al. 2016). With xhat = (x - mean) rstd and dz the
+ * gradient before the affine part, dx = rstd (w dz - mean(w dz) - xhat mean(w dz xhat)), means over the
+ * normalised elements. */
 #include "tensor/ref/array.h"
 
 #include <math.h>
 
-/* A set of elements that is normalised together: `rows` runs of `len` elements, `stride` apart, from `base`. The
- * channel of element (r, i) is first + i. */
+/* A set of elements that is normalised together: `rows` runs of `len` elements, `stride` apart, from `base`.
+ * The channel of element (r, i) is first + i. */
 struct set {
     int64_t base, rows, len, stride, first;
 };
@@ -135,8 +136,13 @@ const struct sd_kernel sd_ref_layer_norm = {.run = layer_norm};
 
 static void layer_norm_bwd(const struct sd_call *c)
 {
-    struct backward v = {.dy = in(c, 0),  .x = in(c, 1),   .w = in(c, 2),  .stats = in(c, 3),
-                         .dx = out(c, 0), .dw = out(c, 1), .db = out(c, 2)};
+    struct backward v = {.dy = in(c, 0),
+                         .x = in(c, 1),
+                         .w = in(c, 2),
+                         .stats = in(c, 3),
+                         .dx = out(c, 0),
+                         .dw = out(c, 1),
+                         .db = out(c, 2)};
     for (int64_t r = 0; r < v.x.n / last(v.x) && v.dx.data; r++)
         backward_dx(&v, row_set(v.x, r), r);
     for (int64_t k = 0; k < last(v.x) && (v.dw.data || v.db.data); k++)

@@ -21,8 +21,8 @@ static void matmul(const struct sd_call *c)
 }
 const struct sd_kernel sd_ref_matmul = {.run = matmul};
 
-/* One convolution: x [N,H,W,C] with w [O,C,kh,kw] gives y [N,P,Q,O]; input row of output row p and kernel row i is
- * p*stride + i - top. All three kernels below read their sizes from it. */
+/* One convolution: x [N,H,W,C] with w [O,C,kh,kw] gives y [N,P,Q,O]; input row of output row p and kernel row
+ * i is p*stride + i - top. All three kernels below read their sizes from it. */
 struct conv {
     int64_t n, h, w, c, o, kh, kw, p, q, stride, top, left;
 };
@@ -49,7 +49,8 @@ static int64_t w_at(const struct conv *v, int64_t o, int64_t c, int64_t i, int64
     return ((o * v->c + c) * v->kh + i) * v->kw + j;
 }
 
-static double conv_one(const struct conv *v, struct array x, struct array w, int64_t n, int64_t p, int64_t q, int64_t o)
+static double conv_one(const struct conv *v, struct array x, struct array w, int64_t n, int64_t p, int64_t q,
+                       int64_t o)
 {
     double sum = 0;
     for (int64_t i = 0; i < v->kh; i++)
@@ -83,7 +84,8 @@ static void conv2d(const struct sd_call *c)
 const struct sd_kernel sd_ref_conv2d = {.run = conv2d};
 
 /* dx[n,h,w,c] = sum of dy[n,p,q,o] w[o,c,i,j] over the p, q, i, j that read this pixel. */
-static double dx_one(const struct conv *v, struct array dy, struct array w, int64_t n, int64_t h, int64_t ww, int64_t c)
+static double dx_one(const struct conv *v, struct array dy, struct array w, int64_t n, int64_t h, int64_t ww,
+                     int64_t c)
 {
     double sum = 0;
     for (int64_t i = 0; i < v->kh; i++)
@@ -110,7 +112,8 @@ static void conv2d_dx(const struct sd_call *c)
 const struct sd_kernel sd_ref_conv2d_dx = {.run = conv2d_dx};
 
 /* dw[o,c,i,j] = sum of dy[n,p,q,o] x[n, p*stride+i-top, q*stride+j-left, c]. */
-static double dw_one(const struct conv *v, struct array x, struct array dy, int64_t o, int64_t c, int64_t i, int64_t j)
+static double dw_one(const struct conv *v, struct array x, struct array dy, int64_t o, int64_t c, int64_t i,
+                     int64_t j)
 {
     double sum = 0;
     for (int64_t n = 0; n < v->n; n++)

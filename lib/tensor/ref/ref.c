@@ -1,5 +1,7 @@
 #include "tensor/ref/ref.h"
 
+#include "tensor/frozen.h"
+
 #include <stdlib.h>
 
 /* Empty rows are never executed: input and var are memory already, reshape shares its input's. */
@@ -39,68 +41,25 @@ const struct sd_kernel *const sd_ref_kernels[SD_OP_COUNT] = {
     [SD_OP_adamw] = &sd_ref_adamw,
 };
 
-/* A frozen variable converted to another type than it is stored in. */
-struct copy {
-    struct copy *next;
-    const struct sd_var *var;
-    enum sd_dtype dtype;
-    size_t bytes;
-    void *data;
-};
-
 struct ref {
     struct sd_backend base;
-    struct copy *copies;
+    struct sd_frozen frozen;
 };
 
 static const void *frozen(struct sd_backend *b, struct sd_var *var, enum sd_dtype dtype, struct sd_err *err)
 {
-    struct ref *ref = (struct ref *)b;
-    if (var->dtype == dtype)
-        return var->data;
-    for (struct copy *c = ref->copies; c; c = c->next)
-        if (c->var == var && c->dtype == dtype)
-            return c->data;
-    size_t n = 1;
-    for (int i = 0; i < var->ndim; i++)
-        n *= (size_t)var->dim[i];
-    struct copy *c = malloc(sizeof *c);
-    void *data = malloc(n * sd_dtype_size(dtype) + 1);
-    if (!c || !data) {
-        sd_err_memory(err, n * sd_dtype_size(dtype));
-        goto fail;
-    }
-    if (sd_dtype_convert(data, dtype, var->data, var->dtype, n)) {
-        sd_err_set(err, SD_ERR_DATA, "%s: no conversion from %s to %s", var->name, sd_dtype_name(var->dtype),
-                   sd_dtype_name(dtype));
-        goto fail;
-    }
-    *c = (struct copy){ref->copies, var, dtype, n * sd_dtype_size(dtype), data};
-    ref->copies = c;
-    return data;
-fail:
-    free(c);
-    free(data);
-    return NULL;
+    return sd_frozen_get(&((struct ref *)b)->frozen, var, dtype, err);
 }
 
 static size_t frozen_bytes(const struct sd_backend *b)
 {
-    size_t sum = 0;
-    for (const struct copy *c = ((const struct ref *)b)->copies; c; c = c->next)
-        sum += c->bytes;
-    return sum;
+    return ((const struct ref *)b)->frozen.bytes;
 }
 
 static void ref_free(struct sd_backend *b)
 {
-    struct ref *ref = (struct ref *)b;
-    for (struct copy *c = ref->copies, *next; c; c = next) {
-        next = c->next;
-        free(c->data);
-        free(c);
-    }
-    free(ref);
+    sd_frozen_free(&((struct ref *)b)->frozen);
+    free(b);
 }
 
 struct sd_backend *sd_ref_backend_new(struct sd_err *err)

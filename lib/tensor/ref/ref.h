@@ -1,5 +1,5 @@
-/* The reference backend: plain loops over doubles, one function an op, any float type. It is the oracle of every
- * other backend's tests, so it is written to be read, not to be fast. */
+/* The reference backend: plain loops over doubles, one function an op, any float type. It is the oracle of
+ * every other backend's tests, so it is written to be read, not to be fast. */
 #ifndef SD_TENSOR_REF_H
 #define SD_TENSOR_REF_H
 

@@ -41,12 +41,14 @@ static void upsample(const struct sd_call *c)
             for (int64_t j = 0; j < y.dim[2]; j++)
                 for (int64_t k = 0; k < ch; k++) {
                     int64_t si = i * h / y.dim[1], sj = j * w / y.dim[2];
-                    st(y, ((n * y.dim[1] + i) * y.dim[2] + j) * ch + k, ld(x, ((n * h + si) * w + sj) * ch + k));
+                    st(y, ((n * y.dim[1] + i) * y.dim[2] + j) * ch + k,
+                       ld(x, ((n * h + si) * w + sj) * ch + k));
                 }
 }
 const struct sd_kernel sd_ref_upsample = {.run = upsample};
 
-/* Sum of the pixels (i, j) of image n, channel k of dy [N,H',W',C] that came from (si, sj) of an h by w image. */
+/* Sum of the pixels (i, j) of image n, channel k of dy [N,H',W',C] that came from (si, sj) of an h by w
+ * image. */
 static double sum_from(struct array dy, int64_t n, int64_t k, int64_t si, int64_t sj, int64_t h, int64_t w)
 {
     double sum = 0;
