@@ -14,7 +14,7 @@
 #if defined(__clang__)
 #pragma STDC FP_CONTRACT OFF
 #else
-#pragma GCC optimize("fp-contract=off,no-math-errno,no-trapping-math")
+#pragma GCC optimize("fp-contract=off")
 #endif
 
 #define TWO_PI 6.28318530717958647692
