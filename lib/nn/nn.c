@@ -73,7 +73,12 @@ struct sd_tensor *sd_nn_value(struct sd_nn *b, const char *name, enum sd_dtype d
         fail(b, &err);
         return NULL;
     }
-    if (!var->state) /* frozen: the backend converts it once */
+    return sd_nn_var(b, var, dtype);
+}
+
+struct sd_tensor *sd_nn_var(struct sd_nn *b, struct sd_var *var, enum sd_dtype dtype)
+{
+    if (!var->state)
         return sd_graph_var(b->g, var, dtype);
     return sd_nn_cast(b, sd_graph_var(b->g, var, var->dtype), dtype);
 }

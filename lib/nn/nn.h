@@ -92,6 +92,8 @@ struct sd_tensor *sd_nn_layer_norm(struct sd_nn *b, const char *name, struct sd_
 struct sd_tensor *sd_nn_embedding(struct sd_nn *b, const char *name, struct sd_tensor *ids, int64_t rows,
                                   int64_t width);
 
+/* The value of a variable as dtype: a frozen one is converted by the backend, a trained one by a node. */
+struct sd_tensor *sd_nn_var(struct sd_nn *b, struct sd_var *var, enum sd_dtype dtype);
 struct sd_tensor *sd_nn_cast(struct sd_nn *b, struct sd_tensor *x, enum sd_dtype dtype);
 struct sd_tensor *sd_nn_block_output(struct sd_nn *b, struct sd_tensor *x); /* marks x to be kept; returns x */
 

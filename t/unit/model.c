@@ -116,7 +116,8 @@ static void feed(struct sd_plan *p, const struct bench *t)
     }
 }
 
-/* Largest difference between got [rows, stride] columns at.. and the fixture, over the fixture's largest value. */
+/* Difference between got [rows, stride] from column at on and the fixture: in f32 the largest one over the largest value,
+ * in bf16 that of the root mean squares. */
 static double difference(const struct subject *s, const char *name, const float *got, int64_t at, int64_t stride)
 {
     const struct sd_store_entry *e = entry(s, name);
@@ -132,15 +133,17 @@ static double difference(const struct subject *s, const char *name, const float 
         permute(want + n, want, e->shape, true);
     else
         memcpy(want, want + n, n * sizeof *want);
-    double worst = 0, scale = 0;
+    double worst = 0, scale = 0, sum = 0, square = 0;
     for (size_t i = 0; i < n; i++) {
         int64_t row = (int64_t)i / width, col = (int64_t)i % width;
         double d = fabs((double)got[row * stride + at + col] - (double)want[i]);
         worst = d > worst || isnan(d) ? d : worst;
         scale = fmax(scale, fabs((double)want[i]));
+        sum += d * d;
+        square += (double)want[i] * (double)want[i];
     }
     free(want);
-    return worst / scale;
+    return s->dtype == SD_F32 ? worst / scale : sqrt(sum / square);
 }
 
 /* Plans and runs what was built; then checks the output against one fixture, or two halves of it against two. */

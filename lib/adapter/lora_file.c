@@ -1,0 +1,252 @@
+/* LoRA networks in files. */
+#include "adapter/lora.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "store/safetensors.h"
+
+/* The three tensors of one module in a file; alpha may be NULL. */
+struct parts {
+    const struct sd_store_entry *down, *up, *alpha;
+};
+
+static const struct sd_store_entry *find(const struct sd_tensor_file *tf, const char *name, const char *leaf,
+                                         struct sd_buf *key)
+{
+    sd_buf_clear(key);
+    return sd_buf_addf(key, "%s.%s", name, leaf) ? NULL : sd_tensor_file_find(tf, key->data);
+}
+
+static struct parts find_parts(const struct sd_tensor_file *tf, const char *name, struct sd_buf *key)
+{
+    return (struct parts){
+        .down = find(tf, name, "lora_down.weight", key),
+        .up = find(tf, name, "lora_up.weight", key),
+        .alpha = find(tf, name, "alpha", key),
+    };
+}
+
+static bool shaped(const struct sd_store_entry *e, int64_t rows, int64_t cols, int64_t kernel)
+{
+    int64_t want[4] = {rows, cols, kernel, kernel};
+    int n = e->ndim;
+    if (n > 4 || n < 2 || (kernel > 1 && n < 4))
+        return false;
+    return !memcmp(e->shape, want, (size_t)n * sizeof *want);
+}
+
+static int check_shapes(const struct sd_tensor_file *tf, const struct sd_target *t, const struct parts *p,
+                        int64_t rank, struct sd_err *err)
+{
+    const struct sd_store_entry *wrong = !shaped(p->down, rank, t->in, t->kernel) ? p->down
+                                         : !shaped(p->up, t->out, rank, 1)       ? p->up
+                                                                                 : NULL;
+    char text[96];
+    if (!wrong)
+        return 0;
+    return sd_err_set(err, SD_ERR_DATA, "%s: %s is %s, which does not fit rank %lld of a layer from %lld to %lld",
+                      sd_tensor_file_path(tf), wrong->name,
+                      sd_store_shape_text(wrong->ndim, wrong->shape, text, sizeof text), (long long)rank,
+                      (long long)t->in, (long long)t->out);
+}
+
+static void read_values(struct sd_lora_module *m, const struct parts *p)
+{
+    sd_store_to_f32(p->down->dtype, p->down->data, p->down->bytes / sd_store_dtype_bytes(p->down->dtype),
+                    (float *)m->down.data);
+    sd_store_to_f32(p->up->dtype, p->up->data, p->up->bytes / sd_store_dtype_bytes(p->up->dtype),
+                    (float *)m->up.data);
+}
+
+static float read_alpha(const struct sd_store_entry *alpha, float otherwise)
+{
+    float value = otherwise;
+    if (alpha && alpha->bytes == sd_store_dtype_bytes(alpha->dtype))
+        sd_store_to_f32(alpha->dtype, alpha->data, 1, &value);
+    return value;
+}
+
+/* Keys of the file that are no tensor of a module of this network. */
+static void report_unmatched(const struct sd_lora *l, const struct sd_tensor_file *tf, struct sd_lora_report *r)
+{
+    static const char *const leaf[] = {".lora_down.weight", ".lora_up.weight", ".alpha"};
+    size_t used = 0;
+    for (size_t i = 0; i < sd_tensor_file_count(tf); i++) {
+        const char *name = sd_tensor_file_entry(tf, i)->name;
+        const char *dot = strchr(name, '.');
+        size_t len = dot ? (size_t)(dot - name) : strlen(name);
+        bool known = false;
+        for (int k = 0; k < 3 && !known && dot; k++)
+            known = !strcmp(dot, leaf[k]);
+        bool found = false;
+        for (size_t k = 0; known && k < l->count && !found; k++)
+            found = !strncmp(l->modules[k].target->name, name, len) && !l->modules[k].target->name[len];
+        if (found)
+            continue;
+        if (r->unmatched++ < 4 && used < sizeof r->first)
+            used += (size_t)snprintf(r->first + used, sizeof r->first - used, "%s%s", used ? ", " : "", name);
+    }
+}
+
+/* Chooses the modules: those of the file. A down matrix decides; its up matrix must be there. */
+static int choose_modules(struct sd_lora *l, const struct sd_target *targets, size_t n,
+                          const struct sd_tensor_file *tf, struct sd_err *err)
+{
+    struct sd_buf key = SD_BUF_INIT;
+    int rc = 0;
+    for (size_t i = 0; i < n && !rc; i++) {
+        struct parts p = find_parts(tf, targets[i].name, &key);
+        if (!p.down)
+            continue;
+        int64_t rank = p.down->ndim > 0 ? p.down->shape[0] : 0;
+        if (!p.up)
+            rc = sd_err_set(err, SD_ERR_DATA, "%s: %s.lora_up.weight is missing", sd_tensor_file_path(tf),
+                            targets[i].name);
+        else if (rank < 1)
+            rc = sd_err_set(err, SD_ERR_DATA, "%s: %s has no rank", sd_tensor_file_path(tf), p.down->name);
+        else
+            rc = check_shapes(tf, &targets[i], &p, rank, err);
+        if (!rc) {
+            float alpha = read_alpha(p.alpha, (float)rank);
+            l->modules[l->count++] = (struct sd_lora_module){
+                .target = &targets[i], .rank = rank, .alpha = alpha > 0 ? alpha : (float)rank};
+            l->conv_projection |= !targets[i].conv && p.down->ndim == 4;
+        }
+    }
+    sd_buf_free(&key);
+    return rc;
+}
+
+int sd_lora_open(struct sd_lora **lora, const struct sd_model_config *c, const char *path, float multiplier,
+                 bool trainable, struct sd_lora_report *report, struct sd_err *err)
+{
+    struct sd_tensor_file *tf = NULL;
+    struct sd_buf key = SD_BUF_INIT;
+    struct sd_target *targets;
+    size_t n;
+    int rc = -1;
+    *report = (struct sd_lora_report){0};
+    *lora = NULL;
+    struct sd_lora *l = sd_lora_alloc(c, &targets, &n, err);
+    if (!l)
+        return -1;
+    if (sd_tensor_file_open(&tf, path, err) || choose_modules(l, targets, n, tf, err) ||
+        sd_lora_place(l, trainable, err))
+        goto out;
+    l->multiplier = multiplier;
+    for (size_t i = 0; i < l->count; i++) {
+        struct parts p = find_parts(tf, l->modules[i].target->name, &key);
+        if (!p.down || !p.up) {
+            sd_err_memory(err, key.len);
+            goto out;
+        }
+        read_values(&l->modules[i], &p);
+    }
+    report->modules = l->count;
+    report_unmatched(l, tf, report);
+    *lora = l;
+    l = NULL;
+    rc = 0;
+out:
+    sd_buf_free(&key);
+    sd_tensor_file_close(tf);
+    sd_lora_free(l);
+    return rc;
+}
+
+int sd_lora_assign(struct sd_lora *l, const char *path, struct sd_lora_report *report, struct sd_err *err)
+{
+    struct sd_tensor_file *tf = NULL;
+    struct sd_buf key = SD_BUF_INIT;
+    int rc = sd_tensor_file_open(&tf, path, err);
+    *report = (struct sd_lora_report){0};
+    for (size_t i = 0; i < l->count && !rc; i++) {
+        struct sd_lora_module *m = &l->modules[i];
+        struct parts p = find_parts(tf, m->target->name, &key);
+        if (!p.down || !p.up)
+            continue;
+        rc = check_shapes(tf, m->target, &p, m->rank, err);
+        if (rc)
+            break;
+        read_values(m, &p);
+        m->alpha = read_alpha(p.alpha, m->alpha);
+        report->modules++;
+    }
+    if (!rc)
+        report_unmatched(l, tf, report);
+    sd_buf_free(&key);
+    sd_tensor_file_close(tf);
+    return rc;
+}
+
+/* --- saving ----------------------------------------------------------------------------------------------------- */
+
+/* A module's three tensors as they will lie in the file, converted into fresh memory of the arena. */
+struct outgoing {
+    struct sd_arena arena;
+    struct sd_store_tensor *tensors;
+    size_t count;
+    int64_t (*shapes)[4];
+};
+
+static int add(struct outgoing *o, const char *name, const float *values, int ndim, const int64_t *shape,
+               enum sd_store_dtype dtype, struct sd_err *err)
+{
+    size_t n = 1;
+    for (int i = 0; i < ndim; i++)
+        n *= (size_t)shape[i];
+    int64_t *kept = o->shapes[o->count];
+    memcpy(kept, shape, (size_t)ndim * sizeof *kept);
+    void *data = sd_arena_array(&o->arena, n, sd_store_dtype_bytes(dtype));
+    if (!data || !name)
+        return sd_err_memory(err, n * sd_store_dtype_bytes(dtype));
+    if (sd_store_from_f32(dtype, values, n, data))
+        return sd_err_set(err, SD_ERR_USAGE, "a LoRA cannot be saved as %s", sd_store_dtype_name(dtype));
+    o->tensors[o->count++] =
+        (struct sd_store_tensor){.name = name, .dtype = dtype, .ndim = ndim, .shape = kept, .data = data};
+    return 0;
+}
+
+static int add_module(struct outgoing *o, const struct sd_lora *l, const struct sd_lora_module *m,
+                      enum sd_store_dtype dtype, struct sd_err *err)
+{
+    const struct sd_target *t = m->target;
+    bool projection = strstr(t->path, ".proj_in") || strstr(t->path, ".proj_out");
+    int ndim = t->conv || (l->conv_projection && projection) ? 4 : 2;
+    int64_t down[4] = {m->rank, t->in, t->kernel, t->kernel}, up[4] = {t->out, m->rank, 1, 1};
+    if (add(o, sd_arena_printf(&o->arena, "%s.alpha", t->name), &m->alpha, 0, NULL, dtype, err) ||
+        add(o, m->down.name, m->down.data, ndim, down, dtype, err))
+        return -1;
+    return add(o, m->up.name, m->up.data, ndim, up, dtype, err);
+}
+
+int sd_lora_save(const struct sd_lora *l, const char *path, enum sd_store_dtype dtype,
+                 const struct sd_store_meta *meta, size_t meta_count, struct sd_err *err)
+{
+    struct outgoing o = {0};
+    char model_hash[65], legacy_hash[9];
+    int rc = -1;
+    o.tensors = sd_arena_array(&o.arena, 3 * l->count + 1, sizeof *o.tensors);
+    o.shapes = sd_arena_array(&o.arena, 3 * l->count + 1, sizeof *o.shapes);
+    struct sd_store_meta *all = sd_arena_array(&o.arena, meta_count + 2, sizeof *all);
+    if (!o.tensors || !o.shapes || !all) {
+        sd_err_memory(err, l->count * sizeof *o.tensors);
+        goto out;
+    }
+    for (size_t i = 0; i < l->count; i++)
+        if (add_module(&o, l, &l->modules[i], dtype, err))
+            goto out;
+    if (meta_count)
+        memcpy(all, meta, meta_count * sizeof *all);
+    if (sd_store_hash(o.tensors, o.count, meta, meta_count, model_hash, legacy_hash, err))
+        goto out;
+    all[meta_count] = (struct sd_store_meta){"sshs_model_hash", model_hash};
+    all[meta_count + 1] = (struct sd_store_meta){"sshs_legacy_hash", legacy_hash};
+    rc = sd_store_write(path, o.tensors, o.count, all, meta_count + 2, err);
+out:
+    sd_arena_free(&o.arena);
+    return rc;
+}

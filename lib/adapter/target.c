@@ -1,0 +1,142 @@
+#include "adapter/target.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "model/clip_text.h"
+#include "model/unet.h"
+#include "model/weights.h"
+
+/* Parts of paths in the order in which the modules of sd-scripts' U-Net and of transformers' CLIP were registered,
+ * where that is not the order of computation. */
+static const char *const order[] = {
+    "text_encoder", "unet", "down_blocks", "up_blocks", "mid_block", "attentions", "resnets", "downsamplers",
+    "upsamplers", "proj_in", "transformer_blocks", "proj_out", "attn1", "ff", "attn2", "to_q", "to_k", "to_v",
+    "to_out", "conv1", "time_emb_proj", "conv2", "conv_shortcut", "self_attn", "mlp", "k_proj", "v_proj",
+    "q_proj", "out_proj", "fc1", "fc2",
+};
+
+static long rank(const char *part, size_t len)
+{
+    for (size_t i = 0; i < sizeof order / sizeof *order; i++)
+        if (strlen(order[i]) == len && !memcmp(order[i], part, len))
+            return (long)i;
+    return strtol(part, NULL, 10);
+}
+
+static int by_registration(const void *x, const void *y)
+{
+    const char *a = ((const struct sd_target *)x)->path, *b = ((const struct sd_target *)y)->path;
+    for (;;) {
+        size_t la = strcspn(a, "."), lb = strcspn(b, ".");
+        long ra = rank(a, la), rb = rank(b, lb);
+        if (ra != rb)
+            return ra < rb ? -1 : 1;
+        if (!a[la] || !b[lb])
+            return (a[la] != 0) - (b[lb] != 0);
+        a += la + 1;
+        b += lb + 1;
+    }
+}
+
+struct collection {
+    struct sd_arena *arena;
+    struct sd_target *list;
+    size_t count, cap;
+    bool no_memory;
+};
+
+static bool kind_of(const char *path, enum sd_target_kind *kind)
+{
+    bool text = !strncmp(path, "text_encoder.", 13);
+    if (text && (strstr(path, ".self_attn.") || strstr(path, ".mlp.")))
+        *kind = SD_TARGET_TEXT;
+    else if (!text && strstr(path, ".attentions."))
+        *kind = SD_TARGET_ATTENTION;
+    else if (!text && (strstr(path, ".resnets.") || strstr(path, "samplers.")))
+        *kind = SD_TARGET_RESNET;
+    else
+        return false;
+    return true;
+}
+
+static char *adapter_name(struct sd_arena *arena, const char *path)
+{
+    bool text = !strncmp(path, "text_encoder.", 13);
+    char *name = sd_arena_printf(arena, "%s_%s", text ? "lora_te" : "lora_unet", strchr(path, '.') + 1);
+    for (char *c = name; c && *c; c++)
+        if (*c == '.')
+            *c = '_';
+    return name;
+}
+
+static struct sd_tensor *collect(void *ctx, struct sd_nn *b, const struct sd_nn_layer *layer, struct sd_tensor *x,
+                                 struct sd_tensor *y)
+{
+    struct collection *c = ctx;
+    enum sd_target_kind kind;
+    (void)b;
+    (void)x;
+    if (c->no_memory || !kind_of(layer->path, &kind))
+        return y;
+    if (c->count == c->cap) {
+        size_t cap = c->cap ? 2 * c->cap : 512;
+        struct sd_target *more = sd_arena_array(c->arena, cap, sizeof *more);
+        if (more && c->count)
+            memcpy(more, c->list, c->count * sizeof *more);
+        c->list = more ? more : c->list;
+        c->cap = more ? cap : c->cap;
+        c->no_memory = !more;
+    }
+    if (!c->no_memory)
+        c->list[c->count++] = (struct sd_target){
+            .path = sd_arena_strdup(c->arena, layer->path),
+            .name = adapter_name(c->arena, layer->path),
+            .kind = kind,
+            .in = layer->in,
+            .out = layer->out,
+            .kernel = layer->kernel,
+            .conv = layer->conv,
+            .window = layer->window,
+        };
+    if (!c->no_memory && (!c->list[c->count - 1].path || !c->list[c->count - 1].name))
+        c->no_memory = true;
+    return y;
+}
+
+int sd_targets(const struct sd_model_config *c, struct sd_arena *arena, struct sd_target **targets, size_t *count,
+               struct sd_err *err)
+{
+    struct collection found = {.arena = arena};
+    struct sd_graph *g = sd_graph_new();
+    struct sd_weights *names = sd_weights_new(NULL, NULL, err);
+    struct sd_nn b = {0};
+    int rc = -1;
+    if (!g || !names) {
+        sd_err_memory(err, sizeof *g);
+        goto out;
+    }
+    sd_nn_init(&b, g, SD_F32, sd_weights_param, names);
+    b.adapt = collect;
+    b.adapt_ctx = &found;
+    struct sd_tensor *ids = sd_graph_input(g, "ids", SD_I32, 2, (int64_t[]){1, c->text.positions});
+    struct sd_tensor *x = sd_graph_input(g, "x", SD_F32, 4, (int64_t[]){1, 64, 64, c->unet.in_channels});
+    struct sd_tensor *t = sd_graph_input(g, "t", SD_F32, 1, (int64_t[]){1});
+    sd_unet(&b, &c->unet, x, t, sd_clip_text(&b, &c->text, ids, 0));
+    if (sd_graph_error(g, err))
+        goto out;
+    if (found.no_memory) {
+        sd_err_memory(err, found.cap * sizeof *found.list);
+        goto out;
+    }
+    if (found.count)
+        qsort(found.list, found.count, sizeof *found.list, by_registration);
+    *targets = found.list;
+    *count = found.count;
+    rc = 0;
+out:
+    sd_nn_free(&b);
+    sd_weights_free(names);
+    sd_graph_free(g);
+    return rc;
+}
