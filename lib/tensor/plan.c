@@ -5,9 +5,11 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 
 #define ALIGN ((size_t)64)
+#define HUGE_PAGE ((size_t)2 << 20)
 
 /* One stretch of the arena: a tensor, its reshapes and whatever overwrites it in place. */
 struct buffer {
@@ -31,7 +33,8 @@ struct sd_plan {
     int n_calls;
     void **pointers; /* storage behind calls' in and out */
     bool *unused;
-    char *arena, *scratch;
+    struct sd_workspace *workspace, own;
+    unsigned generation; /* of the workspace when the calls were bound to it */
     size_t scratch_bytes;
     bool profile;
     double seconds[SD_OP_COUNT];
@@ -247,14 +250,14 @@ static void *address(struct sd_plan *p, const struct sd_tensor *t, struct sd_err
         struct sd_var *v = root->node->attr.var;
         return v->state ? v->state : (void *)p->backend->frozen(p->backend, v, root->dtype, err);
     }
-    return p->arena + p->layout.buffers[p->layout.buffer_of[t->id]].offset;
+    return p->workspace->arena + p->layout.buffers[p->layout.buffer_of[t->id]].offset;
 }
 
 static int bind_memory(struct sd_plan *p, struct sd_err *err)
 {
     for (int i = 0; i < p->n_calls; i++) {
         struct sd_call *c = &p->calls[i];
-        c->scratch = p->scratch;
+        c->scratch = p->workspace->scratch;
         for (int k = 0; k < c->node->n_in; k++)
             if (c->node->in[k] && !c->in_unused[k] && !(c->in[k] = address(p, c->node->in[k], err)))
                 return -1;
@@ -294,15 +297,41 @@ static int make_calls(struct sd_plan *p, struct sd_err *err)
     return 0;
 }
 
-static char *alloc_arena(size_t bytes, struct sd_err *err)
+/* At least bytes at *p, which held *have; what was there is lost. */
+static int grow(char **p, size_t *have, size_t bytes, struct sd_err *err)
 {
-    char *p = aligned_alloc(ALIGN, (bytes + ALIGN) & ~(ALIGN - 1));
-    if (!p)
-        sd_err_memory(err, bytes);
-    return p;
+    bytes = (bytes + ALIGN) & ~(ALIGN - 1);
+    if (*p && *have >= bytes)
+        return 0;
+    free(*p);
+    *have = 0;
+    *p = aligned_alloc(bytes >= HUGE_PAGE ? HUGE_PAGE : ALIGN, (bytes + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1));
+    if (!*p)
+        return sd_err_memory(err, bytes);
+    *have = bytes;
+    madvise(*p, bytes, MADV_HUGEPAGE); /* fewer page faults and TLB misses; a refusal does no harm */
+    return 1;
 }
 
-struct sd_plan *sd_plan_new(const struct sd_graph *g, struct sd_backend *b, struct sd_err *err)
+static int claim(struct sd_plan *p, struct sd_err *err)
+{
+    struct sd_workspace *w = p->workspace;
+    int arena = grow(&w->arena, &w->arena_bytes, p->layout.arena, err);
+    int scratch = arena < 0 ? -1 : grow(&w->scratch, &w->scratch_bytes, p->scratch_bytes, err);
+    if (arena > 0 || scratch > 0)
+        w->generation++;
+    return scratch < 0 ? -1 : 0;
+}
+
+void sd_workspace_free(struct sd_workspace *w)
+{
+    free(w->arena);
+    free(w->scratch);
+    *w = (struct sd_workspace){0};
+}
+
+struct sd_plan *sd_plan_new_in(const struct sd_graph *g, struct sd_backend *b, struct sd_workspace *w,
+                               struct sd_err *err)
 {
     struct sd_plan *p = calloc(1, sizeof *p);
     if (!p) {
@@ -311,13 +340,19 @@ struct sd_plan *sd_plan_new(const struct sd_graph *g, struct sd_backend *b, stru
     }
     p->graph = g;
     p->backend = b;
+    p->workspace = w ? w : &p->own;
     if (sd_graph_verify(g, err) || layout_make(g, &p->layout, err) || make_calls(p, err) || plan_kernels(p, err) ||
-        !(p->arena = alloc_arena(p->layout.arena, err)) || !(p->scratch = alloc_arena(p->scratch_bytes, err)) ||
-        bind_memory(p, err)) {
+        claim(p, err) || bind_memory(p, err)) {
         sd_plan_free(p);
         return NULL;
     }
+    p->generation = p->workspace->generation;
     return p;
+}
+
+struct sd_plan *sd_plan_new(const struct sd_graph *g, struct sd_backend *b, struct sd_err *err)
+{
+    return sd_plan_new_in(g, b, NULL, err);
 }
 
 void sd_plan_free(struct sd_plan *p)
@@ -333,8 +368,7 @@ void sd_plan_free(struct sd_plan *p)
     free(p->calls);
     free(p->pointers);
     free(p->unused);
-    free(p->arena);
-    free(p->scratch);
+    sd_workspace_free(&p->own);
     free(p);
 }
 
@@ -347,6 +381,10 @@ static double now(void)
 
 void sd_plan_run(struct sd_plan *p)
 {
+    if (p->generation != p->workspace->generation) { /* another plan made the workspace grow; nothing here can fail */
+        bind_memory(p, NULL);
+        p->generation = p->workspace->generation;
+    }
     for (int i = 0; i < p->n_calls; i++) {
         const struct sd_call *c = &p->calls[i];
         double start = p->profile ? now() : 0;

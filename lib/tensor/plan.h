@@ -9,6 +9,16 @@
 
 struct sd_plan;
 
+/* Memory that several plans take turns in: it grows to what the largest needs. Inputs are then written just before a
+ * plan's run, and outputs read before another plan's. */
+struct sd_workspace {
+    char *arena, *scratch; /* owned */
+    size_t arena_bytes, scratch_bytes;
+    unsigned generation; /* changes when the memory moved */
+};
+
+void sd_workspace_free(struct sd_workspace *w); /* after its plans */
+
 struct sd_plan_memory {
     size_t arena;   /* activations, inputs and outputs */
     size_t scratch; /* work space shared by all kernels */
@@ -18,10 +28,14 @@ struct sd_plan_memory {
 
 /* Verifies, plans and compiles. The graph must outlive the plan and not change. NULL with err set on failure. */
 struct sd_plan *sd_plan_new(const struct sd_graph *g, struct sd_backend *b, struct sd_err *err);
+/* The same in a workspace, which must outlive the plan. */
+struct sd_plan *sd_plan_new_in(const struct sd_graph *g, struct sd_backend *b, struct sd_workspace *w,
+                               struct sd_err *err);
 void sd_plan_free(struct sd_plan *p);
 
 void sd_plan_run(struct sd_plan *p);
-/* Memory of an input or output tensor, valid for the plan's life. Write inputs before, read outputs after a run. */
+/* Memory of an input or output tensor, valid until a plan is made or freed. Write inputs before, read outputs after a
+ * run. */
 void *sd_plan_data(struct sd_plan *p, const struct sd_tensor *t);
 struct sd_plan_memory sd_plan_memory(const struct sd_plan *p);
 

@@ -1,0 +1,119 @@
+#include "optim/optimizer.h"
+
+#include "tensor/frozen.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { HYPER = 7 };
+
+static struct sd_var state_var(const struct sd_var *like, const char *name, float *memory)
+{
+    struct sd_var v = *like;
+    v.name = name;
+    v.data = v.state = memory;
+    v.trainable = v.mapped = false;
+    return v;
+}
+
+static int copy_params(struct sd_optimizer *o, struct sd_var *const *vars, const int *group_of, int n,
+                       struct sd_err *err)
+{
+    size_t total = 0;
+    for (int i = 0; i < n; i++)
+        total += (size_t)sd_var_count(vars[i]);
+    o->params = calloc((size_t)n + 1, sizeof *o->params);
+    o->memory = calloc(3 * total + 1, sizeof *o->memory);
+    if (!o->params || !o->memory)
+        return sd_err_memory(err, 3 * total * sizeof *o->memory);
+    float *at = o->memory;
+    for (int i = 0; i < n; i++) {
+        struct sd_optim_param *p = &o->params[i];
+        size_t count = (size_t)sd_var_count(vars[i]);
+        if (!vars[i]->trainable || vars[i]->dtype != SD_F32)
+            return sd_err_set(err, SD_ERR_DATA, "%s is not trained in f32", vars[i]->name);
+        *p = (struct sd_optim_param){.var = vars[i], .group = group_of[i]};
+        p->grad = state_var(vars[i], "grad", at);
+        p->m = state_var(vars[i], "m", at + count);
+        p->v = state_var(vars[i], "v", at + 2 * count);
+        at += 3 * count;
+    }
+    o->n_params = n;
+    return 0;
+}
+
+static int build(struct sd_optimizer *o, struct sd_backend *backend, struct sd_err *err)
+{
+    struct sd_graph *g = o->graph = sd_graph_new();
+    struct sd_tensor **grads = calloc((size_t)o->n_params + 1, sizeof *grads);
+    if (!g || !grads) {
+        free(grads);
+        return sd_err_memory(err, sizeof *grads);
+    }
+    for (int i = 0; i < o->n_groups; i++)
+        o->groups[i].hyper = sd_graph_input(g, o->groups[i].name, SD_F32, 1, (int64_t[]){HYPER});
+    for (int i = 0; i < o->n_params; i++)
+        grads[i] = sd_graph_var(g, &o->params[i].grad, SD_F32);
+    o->clip = sd_graph_clip(g, grads, o->n_params, (float)o->config.max_grad_norm);
+    sd_graph_output(g, o->clip);
+    for (int i = 0; i < o->n_params; i++) {
+        struct sd_optim_param *p = &o->params[i];
+        sd_graph_adamw(g, sd_graph_var(g, p->var, SD_F32), grads[i], sd_graph_var(g, &p->m, SD_F32),
+                       sd_graph_var(g, &p->v, SD_F32), o->clip, o->groups[p->group].hyper);
+    }
+    free(grads);
+    return (o->plan = sd_plan_new(g, backend, err)) ? 0 : -1;
+}
+
+int sd_optimizer_init(struct sd_optimizer *o, const struct sd_adamw *config, const struct sd_optim_group *groups,
+                      int n_groups, struct sd_var *const *vars, const int *group_of, int n, struct sd_backend *backend,
+                      struct sd_err *err)
+{
+    *o = (struct sd_optimizer){.config = *config, .n_groups = n_groups};
+    o->groups = malloc(((size_t)n_groups + 1) * sizeof *o->groups);
+    if (!o->groups)
+        return sd_err_memory(err, (size_t)n_groups * sizeof *o->groups);
+    memcpy(o->groups, groups, (size_t)n_groups * sizeof *groups);
+    if (copy_params(o, vars, group_of, n, err) || build(o, backend, err)) {
+        sd_optimizer_free(o);
+        return -1;
+    }
+    return 0;
+}
+
+void sd_optimizer_free(struct sd_optimizer *o)
+{
+    sd_plan_free(o->plan);
+    sd_graph_free(o->graph);
+    free(o->groups);
+    free(o->params);
+    free(o->memory);
+    *o = (struct sd_optimizer){0};
+}
+
+struct sd_var *sd_optimizer_grad(struct sd_optimizer *o, const struct sd_var *var)
+{
+    for (int i = 0; i < o->n_params; i++)
+        if (o->params[i].var == var)
+            return &o->params[i].grad;
+    return NULL;
+}
+
+float sd_optimizer_update(struct sd_optimizer *o, double factor)
+{
+    const struct sd_adamw *c = &o->config;
+    o->updates++;
+    for (int i = 0; i < o->n_groups; i++) {
+        float *h = sd_plan_data(o->plan, o->groups[i].hyper);
+        h[0] = (float)(o->groups[i].lr * factor);
+        h[1] = (float)c->beta1;
+        h[2] = (float)c->beta2;
+        h[3] = (float)c->eps;
+        h[4] = (float)c->weight_decay;
+        h[5] = (float)(1 - pow(c->beta1, (double)o->updates));
+        h[6] = (float)(1 - pow(c->beta2, (double)o->updates));
+    }
+    sd_plan_run(o->plan);
+    return ((const float *)sd_plan_data(o->plan, o->clip))[0];
+}

@@ -1,0 +1,56 @@
+/* Optimizers: the state beside trained variables, and the graph of one update.
+ *
+ * Gradients are summed into grad variables by the graphs of the micro-steps (sd_graph_accumulate). An update is a plan of
+ * its own, the same for every shape: it clips all gradients by their common norm, steps, and zeroes them. What changes
+ * from update to update (rates, bias corrections) is written into a small input tensor, so a device can replay it. */
+#ifndef SD_OPTIM_OPTIMIZER_H
+#define SD_OPTIM_OPTIMIZER_H
+
+#include "tensor/plan.h"
+
+struct sd_optim_group {
+    const char *name; /* "textencoder", "unet": as sd-scripts logs it */
+    double lr;
+    struct sd_tensor *hyper; /* private */
+};
+
+struct sd_optim_param {
+    struct sd_var *var; /* trained; borrowed */
+    int group;
+    struct sd_var grad, m, v; /* f32, var's shape */
+};
+
+struct sd_adamw {
+    double beta1, beta2, eps, weight_decay;
+    double max_grad_norm; /* 0: no clipping */
+};
+
+/* torch.optim.AdamW's defaults, and sd-scripts' norm. */
+#define SD_ADAMW_DEFAULT ((struct sd_adamw){.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01, .max_grad_norm = 1})
+
+struct sd_optimizer {
+    struct sd_adamw config;
+    struct sd_optim_group *groups; /* owned */
+    int n_groups;
+    struct sd_optim_param *params; /* owned */
+    int n_params;
+    int64_t updates; /* done so far */
+    struct sd_graph *graph; /* private from here */
+    struct sd_plan *plan;
+    struct sd_tensor *clip;
+    float *memory;
+};
+
+/* The variable at vars[i] belongs to groups[group_of[i]]; all must be trainable f32. 0 or -1. */
+int sd_optimizer_init(struct sd_optimizer *o, const struct sd_adamw *config, const struct sd_optim_group *groups,
+                      int n_groups, struct sd_var *const *vars, const int *group_of, int n, struct sd_backend *backend,
+                      struct sd_err *err);
+void sd_optimizer_free(struct sd_optimizer *o);
+
+/* The gradient variable of a trained variable, NULL when it has none here. */
+struct sd_var *sd_optimizer_grad(struct sd_optimizer *o, const struct sd_var *var);
+
+/* One update with every group's rate times factor. Returns the gradients' norm before clipping. */
+float sd_optimizer_update(struct sd_optimizer *o, double factor);
+
+#endif

@@ -1,0 +1,217 @@
+#include "train/trainer.h"
+
+#include "diffusion/schedule.h"
+#include "model/text_context.h"
+#include "model/unet.h"
+#include "tensor/pass.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* The compiled step of one batch shape. */
+struct step {
+    struct step *next;
+    int64_t n, h, w;
+    struct sd_graph *graph;
+    struct sd_plan *plan;
+    struct sd_tensor *latents, *noise, *timesteps, *ids, *weight, *loss;
+};
+
+struct sd_trainer {
+    struct sd_model_config config;
+    struct sd_trainer_options options;
+    struct sd_weights *weights;
+    sd_nn_adapt *adapt;
+    void *adapt_ctx;
+    struct sd_optimizer *optimizer;
+    struct sd_backend *backend;
+    float noisy[SD_TIMESTEPS][2], velocity[SD_TIMESTEPS][2];
+    struct sd_var noisy_var, velocity_var;
+    struct sd_workspace workspace;
+    struct step *steps;
+    bool profile;
+};
+
+static struct sd_var table_var(const char *name, const void *data)
+{
+    return (struct sd_var){.name = name, .dtype = SD_F32, .ndim = 2, .dim = {SD_TIMESTEPS, 2}, .data = data};
+}
+
+struct sd_trainer *sd_trainer_new(const struct sd_model_config *config, const struct sd_trainer_options *options,
+                                  struct sd_weights *weights, sd_nn_adapt *adapt, void *adapt_ctx,
+                                  struct sd_optimizer *optimizer, struct sd_backend *backend, struct sd_err *err)
+{
+    struct sd_trainer *t = calloc(1, sizeof *t);
+    if (!t) {
+        sd_err_memory(err, sizeof *t);
+        return NULL;
+    }
+    struct sd_schedule schedule;
+    t->config = *config;
+    t->options = *options;
+    t->weights = weights;
+    t->adapt = adapt;
+    t->adapt_ctx = adapt_ctx;
+    t->optimizer = optimizer;
+    t->backend = backend;
+    sd_schedule_init(&schedule);
+    sd_schedule_noisy(&schedule, t->noisy);
+    sd_schedule_velocity(&schedule, t->velocity);
+    t->noisy_var = table_var("sqrt(alpha_bar)", t->noisy);
+    t->velocity_var = table_var("velocity", t->velocity);
+    return t;
+}
+
+static void step_free(struct step *s)
+{
+    sd_plan_free(s->plan);
+    sd_graph_free(s->graph);
+    free(s);
+}
+
+void sd_trainer_free(struct sd_trainer *t)
+{
+    if (!t)
+        return;
+    for (struct step *s = t->steps, *next; s; s = next) {
+        next = s->next;
+        step_free(s);
+    }
+    sd_workspace_free(&t->workspace);
+    free(t);
+}
+
+/* The loss of a batch, from its latents to one number. */
+static struct sd_tensor *build_loss(struct sd_trainer *t, struct sd_nn *b, struct step *s)
+{
+    struct sd_graph *g = b->g;
+    int chunks = t->options.text_chunks;
+    int64_t latent[] = {s->n, s->h, s->w, t->config.unet.in_channels};
+    s->latents = sd_graph_input(g, "latents", SD_F32, 4, latent);
+    s->noise = sd_graph_input(g, "noise", SD_F32, 4, latent);
+    s->timesteps = sd_graph_input(g, "timesteps", SD_F32, 1, &s->n);
+    s->ids = sd_graph_input(g, "ids", SD_I32, 2, (int64_t[]){s->n * chunks, t->config.text.positions});
+    s->weight = sd_graph_input(g, "weight", SD_F32, 1, &s->n);
+
+    struct sd_tensor *context = sd_text_context(b, &t->config.text, s->ids, chunks, t->options.clip_skip);
+    struct sd_tensor *x = sd_graph_scale(g, s->latents, t->config.vae.scale);
+    struct sd_tensor *noisy =
+        sd_graph_mix(g, x, s->noise, s->timesteps, sd_graph_var(g, &t->noisy_var, SD_F32));
+    struct sd_tensor *target = s->noise;
+    if (t->options.v_prediction) /* -sqrt(1 - alpha_bar) x + sqrt(alpha_bar) noise */
+        target = sd_graph_mix(g, x, s->noise, s->timesteps, sd_graph_var(g, &t->velocity_var, SD_F32));
+    struct sd_tensor *pred = sd_unet(b, &t->config.unet, noisy, s->timesteps, context);
+    return sd_graph_mse(g, pred, target, s->weight);
+}
+
+static int add_backward(struct sd_trainer *t, struct step *s)
+{
+    struct sd_graph *g = s->graph;
+    struct sd_tensor **grads;
+    struct sd_tensor *seed =
+        sd_graph_fill(g, SD_F32, 1, (int64_t[]){1}, 1.0f / (float)t->options.accumulation);
+    if (sd_graph_grad(g, s->loss, seed, &grads))
+        return -1;
+    for (int i = 0; i < t->optimizer->n_params; i++) {
+        struct sd_optim_param *p = &t->optimizer->params[i];
+        struct sd_tensor *value = sd_graph_var(g, p->var, SD_F32);
+        /* The model never reads it: a layer the walk did not visit. grads only covers what existed before. */
+        if (!value || value->id > s->loss->id || !grads[value->id])
+            continue;
+        sd_graph_accumulate(g, sd_graph_var(g, &p->grad, SD_F32), grads[value->id]);
+    }
+    if (t->options.checkpointing && sd_graph_checkpoint(g))
+        return -1;
+    return sd_graph_fuse(g) || sd_graph_prune(g) ? -1 : 0;
+}
+
+static struct step *step_new(struct sd_trainer *t, int64_t n, int64_t h, int64_t w, struct sd_err *err)
+{
+    struct step *s = calloc(1, sizeof *s);
+    struct sd_nn b;
+    if (!s || !(s->graph = sd_graph_new())) {
+        free(s);
+        sd_err_memory(err, sizeof *s);
+        return NULL;
+    }
+    s->n = n;
+    s->h = h;
+    s->w = w;
+    sd_nn_init(&b, s->graph, t->options.dtype, sd_weights_param, t->weights);
+    b.adapt = t->adapt;
+    b.adapt_ctx = t->adapt_ctx;
+    s->loss = build_loss(t, &b, s);
+    sd_nn_free(&b);
+    sd_graph_output(s->graph, s->loss);
+    if (sd_graph_error(s->graph, err) || sd_weights_check(t->weights, "the model", err))
+        goto fail;
+    if (add_backward(t, s)) {
+        sd_graph_error(s->graph, err);
+        goto fail;
+    }
+    if (!(s->plan = sd_plan_new_in(s->graph, t->backend, &t->workspace, err)))
+        goto fail;
+    sd_plan_profile(s->plan, t->profile);
+    s->next = t->steps;
+    t->steps = s;
+    return s;
+fail:
+    step_free(s);
+    return NULL;
+}
+
+/* [n,c,hw] to [n,hw,c] */
+static void to_nhwc(float *to, const float *from, int64_t n, int64_t c, int64_t hw)
+{
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t p = 0; p < hw; p++)
+            for (int64_t k = 0; k < c; k++)
+                to[(i * hw + p) * c + k] = from[(i * c + k) * hw + p];
+}
+
+int sd_trainer_batch(struct sd_trainer *t, const struct sd_train_batch *b, float *loss, struct sd_err *err)
+{
+    struct step *s = t->steps;
+    while (s && (s->n != b->n || s->h != b->h || s->w != b->w))
+        s = s->next;
+    if (!s && !(s = step_new(t, b->n, b->h, b->w, err)))
+        return -1;
+    int64_t c = t->config.unet.in_channels;
+    to_nhwc(sd_plan_data(s->plan, s->latents), b->latents, b->n, c, b->h * b->w);
+    to_nhwc(sd_plan_data(s->plan, s->noise), b->noise, b->n, c, b->h * b->w);
+    memcpy(sd_plan_data(s->plan, s->ids), b->ids, sd_tensor_bytes(s->ids));
+    float *timesteps = sd_plan_data(s->plan, s->timesteps), *weight = sd_plan_data(s->plan, s->weight);
+    for (int64_t i = 0; i < b->n; i++) {
+        timesteps[i] = (float)b->timesteps[i];
+        weight[i] = b->weight ? b->weight[i] : 1;
+    }
+    sd_plan_run(s->plan);
+    *loss = *(const float *)sd_plan_data(s->plan, s->loss);
+    return 0;
+}
+
+struct sd_plan_memory sd_trainer_memory(const struct sd_trainer *t)
+{
+    struct sd_plan_memory most = {0};
+    for (const struct step *s = t->steps; s; s = s->next) {
+        struct sd_plan_memory m = sd_plan_memory(s->plan);
+        if (m.arena + m.scratch > most.arena + most.scratch)
+            most = m;
+    }
+    return most;
+}
+
+void sd_trainer_profile(struct sd_trainer *t, bool on)
+{
+    t->profile = on;
+    for (struct step *s = t->steps; s; s = s->next)
+        sd_plan_profile(s->plan, on);
+}
+
+double sd_trainer_seconds(const struct sd_trainer *t, enum sd_op op)
+{
+    double sum = 0;
+    for (const struct step *s = t->steps; s; s = s->next)
+        sum += sd_plan_seconds(s->plan, op);
+    return sum;
+}

@@ -1,0 +1,49 @@
+/* The step of training: noise, prediction, loss, gradients, update (Ho et al., DDPM, 2020, algorithm 1).
+ *
+ * For each batch shape one graph holds the text encoder, the forward diffusion, the U-Net, the loss and the backward,
+ * whose gradients are added to the optimizer's; plans are made when a shape first comes and kept. Nothing random happens
+ * here: noise and timesteps are the caller's. */
+#ifndef SD_TRAIN_TRAINER_H
+#define SD_TRAIN_TRAINER_H
+
+#include "model/config.h"
+#include "model/weights.h"
+#include "optim/optimizer.h"
+
+struct sd_trainer_options {
+    enum sd_dtype dtype;    /* activations and frozen weights: f32 or bf16 */
+    bool checkpointing;     /* recompute activations in the backward */
+    bool v_prediction;      /* the target is velocity */
+    int clip_skip;          /* 0 or 1: the text encoder's last layer */
+    int text_chunks;        /* 1, 2, 3: prompts of 75, 150, 225 tokens */
+    int accumulation;       /* the loss is divided by this */
+};
+
+struct sd_train_batch {
+    int64_t n, h, w;          /* samples; size of the latents */
+    const float *latents;     /* [n,c,h,w] as the VAE made them: scaled here */
+    const float *noise;       /* [n,c,h,w] */
+    const int64_t *timesteps; /* [n], 0..999 */
+    const int32_t *ids;       /* [n*text_chunks,77] */
+    const float *weight;      /* [n] factor on a sample's loss; NULL: 1 */
+};
+
+struct sd_trainer;
+
+/* Everything is borrowed and must outlive the trainer. adapt may be NULL. The optimizer says what is trained. */
+struct sd_trainer *sd_trainer_new(const struct sd_model_config *config, const struct sd_trainer_options *options,
+                                  struct sd_weights *weights, sd_nn_adapt *adapt, void *adapt_ctx,
+                                  struct sd_optimizer *optimizer, struct sd_backend *backend, struct sd_err *err);
+void sd_trainer_free(struct sd_trainer *t);
+
+/* Forward and backward of one batch; *loss is before the division by the accumulation. */
+int sd_trainer_batch(struct sd_trainer *t, const struct sd_train_batch *b, float *loss, struct sd_err *err);
+
+/* Memory of the largest plan so far; all plans share one arena and scratch. */
+struct sd_plan_memory sd_trainer_memory(const struct sd_trainer *t);
+
+/* Seconds by op since profiling was switched on, summed over plans. */
+void sd_trainer_profile(struct sd_trainer *t, bool on);
+double sd_trainer_seconds(const struct sd_trainer *t, enum sd_op op);
+
+#endif
