@@ -1,6 +1,5 @@
 /* The CLIP tokenizer against transformers' own: thousands of texts (t/data/text/clip.tsv) and every code point
  * there is (clip-code-points.tsv), both made by t/ref/text.py; then its limits and errors. */
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +7,7 @@
 #include <zlib.h>
 
 #include "base/buf.h"
+#include "fields.h"
 #include "text/clip_bpe.h"
 #include "text/unicode.h"
 
@@ -19,26 +19,6 @@ static void ok(int good, const char *name)
 {
     printf("%sok %d - %s\n", good ? "" : "not ", ++tests, name);
     failures += !good;
-}
-
-static void unescape(const char *s, struct sd_buf *out)
-{
-    sd_buf_clear(out);
-    for (; *s; s++) {
-        char c = *s;
-        if (c == '\\') {
-            c = *++s;
-            if (c == 'x') {
-                char hex[3] = {s[1], s[2], 0};
-                c = (char)strtol(hex, NULL, 16);
-                s += 2;
-            } else {
-                c = c == 'n' ? '\n' : c == 't' ? '\t' : c == 'r' ? '\r' : c;
-            }
-        }
-        sd_buf_addc(out, c);
-    }
-    sd_buf_reserve(out, 1);
 }
 
 static unsigned long crc_ids(const int32_t *ids, size_t n)
@@ -112,16 +92,9 @@ static int same_added(char **field, struct sd_buf *buf)
     return good;
 }
 
-static int run_line(char *line)
+static int run_line(char **field, int fields)
 {
-    char *field[8] = {0};
-    int fields = 0;
     struct sd_buf text = SD_BUF_INIT, whole = SD_BUF_INIT;
-    for (char *s = line; s && fields < 8; fields++) {
-        field[fields] = s;
-        if ((s = strchr(s, '\t')))
-            *s++ = 0;
-    }
     int good = 0;
     if (fields == 6 && !strcmp(field[0], "added")) {
         good = same_added(field, &text);
@@ -146,30 +119,6 @@ static int run_line(char *line)
     sd_buf_free(&text);
     sd_buf_free(&whole);
     return good;
-}
-
-static void test_fixture(void)
-{
-    FILE *in = fopen("t/data/text/clip.tsv", "r");
-    char *line = NULL;
-    size_t cap = 0;
-    ssize_t len;
-    int lines = 0, bad = 0;
-    while (in && (len = getline(&line, &cap, in)) > 0) {
-        line[len - 1] = 0;
-        char *copy = strdup(line);
-        lines++;
-        if (!run_line(line)) {
-            bad++;
-            printf("# line %d: %.300s\n", lines, copy);
-        }
-        free(copy);
-    }
-    printf("# %d lines, %d differ\n", lines, bad);
-    ok(lines > 2500 && bad == 0, "texts give the reference's ids");
-    free(line);
-    if (in)
-        fclose(in);
 }
 
 static void add_code_point(struct sd_buf *b, uint32_t cp)
@@ -264,7 +213,7 @@ int main(void)
         return 1;
     }
     printf("# %.2f ms to make a tokenizer\n", (double)(clock() - start) / CLOCKS_PER_SEC * 500);
-    test_fixture();
+    ok(check_lines("t/data/text/clip.tsv", run_line) > 2500, "texts give the reference's ids");
     test_code_points();
     test_limits();
     sd_clip_bpe_free(sd1);
