@@ -1,0 +1,207 @@
+#include "data/dataset.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_REPEATS 1000000
+
+void sd_dataset_init(struct sd_dataset *d, const struct sd_dataset_options *options)
+{
+    *d = (struct sd_dataset){.options = *options};
+}
+
+void sd_dataset_free(struct sd_dataset *d)
+{
+    for (size_t i = 0; i < d->n_buckets; i++)
+        free(d->buckets[i].order);
+    free(d->buckets);
+    free(d->batches);
+    free(d->items);
+    sd_arena_free(&d->arena);
+    *d = (struct sd_dataset){0};
+}
+
+/* --- a record's caption ----------------------------------------------------------------------------------------- */
+
+static int join(struct sd_buf *b, const struct sd_strings *parts, const char *between)
+{
+    int rc = 0;
+    for (size_t i = 0; i < parts->n; i++)
+        rc |= (i ? sd_buf_adds(b, between) : 0) | sd_buf_adds(b, parts->v[i]);
+    return rc;
+}
+
+/* With wildcards each line of the caption gets the tags, for one line is drawn; without, only the first line counts. */
+static int join_caption(const struct sd_dataset *d, const struct sd_strings *lines, const struct sd_strings *tags,
+                        struct sd_buf *b)
+{
+    const char *sep = d->options.separator ? d->options.separator : ",";
+    size_t n = d->options.enable_wildcard ? lines->n : lines->n ? 1 : 0;
+    int rc = 0;
+    if (!n)
+        return join(b, tags, ", ");
+    for (size_t i = 0; i < n; i++) {
+        rc |= (i ? sd_buf_addc(b, '\n') : 0) | sd_buf_adds(b, lines->v[i]);
+        if (tags->n)
+            rc |= sd_buf_adds(b, sep) | join(b, tags, ", ");
+    }
+    return rc;
+}
+
+static int caption_of(struct sd_dataset *d, struct sd_record *r, struct sd_item *item, struct sd_err *err)
+{
+    struct sd_strings lines = {0}, tags = {0};
+    struct sd_buf b = SD_BUF_INIT;
+    const char *class_tokens = NULL;
+    int rc = -1;
+    if (sd_record_strings(r, "caption", &lines, err) < 0 || sd_record_strings(r, "tags", &tags, err) < 0 ||
+        sd_record_string(r, "class_tokens", &class_tokens, NULL, err) < 0)
+        goto out;
+    if (sd_buf_reserve(&b, 0) || join_caption(d, &lines, &tags, &b) ||
+        (!lines.n && !tags.n && class_tokens && sd_buf_adds(&b, class_tokens))) {
+        sd_err_memory(err, b.cap);
+        goto out;
+    }
+    item->caption_len = b.len;
+    item->caption = sd_arena_strndup(&d->arena, b.data, b.len);
+    rc = item->caption ? 0 : sd_err_memory(err, b.len);
+out:
+    sd_buf_free(&b);
+    sd_strings_free(&lines);
+    sd_strings_free(&tags);
+    return rc;
+}
+
+int sd_dataset_add(struct sd_dataset *d, struct sd_record *r, struct sd_err *err)
+{
+    struct sd_item item = {.repeats = 1};
+    const char *path, *latents;
+    int64_t bucket[2];
+    if (sd_record_need_string(r, "path", &path, err) || sd_record_need_string(r, "latents", &latents, err) ||
+        sd_record_need_ints(r, "bucket", bucket, 2, err) || sd_record_int(r, "repeats", &item.repeats, err) < 0 ||
+        sd_record_bool(r, "reg", &item.reg, err) < 0)
+        return -1;
+    if (bucket[0] < 8 || bucket[1] < 8 || bucket[0] % 8 || bucket[1] % 8 || bucket[0] > 65536 || bucket[1] > 65536)
+        return sd_err_set(err, SD_ERR_DATA, "%s: a bucket of %lldx%lld is no multiple of 8 pixels", path,
+                          (long long)bucket[0], (long long)bucket[1]);
+    if (item.repeats < 1 || item.repeats > MAX_REPEATS)
+        return sd_err_set(err, SD_ERR_DATA, "%s: repeats is %lld, not 1 to %d", path, (long long)item.repeats,
+                          MAX_REPEATS);
+    item.bucket = (struct sd_size){bucket[0], bucket[1]};
+    item.path = sd_arena_strdup(&d->arena, path);
+    item.latents = sd_arena_strdup(&d->arena, latents);
+    if (!item.path || !item.latents)
+        return sd_err_memory(err, strlen(path));
+    if (caption_of(d, r, &item, err))
+        return -1;
+    if (d->n_items == d->cap_items) {
+        size_t cap = d->cap_items ? d->cap_items * 2 : 1024;
+        struct sd_item *more = realloc(d->items, cap * sizeof *more);
+        if (!more)
+            return sd_err_memory(err, cap * sizeof *more);
+        d->items = more;
+        d->cap_items = cap;
+    }
+    d->items[d->n_items++] = item;
+    return 0;
+}
+
+/* --- buckets and batches ---------------------------------------------------------------------------------------- */
+
+static int by_size(const void *a, const void *b)
+{
+    const struct sd_dataset_bucket *x = a, *y = b;
+    return x->size.w != y->size.w ? (x->size.w > y->size.w) - (x->size.w < y->size.w)
+                                  : (x->size.h > y->size.h) - (x->size.h < y->size.h);
+}
+
+static struct sd_dataset_bucket *bucket_of(struct sd_dataset *d, struct sd_size size)
+{
+    for (size_t i = 0; i < d->n_buckets; i++)
+        if (d->buckets[i].size.w == size.w && d->buckets[i].size.h == size.h)
+            return &d->buckets[i];
+    return NULL;
+}
+
+static int make_buckets(struct sd_dataset *d)
+{
+    for (size_t i = 0; i < d->n_items; i++) {
+        struct sd_dataset_bucket *b = bucket_of(d, d->items[i].bucket);
+        if (!b) {
+            b = realloc(d->buckets, (d->n_buckets + 1) * sizeof *b);
+            if (!b)
+                return -1;
+            d->buckets = b;
+            b = &d->buckets[d->n_buckets++];
+            *b = (struct sd_dataset_bucket){.size = d->items[i].bucket};
+        }
+        b->count += (size_t)d->items[i].repeats;
+    }
+    qsort(d->buckets, d->n_buckets, sizeof *d->buckets, by_size);
+    for (size_t i = 0; i < d->n_buckets; i++) {
+        struct sd_dataset_bucket *b = &d->buckets[i];
+        if (!(b->order = malloc(b->count * sizeof *b->order)))
+            return -1;
+        b->count = 0;
+    }
+    for (size_t i = 0; i < d->n_items; i++) {
+        struct sd_dataset_bucket *b = bucket_of(d, d->items[i].bucket);
+        for (int64_t k = 0; k < d->items[i].repeats; k++)
+            b->order[b->count++] = i;
+    }
+    return 0;
+}
+
+int sd_dataset_finish(struct sd_dataset *d, struct sd_err *err)
+{
+    size_t size = (size_t)d->options.batch_size;
+    if (!d->n_items)
+        return sd_err_set(err, SD_ERR_DATA, "there is nothing to train on: no usable record came in");
+    if (make_buckets(d))
+        return sd_err_memory(err, d->n_items * sizeof(size_t));
+    for (size_t i = 0; i < d->n_buckets; i++)
+        d->n_batches += (d->buckets[i].count + size - 1) / size;
+    if (!(d->batches = malloc(d->n_batches * sizeof *d->batches)))
+        return sd_err_memory(err, d->n_batches * sizeof *d->batches);
+    return 0;
+}
+
+int sd_dataset_epoch(struct sd_dataset *d, int64_t seed, int64_t epoch, struct sd_rng *loader, struct sd_err *err)
+{
+    struct sd_batch_ref *list = malloc(d->n_batches * sizeof *list);
+    int64_t *order = malloc(d->n_batches * sizeof *order);
+    if (!list || !order) {
+        free(list);
+        free(order);
+        return sd_err_memory(err, d->n_batches * sizeof *list);
+    }
+    size_t n = 0, size = (size_t)d->options.batch_size;
+    for (size_t i = 0; i < d->n_buckets; i++)
+        for (size_t at = 0; at < d->buckets[i].count; at += size)
+            list[n++] = (struct sd_batch_ref){
+                i, at, d->buckets[i].count - at < size ? d->buckets[i].count - at : size};
+    struct sd_pyrandom random;
+    sd_pyrandom_seed(&random, seed + epoch);
+    sd_pyrandom_shuffle(&random, list, n, sizeof *list);
+    for (size_t i = 0; i < d->n_buckets; i++)
+        sd_pyrandom_shuffle(&random, d->buckets[i].order, d->buckets[i].count, sizeof(size_t));
+    sd_rng_randperm(loader, order, n);
+    for (size_t i = 0; i < n; i++)
+        d->batches[i] = list[order[i]];
+    free(list);
+    free(order);
+    return 0;
+}
+
+const struct sd_item *sd_dataset_item(const struct sd_dataset *d, const struct sd_batch_ref *b, size_t k)
+{
+    return &d->items[d->buckets[b->bucket].order[b->first + k]];
+}
+
+int64_t sd_dataset_pictures(const struct sd_dataset *d, bool reg)
+{
+    int64_t n = 0;
+    for (size_t i = 0; i < d->n_items; i++)
+        n += !reg || d->items[i].reg ? d->items[i].repeats : 0;
+    return n;
+}

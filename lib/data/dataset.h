@@ -1,0 +1,70 @@
+/* The training set: records in memory, and the order in which epochs go through them in batches of one bucket, as
+ * sd-scripts' BaseDataset orders them (make_buckets, shuffle_buckets) and a torch DataLoader permutes them. */
+#ifndef SD_DATA_DATASET_H
+#define SD_DATA_DATASET_H
+
+#include "base/arena.h"
+#include "base/rng.h"
+#include "data/bucket.h"
+#include "record/record.h"
+#include "text/caption.h"
+
+struct sd_item {
+    const char *path;
+    const char *latents; /* cache file */
+    const char *caption; /* what caption processing starts from; may be "" */
+    size_t caption_len;
+    struct sd_size bucket;
+    int64_t repeats;
+    bool reg; /* a regularisation picture */
+};
+
+struct sd_dataset_options {
+    int64_t batch_size;
+    bool enable_wildcard; /* captions keep all their lines, one being drawn at a time */
+    const char *separator; /* between caption and tags; NULL means "," */
+};
+
+/* A batch: items of one bucket. */
+struct sd_batch_ref {
+    size_t bucket;
+    size_t first, count; /* into that bucket's order */
+};
+
+struct sd_dataset_bucket {
+    struct sd_size size;
+    size_t *order; /* item indices, each as often as it repeats; shuffled anew each epoch */
+    size_t count;
+};
+
+struct sd_dataset {
+    struct sd_dataset_options options;
+    struct sd_item *items; /* owned, like all below */
+    size_t n_items, cap_items;
+    struct sd_dataset_bucket *buckets; /* by width, then height */
+    size_t n_buckets;
+    struct sd_batch_ref *batches; /* one epoch, in order */
+    size_t n_batches;
+    struct sd_arena arena;
+};
+
+void sd_dataset_init(struct sd_dataset *d, const struct sd_dataset_options *options);
+void sd_dataset_free(struct sd_dataset *d);
+
+/* Takes what training needs from a record: path, latents, bucket, caption, tags, class_tokens, repeats, reg.
+ * Caption and tags are joined as for fine-tuning metadata; without either class_tokens stands in. */
+int sd_dataset_add(struct sd_dataset *d, struct sd_record *r, struct sd_err *err);
+
+/* After the last record: buckets, batches. */
+int sd_dataset_finish(struct sd_dataset *d, struct sd_err *err);
+
+/* Orders an epoch, counted from 0. seed is the dataset's; loader permutes the batches as a shuffling DataLoader would. */
+int sd_dataset_epoch(struct sd_dataset *d, int64_t seed, int64_t epoch, struct sd_rng *loader, struct sd_err *err);
+
+/* Item k of batch b. */
+const struct sd_item *sd_dataset_item(const struct sd_dataset *d, const struct sd_batch_ref *b, size_t k);
+
+/* Pictures with repeats, all and regularisation only. */
+int64_t sd_dataset_pictures(const struct sd_dataset *d, bool reg);
+
+#endif
