@@ -12,6 +12,7 @@ Writes
   sd2-small-ldm.safetensors   the shape of SD2 (4 levels, 2 layers a block), still narrower, under the original names as
                               F16: text encoder of OpenCLIP's names with the layer that is dropped and its projection; the
                               VAE of sd1-small. Its weights are its own
+  grad.safetensors            gradients in the models of sd1-small and sd2-small, by autograd
 The -ldm files also hold strays that such files carry: `alphas_cumprod`, `model_ema.num_updates`, `...position_ids`.
 
 All tensors are f32 but ids, timesteps (I32) and the weights of the -ldm files (F16; every weight of sd1-small is
@@ -39,6 +40,11 @@ VAE
   out.vae.mean2, .logvar2
   in.vae.latents [1,4,4,6], in.vae.latents2 [2,4,2,3]   unscaled; out.vae.image, out.vae.image2 decoded, not clamped
   out.vae.a.PART              after PART of the encoder or decoder, for the first image and latents
+grad.safetensors, MODEL = sd1, sd2; inputs, and their outputs, are those of case a (also of b for sd1) in MODEL-small
+  in.MODEL.unet.CASE          cotangent of out.unet.CASE (the gradients are of the sum of their product)
+  out.MODEL.unet.CASE.sample, .context, and (case a) .NAME for a choice of weights, NAME as in MODEL-small
+  in.sd1.text                 cotangent of out.text.last; out.sd1.text.NAME for a choice of weights
+Against f64, f32 rounding costs outputs up to 1e-6 of a tensor's largest element, gradients 2.3e-5 (sd1) and 2.5e-6 (sd2).
 """
 import json
 import os
@@ -239,10 +245,54 @@ def small_original_unet(config):
                                   use_linear_projection=config["use_linear_projection"])
 
 
+UNET_GRADS = """conv_in.weight conv_in.bias time_embedding.linear_1.weight time_embedding.linear_2.bias
+down_blocks.0.resnets.0.norm1.weight down_blocks.0.resnets.0.norm1.bias down_blocks.0.resnets.0.conv1.weight
+down_blocks.0.resnets.0.time_emb_proj.weight down_blocks.0.downsamplers.0.conv.weight
+down_blocks.0.attentions.0.norm.weight down_blocks.0.attentions.0.proj_in.weight
+down_blocks.0.attentions.0.transformer_blocks.0.norm2.weight down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.weight
+down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_k.weight down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_v.weight
+down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_out.0.weight
+down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_q.weight down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight
+down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_v.weight
+down_blocks.0.attentions.0.transformer_blocks.0.ff.net.0.proj.weight
+down_blocks.0.attentions.0.transformer_blocks.0.ff.net.2.weight mid_block.attentions.0.proj_out.weight
+mid_block.resnets.1.conv2.bias up_blocks.0.resnets.0.conv_shortcut.weight up_blocks.0.upsamplers.0.conv.weight
+conv_norm_out.weight conv_out.weight""".split()
+LAYER = "text_model.encoder.layers.0."
+TEXT_GRADS = [LAYER + n for n in """self_attn.q_proj.weight self_attn.q_proj.bias self_attn.k_proj.weight self_attn.v_proj.weight
+self_attn.out_proj.weight self_attn.out_proj.bias layer_norm1.weight layer_norm2.bias mlp.fc1.weight mlp.fc2.bias""".split()]
+TEXT_GRADS += ["text_model.embeddings.position_embedding.weight", "text_model.embeddings.token_embedding.weight",
+               "text_model.final_layer_norm.weight"]
+
+
+def gradients(parts, given, name):
+    """Gradients of <output, cotangent> for the cases of a model file."""
+    t = {}
+    for case in ("a", "b") if name == "sd1" else ("a",):
+        m = parts["unet"]
+        x = given[f"in.unet.{case}.sample"].clone().requires_grad_()
+        c = given[f"in.unet.{case}.context"].clone().requires_grad_()
+        out = m(x, given[f"in.unet.{case}.timesteps"].long(), c).sample
+        v = t[f"in.{name}.unet.{case}"] = peers.randn(f"{name}.unet.{case}.cotangent", *out.shape)
+        named = {"sample": x, "context": c}
+        if case == "a":
+            named.update({n: m.get_parameter(n) for n in UNET_GRADS})
+        t.update({f"out.{name}.unet.{case}.{n}": g for n, g in zip(named, torch.autograd.grad(out, list(named.values()), v))})
+    if name == "sd2":
+        return t
+    m = parts["text_encoder"]
+    out = m(given["in.text.ids"].long()).last_hidden_state
+    v = t[f"in.{name}.text"] = peers.randn(f"{name}.text.cotangent", *out.shape)
+    named = {n: m.get_parameter(n) for n in TEXT_GRADS}
+    t.update({f"out.{name}.text.{n}": g for n, g in zip(named, torch.autograd.grad(out, list(named.values()), v))})
+    return t
+
+
 def main(argv):
     peers.check()
     out = peers.output(argv, "model")
     peers.sd_scripts()
+    grads = {}
     with torch.no_grad():
         for name, config in (("sd1-small", SD1), ("sd2-small", SD2), ("sd2-small-ldm", SD2_LDM)):
             parts, texts = build(config, name)
@@ -256,12 +306,17 @@ def main(argv):
                     print(f"  {k} {list(t[k].shape)}: {t[k].std():.3f}")
             if name != "sd2-small-ldm":
                 peers.save({**weights(parts), **t}, os.path.join(out, name + ".safetensors"), sd_config=texts)
+                with torch.enable_grad():
+                    for m in parts.values():
+                        m.requires_grad_(True)
+                    grads.update(gradients(parts, t, name[:3]))
             if name == "sd2-small":
                 continue
             v2 = name == "sd2-small-ldm"
             other = ldm(parts, config, name, v2)
             same(parts, other, v2)
             peers.save({**other, **(t if v2 else {})}, os.path.join(out, name[:9] + "-ldm.safetensors"), sd_config=texts)
+    peers.save(grads, os.path.join(out, "grad.safetensors"))
 
 
 if __name__ == "__main__":
