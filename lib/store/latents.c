@@ -104,6 +104,27 @@ int sd_latents_read(struct sd_latents *l, const char *path, struct sd_arena *a, 
     return rc;
 }
 
+int sd_latents_load(const char *path, int channels, int height, int width, bool flipped, float *out,
+                    struct sd_err *err)
+{
+    const char *name = flipped ? "latents_flipped" : "latents";
+    struct sd_npz *z;
+    if (sd_npz_open(&z, path, err))
+        return -1;
+    const struct sd_store_entry *e = sd_npz_find(z, name);
+    char have[96];
+    int rc;
+    if (!e)
+        rc = sd_err_set(err, SD_ERR_DATA, "%s: no array \"%s\"", path, name);
+    else if (e->ndim != 3 || e->shape[0] != channels || e->shape[1] != height || e->shape[2] != width)
+        rc = sd_err_set(err, SD_ERR_DATA, "%s: array \"%s\" is %s, expected [%d,%d,%d]", path, name,
+                        sd_store_shape_text(e->ndim, e->shape, have, sizeof have), channels, height, width);
+    else
+        rc = load_f32(z, e, out, err);
+    sd_npz_close(z);
+    return rc;
+}
+
 int sd_latents_write(const char *path, const struct sd_latents *l, struct sd_err *err)
 {
     const int64_t shape[] = {l->channels, l->height, l->width}, two = 2, four = 4;

@@ -24,6 +24,11 @@ struct sd_latents {
  * have the array arr_0, which is an error. */
 int sd_latents_read(struct sd_latents *l, const char *path, struct sd_arena *a, struct sd_err *err);
 
+/* Only the latents of the shape [C,h,w], or the flipped ones, as f32 into out; an error when the file has
+ * none or they are of another shape. For training, which knows the shape of its batch. */
+int sd_latents_load(const char *path, int channels, int height, int width, bool flipped, float *out,
+                    struct sd_err *err);
+
 /* Whole or not at all, byte for byte what sd-scripts writes for these values. */
 int sd_latents_write(const char *path, const struct sd_latents *l, struct sd_err *err);
 
