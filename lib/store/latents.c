@@ -6,20 +6,27 @@
 
 #include "store/npz.h"
 
+static int load_f32(const struct sd_npz *z, const struct sd_store_entry *e, float *out, struct sd_err *err)
+{
+    if (e->dtype == SD_STORE_F32)
+        return sd_npz_read(z, e, out, err);
+    void *raw = malloc(e->bytes ? e->bytes : 1);
+    if (!raw)
+        return sd_err_memory(err, e->bytes);
+    int rc = sd_npz_read(z, e, raw, err);
+    if (!rc)
+        sd_store_to_f32(e->dtype, raw, e->bytes / sd_store_dtype_bytes(e->dtype), out);
+    free(raw);
+    return rc;
+}
+
 static int read_f32(const struct sd_npz *z, const struct sd_store_entry *e, struct sd_arena *a,
                     const float **out, struct sd_err *err)
 {
     size_t n = e->bytes / sd_store_dtype_bytes(e->dtype);
     float *values = sd_arena_array(a, n, sizeof *values);
-    void *raw = e->dtype == SD_STORE_F32 ? values : sd_arena_alloc(a, e->bytes);
-    if (!values || !raw)
-        return sd_err_memory(err, n * sizeof *values);
-    if (sd_npz_read(z, e, raw, err))
-        return -1;
-    if (raw != values)
-        sd_store_to_f32(e->dtype, raw, n, values);
     *out = values;
-    return 0;
+    return values ? load_f32(z, e, values, err) : sd_err_memory(err, n * sizeof *values);
 }
 
 static bool small_shape(const struct sd_store_entry *e, int ndim)
