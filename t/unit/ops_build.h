@@ -1,0 +1,284 @@
+/* The builders of t/unit/ops.c: one small graph an op, from the numbers of a line of ops_cases.def. */
+#ifndef OPS_BUILD_H
+#define OPS_BUILD_H
+
+#include "base/rng.h"
+#include "tensor/graph.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* A variable of a test graph with the f32 values it starts from. */
+struct variable {
+    struct sd_var var;
+    struct sd_tensor *tensor;
+    float *value; /* NULL for integers, which live in var.data */
+    int64_t n;
+};
+
+struct session {
+    struct sd_graph *g;
+    enum sd_dtype dtype; /* of activations and weights */
+    enum sd_dtype grid;  /* values are representable in it */
+    struct sd_rng rng;
+    struct variable v[8];
+    int n_v;
+};
+
+enum kind {
+    GRAD,   /* trained, in the session's dtype */
+    GRAD32, /* trained, f32: biases, norm weights */
+    FROZEN, /* a frozen f32 weight used in the session's dtype */
+    DATA,   /* f32 that the caller writes before a run */
+    STATE,  /* written by effects, f32 */
+};
+
+/* A variable of dim[ndim] with values offset + normal. */
+static struct sd_tensor *variable(struct session *s, const char *name, enum kind kind, float offset, int ndim,
+                                  const int64_t *dim)
+{
+    struct variable *v = &s->v[s->n_v++];
+    v->var = (struct sd_var){.name = name, .dtype = kind == GRAD ? s->dtype : SD_F32, .ndim = ndim};
+    v->n = 1;
+    for (int i = 0; i < ndim; i++)
+        v->n *= v->var.dim[i] = dim[i];
+    v->value = malloc((size_t)v->n * sizeof *v->value);
+    sd_rng_randn(&s->rng, v->value, (size_t)v->n);
+    uint16_t half;
+    for (int64_t i = 0; i < v->n; i++) {
+        v->value[i] += offset;
+        if (s->grid != SD_F32) {
+            sd_dtype_convert(&half, s->grid, &v->value[i], SD_F32, 1);
+            sd_dtype_convert(&v->value[i], SD_F32, &half, s->grid, 1);
+        }
+    }
+    v->var.data = malloc((size_t)v->n * sizeof(float));
+    memcpy((void *)v->var.data, v->value, (size_t)v->n * sizeof(float));
+    if (kind == GRAD || kind == GRAD32 || kind == STATE)
+        v->var.state = (void *)v->var.data;
+    v->var.trainable = kind == GRAD || kind == GRAD32;
+    if (kind == DATA)
+        v->tensor = sd_graph_input(s->g, name, SD_F32, ndim, dim);
+    else
+        v->tensor = sd_graph_var(s->g, &v->var, kind == FROZEN ? s->dtype : v->var.dtype);
+    return v->tensor;
+}
+
+#define DIMS(...)                                                   \
+    sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t), (int64_t[]) \
+    {                                                               \
+        __VA_ARGS__                                                 \
+    }
+#define VAR(name, kind, ...) variable(s, name, kind, 0, DIMS(__VA_ARGS__))
+
+/* The tensor in arena memory, so that what reads it may overwrite it; exact. */
+static struct sd_tensor *fresh(struct session *s, struct sd_tensor *x)
+{
+    return sd_graph_scale(s->g, x, 0.5f);
+}
+
+static float *values(struct session *s)
+{
+    return s->v[s->n_v - 1].value;
+}
+
+typedef struct sd_tensor *builder(struct session *s, const int64_t *p);
+
+/* rows, width */
+static struct sd_tensor *build_fill(struct session *s, const int64_t *p)
+{
+    return sd_graph_fill(s->g, s->dtype, 2, p, 0.75f);
+}
+
+/* rows, width */
+static struct sd_tensor *build_reshape(struct session *s, const int64_t *p)
+{
+    return sd_graph_reshape(s->g, fresh(s, VAR("x", GRAD, p[0], p[1])), 2, (int64_t[]){p[1], p[0]});
+}
+
+/* rows, width */
+static struct sd_tensor *build_cast(struct session *s, const int64_t *p)
+{
+    return sd_graph_cast(s->g, VAR("x", GRAD, p[0], p[1]), SD_F32);
+}
+
+/* rows, widths of a and b */
+static struct sd_tensor *build_concat(struct session *s, const int64_t *p)
+{
+    return sd_graph_concat(s->g, VAR("a", GRAD, p[0], p[1]), VAR("b", GRAD, p[0], p[2]));
+}
+
+/* rows, width, offset, length */
+static struct sd_tensor *build_slice(struct session *s, const int64_t *p)
+{
+    return sd_graph_slice(s->g, VAR("x", GRAD, p[0], p[1]), p[2], p[3]);
+}
+
+/* rows, width, offset, length */
+static struct sd_tensor *build_pad_channels(struct session *s, const int64_t *p)
+{
+    return sd_graph_pad_channels(s->g, VAR("x", GRAD, p[0], p[1]), p[2], p[3]);
+}
+
+/* N, H, W, C, new height, new width */
+static struct sd_tensor *build_upsample(struct session *s, const int64_t *p)
+{
+    return sd_graph_upsample(s->g, VAR("x", GRAD, p[0], p[1], p[2], p[3]), p[4], p[5]);
+}
+
+/* a's dimensions, b's dimensions */
+static struct sd_tensor *build_add(struct session *s, const int64_t *p)
+{
+    return sd_graph_add(s->g, fresh(s, VAR("a", GRAD, p[0], p[1], p[2], p[3])),
+                        VAR("b", GRAD, p[4], p[5], p[6], p[7]), 0.75f);
+}
+
+/* rows, width */
+static struct sd_tensor *build_scale(struct session *s, const int64_t *p)
+{
+    return sd_graph_scale(s->g, fresh(s, VAR("x", GRAD, p[0], p[1])), -1.25f);
+}
+
+/* activation, rows, width */
+static struct sd_tensor *build_act(struct session *s, const int64_t *p)
+{
+    return sd_graph_act(s->g, fresh(s, variable(s, "x", GRAD, 0.5f, 2, p + 1)), (enum sd_act)p[0]);
+}
+
+/* rows, half width */
+static struct sd_tensor *build_geglu(struct session *s, const int64_t *p)
+{
+    return sd_graph_geglu(s->g, VAR("x", GRAD, p[0], 2 * p[1]));
+}
+
+/* x's dimensions, the result's dimensions */
+static struct sd_tensor *build_reduce_to(struct session *s, const int64_t *p)
+{
+    return sd_graph_reduce_to(s->g, VAR("x", GRAD, p[0], p[1], p[2], p[3]),
+                              VAR("like", DATA, p[4], p[5], p[6], p[7]));
+}
+
+/* M, K, N, transposed a, transposed b, bias, frozen b, residual added in place, scaled f32 result */
+static struct sd_tensor *build_matmul(struct session *s, const int64_t *p)
+{
+    struct sd_tensor *a = p[3] ? VAR("a", GRAD, p[1], p[0]) : VAR("a", GRAD, p[0], p[1]);
+    enum kind kind = p[6] ? FROZEN : GRAD;
+    struct sd_tensor *b = p[4] ? VAR("b", kind, p[2], p[1]) : VAR("b", kind, p[1], p[2]);
+    struct sd_tensor *bias = p[5] ? VAR("bias", GRAD32, p[2]) : NULL;
+    struct sd_tensor *r = p[7] ? fresh(s, VAR("residual", GRAD, p[0], p[2])) : NULL, *y;
+    if (p[8])
+        y = sd_graph_matmul_scaled(s->g, a, b, bias, p[3], p[4], 0.25f, SD_F32);
+    else
+        y = sd_graph_matmul(s->g, a, b, bias, p[3], p[4]);
+    return r ? sd_graph_add(s->g, y, r, 1) : y;
+}
+
+/* N, H, W, C, O, kernel, stride, padding top left, padding bottom right, flags: 1 bias, 2 frozen weight, 4
+ * residual */
+static struct sd_tensor *build_conv2d(struct session *s, const int64_t *p)
+{
+    struct sd_conv conv = {p[6], p[7], p[7], p[8], p[8]};
+    struct sd_tensor *x = VAR("x", GRAD, p[0], p[1], p[2], p[3]);
+    struct sd_tensor *w = VAR("w", p[9] & 2 ? FROZEN : GRAD, p[4], p[3], p[5], p[5]);
+    struct sd_tensor *bias = p[9] & 1 ? VAR("bias", GRAD32, p[4]) : NULL;
+    int64_t h = (p[1] + p[7] + p[8] - p[5]) / p[6] + 1, width = (p[2] + p[7] + p[8] - p[5]) / p[6] + 1;
+    struct sd_tensor *r = p[9] & 4 ? fresh(s, VAR("residual", GRAD, p[0], h, width, p[4])) : NULL;
+    struct sd_tensor *y = sd_graph_conv2d(s->g, x, w, bias, &conv);
+    return r ? sd_graph_add(s->g, y, r, 1) : y;
+}
+
+/* N, H, W, C, groups, activation, offset of x */
+static struct sd_tensor *build_group_norm(struct session *s, const int64_t *p)
+{
+    struct sd_tensor *x = variable(s, "x", GRAD, (float)p[6], 4, p);
+    return sd_graph_group_norm(s->g, x, VAR("w", GRAD32, p[3]), VAR("b", GRAD32, p[3]), p[4], 1e-3f,
+                               p[5] ? SD_ACT_SILU : SD_ACT_NONE);
+}
+
+/* N, T, C, offset of x */
+static struct sd_tensor *build_layer_norm(struct session *s, const int64_t *p)
+{
+    struct sd_tensor *x = variable(s, "x", GRAD, (float)p[3], 3, p);
+    return sd_graph_layer_norm(s->g, x, VAR("w", GRAD32, p[2]), VAR("b", GRAD32, p[2]), 1e-3f);
+}
+
+/* N, T, S, heads, channels a head, causal */
+static struct sd_tensor *build_attention(struct session *s, const int64_t *p)
+{
+    struct sd_tensor *q = VAR("q", GRAD, p[0], p[1], p[3] * p[4]),
+                     *k = VAR("k", GRAD, p[0], p[2], p[3] * p[4]);
+    return sd_graph_attention(s->g, q, k, VAR("v", GRAD, p[0], p[2], p[3] * p[4]), p[3], 0.3f, p[5]);
+}
+
+/* V, C, N, T */
+static struct sd_tensor *build_embedding(struct session *s, const int64_t *p)
+{
+    struct sd_tensor *table = VAR("table", GRAD, p[0], p[1]);
+    struct variable *v = &s->v[s->n_v++];
+    int32_t *ids = malloc((size_t)(p[2] * p[3]) * sizeof *ids);
+    for (int64_t i = 0; i < p[2] * p[3]; i++)
+        ids[i] = (int32_t)(sd_rng_u32(&s->rng) % (uint32_t)p[0]);
+    v->var = (struct sd_var){.name = "ids", .dtype = SD_I32, .ndim = 2, .dim = {p[2], p[3]}, .data = ids};
+    v->tensor = sd_graph_var(s->g, &v->var, SD_I32);
+    return sd_graph_embedding(s->g, table, v->tensor);
+}
+
+/* Whole timesteps below limit. */
+static struct sd_tensor *timesteps(struct session *s, int64_t n, uint32_t limit)
+{
+    struct sd_tensor *t = VAR("t", DATA, n);
+    for (int64_t i = 0; i < n; i++)
+        values(s)[i] = (float)(sd_rng_u32(&s->rng) % limit);
+    return t;
+}
+
+/* N, dim, flip */
+static struct sd_tensor *build_timestep_embedding(struct session *s, const int64_t *p)
+{
+    return sd_graph_timestep_embedding(s->g, timesteps(s, p[0], 1000), p[1], 10000, p[2]);
+}
+
+/* N, elements a sample */
+static struct sd_tensor *build_mix(struct session *s, const int64_t *p)
+{
+    struct sd_tensor *x = VAR("x", DATA, p[0], p[1]), *noise = VAR("noise", DATA, p[0], p[1]);
+    struct sd_tensor *t = timesteps(s, p[0], 10);
+    return sd_graph_mix(s->g, x, noise, t, VAR("table", DATA, 10, 2));
+}
+
+/* N, elements a sample */
+static struct sd_tensor *build_mse(struct session *s, const int64_t *p)
+{
+    struct sd_tensor *x = VAR("pred", GRAD, p[0], p[1]), *target = VAR("target", DATA, p[0], p[1]);
+    return sd_graph_mse(s->g, x, target, VAR("weight", DATA, p[0]));
+}
+
+/* elements */
+static struct sd_tensor *build_accumulate(struct session *s, const int64_t *p)
+{
+    struct sd_tensor *acc = VAR("acc", STATE, p[0]);
+    sd_graph_accumulate(s->g, acc, VAR("x", DATA, p[0]));
+    return NULL;
+}
+
+/* three counts, 1000 times the maximal norm */
+static struct sd_tensor *build_clip(struct session *s, const int64_t *p)
+{
+    struct sd_tensor *x[] = {VAR("a", DATA, p[0]), VAR("b", DATA, p[1]), VAR("c", DATA, p[2])};
+    return sd_graph_clip(s->g, x, 3, (float)p[3] / 1000);
+}
+
+/* elements */
+static struct sd_tensor *build_adamw(struct session *s, const int64_t *p)
+{
+    static const float hyper[7] = {0.01f, 0.9f, 0.99f, 1e-6f, 0.1f, 0.271f, 0.0297f};
+    struct sd_tensor *x[] = {VAR("param", STATE, p[0]), VAR("grad", STATE, p[0]), VAR("m", STATE, p[0])};
+    struct sd_tensor *v = variable(s, "v", STATE, 6, 1, p),
+                     *clip = variable(s, "clip", DATA, 1, 1, (int64_t[]){2});
+    struct sd_tensor *h = VAR("hyper", DATA, 7);
+    memcpy(values(s), hyper, sizeof hyper);
+    sd_graph_adamw(s->g, x[0], x[1], x[2], v, clip, h);
+    return NULL;
+}
+
+#endif
