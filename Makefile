@@ -25,6 +25,7 @@ LIBS := $(PKG_LIBS) -ldnnl -lm
 LIB_SRC := $(sort $(shell find lib -name '*.c'))
 LIB_OBJ := $(LIB_SRC:%.c=$(B)/%.o)
 CMD := $(sort $(patsubst cmd/%.c,%,$(wildcard cmd/sd-*.c)))
+CMD_SHARED := $(patsubst %.c,$(B)/%.o,$(filter-out cmd/sd-%,$(sort $(wildcard cmd/*.c))))
 UNIT := $(sort $(patsubst t/unit/%.c,%,$(wildcard t/unit/*.c)))
 BENCH := $(sort $(patsubst bench/%.c,%,$(wildcard bench/*.c)))
 
@@ -32,7 +33,7 @@ all: $(CMD:%=$(BIN)/%)
 unit: $(UNIT:%=$(B)/t/%)
 benches: $(BENCH:%=$(B)/bench/%)
 
-$(BIN)/%: $(B)/cmd/%.o $(B)/cmd/cmd.o $(B)/libsdcore.a
+$(BIN)/%: $(B)/cmd/%.o $(B)/libcmd.a $(B)/libsdcore.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
 
@@ -44,7 +45,10 @@ $(B)/bench/%: $(B)/bench/%.o $(B)/libsdcore.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
 
+# What programs share: members are linked where used, so sd-scan carries no oneDNN.
+$(B)/libcmd.a: $(CMD_SHARED)
 $(B)/libsdcore.a: $(LIB_OBJ)
+$(B)/%.a:
 	@rm -f $@
 	ar rcs $@ $^
 

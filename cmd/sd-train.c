@@ -1,0 +1,267 @@
+/* sd-train: records with cached latents in, a trained network in a file, events on standard output. */
+#include "compute.h"
+
+#include "train/train.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+struct options {
+    struct sd_train_config t;
+    const char *model, *precision, *save_precision, *output_dir, *output_name, *module, *save_as, *optimizer;
+    double alpha;
+    bool unet_only, text_encoder_only, v2, v_prediction, shuffle, wildcard;
+    int64_t batch_size, dim, accumulation, clip_skip, max_token_length, seed, keep_tokens, steps, conv_dim;
+    struct sd_buf path;
+};
+
+static struct options defaults(void)
+{
+    struct options o = {.precision = "no", .save_precision = "float", .module = "networks.lora",
+                        .save_as = "safetensors", .optimizer = "AdamW", .alpha = 1, .batch_size = 1, .dim = 4,
+                        .accumulation = 1, .max_token_length = 75, .seed = -1};
+    o.t = (struct sd_train_config){.optimizer = SD_ADAMW_DEFAULT, .lr = 2e-6, .text_encoder_lr = NAN, .unet_lr = NAN,
+                                   .lr_scheduler = "constant", .max_train_steps = 1600, .prior_loss_weight = 1};
+    return o;
+}
+
+/* --- records ------------------------------------------------------------------------------------------------------ */
+
+static void read_records(struct sd_cmd *c, struct sd_dataset *data)
+{
+    struct sd_record r = SD_RECORD_INIT;
+    uint64_t ticket;
+    int64_t failed = 0;
+    while (cmd_next(c, &r, &ticket)) {
+        struct sd_err err = {0};
+        if (sd_record_failed(&r)) {
+            failed++;
+        } else if (sd_dataset_add(data, &r, &err)) {
+            cmd_warn(c, "%s", err.msg);
+            cmd_status(c, err.code);
+        }
+        cmd_drop(c, ticket);
+    }
+    sd_record_free(&r);
+    if (failed) {
+        cmd_warn(c, "left out %lld records that carry an error", (long long)failed);
+        cmd_status(c, SD_ERR_DATA);
+    }
+}
+
+/* --- events ------------------------------------------------------------------------------------------------------- */
+
+static void start_members(struct sd_record *r, const struct sd_train_plan *p)
+{
+    sd_record_set_int(r, "images", p->pictures);
+    sd_record_set_int(r, "reg_images", p->reg_pictures);
+    sd_record_set_int(r, "batches_per_epoch", p->batches_per_epoch);
+    sd_record_set_int(r, "epochs", p->epochs);
+    sd_record_set_int(r, "steps", p->steps);
+    sd_record_set_int(r, "modules", (int64_t)p->modules);
+    sd_record_set_int(r, "parameters", (int64_t)p->parameters);
+    sd_record_set_string(r, "model", p->model.name);
+}
+
+static void step_members(struct sd_record *r, const struct sd_train_event *e, const struct sd_train_plan *p)
+{
+    sd_record_set_int(r, "step", e->step);
+    sd_record_set_int(r, "epoch", e->epoch);
+    sd_record_set_double(r, "loss", e->loss);
+    sd_record_set_double(r, "avr_loss", e->average);
+    for (int i = 0; i < p->n_groups; i++)
+        sd_record_set_double(r, strcmp(p->group[i], "unet") ? "lr_textencoder" : "lr_unet", e->lr[i]);
+    sd_record_set_double(r, "grad_norm", e->grad_norm);
+    sd_record_set_double(r, "seconds", e->seconds);
+}
+
+static void on_event(void *ctx, const struct sd_train_event *e, const struct sd_train_plan *p)
+{
+    static const char *const names[] = {"start", "step", "epoch", "save", "end"};
+    struct sd_cmd *c = ctx;
+    struct sd_record r = SD_RECORD_INIT;
+    char extra[48];
+    sd_record_reset(&r);
+    sd_record_set_string(&r, "event", names[e->kind]);
+    if (e->kind == SD_TRAIN_START) {
+        start_members(&r, p);
+        c->total = (uint64_t)p->steps;
+    } else if (e->kind == SD_TRAIN_STEP) {
+        step_members(&r, e, p);
+        snprintf(extra, sizeof extra, "avr_loss=%.4g", e->average);
+        cmd_progress(c, (uint64_t)e->step, extra);
+    } else {
+        sd_record_set_int(&r, "step", e->step);
+        sd_record_set_int(&r, "epoch", e->epoch);
+        if (e->kind == SD_TRAIN_SAVE)
+            sd_record_set_string(&r, "path", e->path);
+        else
+            sd_record_set_double(&r, "avr_loss", e->average);
+        if (e->kind == SD_TRAIN_END)
+            sd_record_set_double(&r, "seconds", e->seconds);
+        if (e->stopped)
+            sd_record_set_bool(&r, "stopped", true);
+    }
+    struct sd_buf line = SD_BUF_INIT;
+    if (!sd_record_write(&r, &line) && !sd_buf_addc(&line, '\n'))
+        sd_stream_write(c->stream, line.data, line.len, 0);
+    sd_stream_flush(c->stream);
+    sd_buf_free(&line);
+    sd_record_free(&r);
+}
+
+static bool on_stop(void *ctx)
+{
+    return cmd_stopped(ctx);
+}
+
+/* --- options ------------------------------------------------------------------------------------------------------ */
+
+/* What the options say together. */
+static void settle(struct sd_cmd *c, struct options *o, const struct sd_model_config *model)
+{
+    struct sd_train_config *t = &o->t;
+    if (strcmp(o->module, "networks.lora"))
+        cmd_usage(c, "--network-module %s: only networks.lora is built in", o->module);
+    if (strcasecmp(o->optimizer, "AdamW"))
+        cmd_usage(c, "--optimizer-type %s: only AdamW is built in", o->optimizer);
+    if (strcmp(o->save_as, "safetensors"))
+        cmd_usage(c, "--save-model-as %s: networks are written as safetensors", o->save_as);
+    if (o->unet_only && o->text_encoder_only)
+        cmd_usage(c, "--network-train-unet-only and --network-train-text-encoder-only exclude each other");
+    if (o->max_token_length != 75 && o->max_token_length != 150 && o->max_token_length != 225)
+        cmd_usage(c, "--max-token-length is 75, 150 or 225");
+    t->lora = (struct sd_lora_options){.rank = o->dim, .alpha = (float)o->alpha, .text_encoder = !o->unet_only,
+                                       .unet = !o->text_encoder_only};
+    t->v2 = o->v2 || model->text.pad == 0;
+    t->lora.conv_projection = t->v2;
+    t->trainer.dtype = cmd_precision(c, o->precision);
+    t->trainer.v_prediction = o->v_prediction || model->prediction == SD_PREDICT_V;
+    t->trainer.clip_skip = (int)o->clip_skip;
+    t->trainer.accumulation = (int)o->accumulation;
+    t->max_token_length = (int)o->max_token_length;
+    t->caption.shuffle = o->shuffle;
+    t->caption.enable_wildcard = o->wildcard;
+    t->caption.keep_tokens = o->keep_tokens;
+    t->save_dtype = !strcmp(o->save_precision, "fp16")   ? SD_STORE_F16
+                    : !strcmp(o->save_precision, "bf16") ? SD_STORE_BF16
+                                                         : SD_STORE_F32;
+    t->model_path = o->model;
+    t->seed = o->seed < 0 ? (uint64_t)(sd_clock_ns() & 0x7fffffff) : (uint64_t)o->seed;
+    if (!t->output) { /* sd-scripts' way: a folder and a name */
+        if (!o->output_dir)
+            cmd_usage(c, "no output: -o FILE, or --output-dir and --output-name");
+        if (sd_buf_addf(&o->path, "%s/%s.safetensors", o->output_dir, o->output_name ? o->output_name : "last"))
+            cmd_usage(c, "out of memory");
+        t->output = o->path.data;
+    }
+}
+
+int main(int argc, char **argv)
+{
+    struct options o = defaults();
+    struct sd_train_config *t = &o.t;
+    const struct sd_option options[] = {
+        {SD_OPT_HEADING("Model and output:")},
+        {SD_OPT_STRING("model", 'm', &o.model, "FILE|FOLDER", "base model: safetensors file or diffusers folder"),
+         .alias = "pretrained-model-name-or-path"},
+        {SD_OPT_STRING("output", 'o', &t->output, "FILE", "the trained network")},
+        {SD_OPT_STRING("output-dir", 0, &o.output_dir, "FOLDER", "with --output-name, in place of --output")},
+        {SD_OPT_STRING("output-name", 0, &o.output_name, "NAME", "file name without its ending")},
+        {SD_OPT_CHOICE("save-precision", 0, &o.save_precision, "float|fp16|bf16", "type of the saved tensors")},
+        {SD_OPT_STRING("save-model-as", 0, &o.save_as, "FORMAT", "safetensors")},
+        {SD_OPT_INT("save-every-n-steps", 0, &t->save_every_n_steps, "N", "save between, every N steps"), .max = 1e9},
+        {SD_OPT_INT("save-every-n-epochs", 0, &t->save_every_n_epochs, "N", "save between, every N epochs"),
+         .max = 1e9},
+        {SD_OPT_BOOL("no-metadata", 0, &t->no_metadata, "write only the metadata that loaders need")},
+        {SD_OPT_STRING("training-comment", 0, &t->training_comment, "TEXT", "a note for the metadata")},
+        {SD_OPT_HEADING("Network:")},
+        {SD_OPT_STRING("network-module", 0, &o.module, "MODULE", "networks.lora")},
+        {SD_OPT_INT("network-dim", 0, &o.dim, "N", "rank"), .min = 1, .max = 4096},
+        {SD_OPT_DOUBLE("network-alpha", 0, &o.alpha, "X", "the product is scaled by alpha/rank; 0 means rank")},
+        {SD_OPT_STRING("network-weights", 0, &t->network_weights, "FILE", "start from this network")},
+        {SD_OPT_BOOL("network-train-unet-only", 0, &o.unet_only, "leave the text encoder as it is")},
+        {SD_OPT_BOOL("network-train-text-encoder-only", 0, &o.text_encoder_only, "leave the U-Net as it is")},
+        {SD_OPT_HEADING("Steps:")},
+        {SD_OPT_INT("max-train-steps", 0, &t->max_train_steps, "N", "updates to make"), .min = 1, .max = 1e9},
+        {SD_OPT_INT("max-train-epochs", 0, &t->max_train_epochs, "N", "overrides the steps"), .max = 1e9},
+        {SD_OPT_INT("train-batch-size", 0, &o.batch_size, "N", "pictures in a batch"), .min = 1, .max = 4096},
+        {SD_OPT_INT("gradient-accumulation-steps", 0, &o.accumulation, "N", "batches in an update"), .min = 1,
+         .max = 1e6},
+        {SD_OPT_INT("seed", 0, &o.seed, "N", "random numbers to use; negative: by the clock"), .min = -1, .max = 9e15},
+        {SD_OPT_HEADING("Optimizer:")},
+        {SD_OPT_STRING("optimizer-type", 0, &o.optimizer, "NAME", "AdamW")},
+        {SD_OPT_DOUBLE("learning-rate", 0, &t->lr, "X", "learning rate")},
+        {SD_OPT_DOUBLE("text-encoder-lr", 0, &t->text_encoder_lr, "X", "for the text encoder; 0 leaves it as it is")},
+        {SD_OPT_DOUBLE("unet-lr", 0, &t->unet_lr, "X", "for the U-Net; 0 leaves it as it is")},
+        {SD_OPT_CHOICE("lr-scheduler", 0, &t->lr_scheduler, "constant|constant_with_warmup", "how the rates go")},
+        {SD_OPT_DOUBLE("lr-warmup-steps", 0, &t->lr_warmup_steps, "N", "steps, or a share below 1, of rising rates")},
+        {SD_OPT_DOUBLE("max-grad-norm", 0, &t->optimizer.max_grad_norm, "X", "clip gradients to this norm; 0: never"),
+         .max = 1e30},
+        {SD_OPT_DOUBLE("weight-decay", 0, &t->optimizer.weight_decay, "X", "AdamW's decoupled decay"), .max = 1},
+        {SD_OPT_HEADING("Computing:")},
+        {SD_OPT_CHOICE("mixed-precision", 0, &o.precision, "no|bf16|fp16", "type to compute in: no means f32")},
+        {SD_OPT_BOOL("gradient-checkpointing", 0, &t->trainer.checkpointing, "recompute activations to save memory")},
+        {SD_OPT_HEADING("Model family:")},
+        {SD_OPT_BOOL("v2", 0, &o.v2, "Stable Diffusion 2 (found out by itself for whole models)")},
+        {SD_OPT_BOOL("v-parameterization", 0, &o.v_prediction, "the model predicts velocity (768-v models)")},
+        {SD_OPT_INT("clip-skip", 0, &o.clip_skip, "N", "use the text encoder's N-th layer from the end"), .max = 23},
+        {SD_OPT_HEADING("Captions and pictures:")},
+        {SD_OPT_INT("max-token-length", 0, &o.max_token_length, "75|150|225", "tokens of a caption that count")},
+        {SD_OPT_BOOL("shuffle-caption", 0, &o.shuffle, "shuffle the comma-separated parts at each use")},
+        {SD_OPT_INT("keep-tokens", 0, &o.keep_tokens, "N", "leading parts that stay"), .max = 1e6},
+        {SD_OPT_STRING("keep-tokens-separator", 0, &t->caption.keep_tokens_separator, "TEXT",
+                       "what ends the parts that stay")},
+        {SD_OPT_STRING("caption-separator", 0, &t->caption.separator, "TEXT", "what parts captions; a comma")},
+        {SD_OPT_STRING("secondary-separator", 0, &t->caption.secondary_separator, "TEXT",
+                       "becomes the separator after shuffling")},
+        {SD_OPT_STRING("caption-prefix", 0, &t->caption.prefix, "TEXT", "goes before every caption")},
+        {SD_OPT_STRING("caption-suffix", 0, &t->caption.suffix, "TEXT", "goes after every caption")},
+        {SD_OPT_BOOL("enable-wildcard", 0, &o.wildcard, "draw one of {a|b|c}, and one line of several")},
+        {SD_OPT_DOUBLE("caption-dropout-rate", 0, &t->caption.dropout_rate, "X", "share of captions left out"), .max = 1},
+        {SD_OPT_INT("caption-dropout-every-n-epochs", 0, &t->caption.dropout_every_n_epochs, "N",
+                    "no captions in every N-th epoch"), .max = 1e9},
+        {SD_OPT_DOUBLE("caption-tag-dropout-rate", 0, &t->caption.tag_dropout_rate, "X", "share of parts left out"),
+         .max = 1},
+        {SD_OPT_DOUBLE("token-warmup-step", 0, &t->caption.token_warmup_step, "N", "use parts one by one up to here")},
+        {SD_OPT_INT("token-warmup-min", 0, &t->caption.token_warmup_min, "N", "parts used from the first step"),
+         .max = 1e6},
+        {SD_OPT_BOOL("flip-aug", 0, &t->flip_aug, "use the mirrored latents half of the time")},
+        {SD_OPT_DOUBLE("prior-loss-weight", 0, &t->prior_loss_weight, "X", "weight of regularisation pictures")},
+        SD_OPT_END};
+    struct sd_cmd c = {.program = {.name = "sd-train",
+                                   .args = "lora",
+                                   .summary = "train a LoRA on the records of standard input",
+                                   .options = options,
+                                   .min_args = 1,
+                                   .max_args = 1},
+                       .own_progress = true};
+    cmd_start(&c, &argc, argv);
+    if (strcmp(argv[1], "lora"))
+        cmd_usage(&c, "\"%s\" is no method: lora", argv[1]);
+    if (!o.model)
+        cmd_usage(&c, "no model: --model FILE");
+    struct sd_err err = {0};
+    struct sd_model_file *model;
+    if (sd_model_file_open(&model, o.model, &err))
+        cmd_die(&c, &err);
+    settle(&c, &o, sd_model_file_config(model));
+    struct sd_dataset data;
+    sd_dataset_init(&data, &(struct sd_dataset_options){.batch_size = o.batch_size, .enable_wildcard = o.wildcard,
+                                                        .separator = t->caption.separator});
+    read_records(&c, &data);
+    if (sd_dataset_finish(&data, &err))
+        cmd_die(&c, &err);
+    struct sd_backend *backend = cmd_backend(&c);
+    struct sd_train_hooks hooks = {.event = on_event, .stop = on_stop, .ctx = &c};
+    if (sd_train_lora(t, model, &data, backend, &hooks, &err))
+        cmd_die(&c, &err);
+    sd_backend_free(backend);
+    sd_dataset_free(&data);
+    sd_model_file_close(model);
+    sd_buf_free(&o.path);
+    return cmd_finish(&c);
+}

@@ -1,0 +1,24 @@
+/* The ss_* and modelspec.* entries of a trained network's file, as sd-scripts writes them: Python's str() of everything. */
+#ifndef SD_TRAIN_METADATA_H
+#define SD_TRAIN_METADATA_H
+
+#include "base/arena.h"
+#include "train/train.h"
+
+#include <time.h>
+
+struct sd_train_progress {
+    int64_t step, epoch;
+    time_t started, finished;
+    uint64_t session;
+};
+
+/* An array of pairs in the arena. */
+int sd_train_metadata(const struct sd_train_config *config, const struct sd_train_plan *plan,
+                      const struct sd_dataset *data, const struct sd_train_progress *progress, struct sd_arena *arena,
+                      struct sd_store_meta **meta, size_t *count, struct sd_err *err);
+
+/* Python's repr of a float: the shortest digits that read back the same, 1e-05 style exponents. */
+void sd_python_float(double v, char text[32]);
+
+#endif

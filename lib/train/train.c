@@ -1,0 +1,388 @@
+#include "train/train.h"
+
+#include "base/progress.h"
+#include "store/latents.h"
+#include "tensor/frozen.h"
+#include "text/clip_bpe.h"
+#include "train/metadata.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* One run, from start to end. */
+struct run {
+    const struct sd_train_config *config;
+    const struct sd_train_hooks *hooks;
+    struct sd_dataset *data;
+    const struct sd_model_config *model;
+    struct sd_train_plan plan;
+    struct sd_train_progress progress;
+    struct sd_lr lr;
+    struct sd_lora *lora;
+    struct sd_weights *weights;
+    struct sd_trainer *trainer;
+    struct sd_optimizer optimizer;
+    struct sd_clip_bpe *bpe;
+    struct sd_rng rng;          /* initial weights, noise, timesteps, the order of batches */
+    struct sd_pyrandom random;  /* captions, flips */
+    struct sd_caption_options caption;
+    struct sd_arena arena; /* of one cache file */
+    float *latents, *noise, *weight;
+    int64_t *timesteps;
+    int32_t *ids;
+    float *losses; /* by batch of an epoch: those of the running average */
+    size_t n_losses;
+    int64_t started_ns, shown_ns;
+};
+
+/* --- setting up --------------------------------------------------------------------------------------------------- */
+
+static int pick(double own, double common)
+{
+    return !isnan(own) ? own != 0 : common != 0;
+}
+
+static int make_optimizer(struct run *r, struct sd_backend *backend, struct sd_err *err)
+{
+    const struct sd_train_config *c = r->config;
+    struct sd_optim_group groups[2];
+    size_t n = r->lora->count;
+    struct sd_var **vars = calloc(2 * n + 1, sizeof *vars);
+    int *group_of = calloc(2 * n + 1, sizeof *group_of), count = 0, part_group[2] = {-1, -1};
+    if (!vars || !group_of) {
+        free(vars);
+        free(group_of);
+        return sd_err_memory(err, 2 * n * sizeof *vars);
+    }
+    double rate[2] = {isnan(c->text_encoder_lr) ? c->lr : c->text_encoder_lr, isnan(c->unet_lr) ? c->lr : c->unet_lr};
+    for (size_t i = 0; i < n; i++) {
+        struct sd_lora_module *m = &r->lora->modules[i];
+        int part = m->target->kind != SD_TARGET_TEXT;
+        if (part_group[part] < 0) {
+            part_group[part] = r->plan.n_groups;
+            r->plan.group[r->plan.n_groups] = part ? "unet" : "textencoder";
+            groups[r->plan.n_groups] = (struct sd_optim_group){.name = part ? "unet" : "textencoder", .lr = rate[part]};
+            r->plan.n_groups++;
+        }
+        for (int k = 0; k < 2; k++) {
+            vars[count] = k ? &m->up : &m->down;
+            group_of[count] = part_group[part];
+            r->plan.parameters += (size_t)sd_var_count(vars[count]);
+            count++;
+        }
+    }
+    r->plan.modules = n;
+    int rc = sd_optimizer_init(&r->optimizer, &c->optimizer, groups, r->plan.n_groups, vars, group_of, count, backend,
+                               err);
+    free(vars);
+    free(group_of);
+    return rc;
+}
+
+static int make_network(struct run *r, struct sd_err *err)
+{
+    struct sd_lora_options o = r->config->lora;
+    /* A part whose rate is 0 is not trained (sd-scripts drops its group). */
+    o.text_encoder = o.text_encoder && pick(r->config->text_encoder_lr, r->config->lr);
+    o.unet = o.unet && pick(r->config->unet_lr, r->config->lr);
+    if (!o.text_encoder && !o.unet)
+        return sd_err_set(err, SD_ERR_USAGE, "nothing to train: the learning rates are 0 or both parts are excluded");
+    if (sd_lora_new(&r->lora, r->model, &o, &r->rng, err))
+        return -1;
+    struct sd_lora_report report;
+    return r->config->network_weights ? sd_lora_assign(r->lora, r->config->network_weights, &report, err) : 0;
+}
+
+static int make_buffers(struct run *r, struct sd_err *err)
+{
+    size_t n = (size_t)r->data->options.batch_size, area = 0;
+    for (size_t i = 0; i < r->data->n_buckets; i++) {
+        struct sd_size s = r->data->buckets[i].size;
+        size_t a = (size_t)(s.w / 8 * (s.h / 8));
+        area = a > area ? a : area;
+    }
+    size_t each = area * (size_t)r->model->unet.in_channels;
+    size_t chunks = sd_clip_bpe_chunk_count(r->config->max_token_length + 2);
+    r->latents = malloc(n * each * sizeof(float));
+    r->noise = malloc(n * each * sizeof(float));
+    r->weight = malloc(n * sizeof(float));
+    r->timesteps = malloc(n * sizeof *r->timesteps);
+    r->ids = malloc(n * chunks * SD_CLIP_CONTEXT * sizeof *r->ids);
+    r->losses = malloc(r->data->n_batches * sizeof(float));
+    if (!r->latents || !r->noise || !r->weight || !r->timesteps || !r->ids || !r->losses)
+        return sd_err_memory(err, n * each * sizeof(float));
+    return 0;
+}
+
+static void count_steps(struct run *r)
+{
+    const struct sd_train_config *c = r->config;
+    int64_t g = c->trainer.accumulation, batches = (int64_t)r->data->n_batches, updates = (batches + g - 1) / g;
+    r->plan.pictures = sd_dataset_pictures(r->data, false) - sd_dataset_pictures(r->data, true);
+    r->plan.reg_pictures = sd_dataset_pictures(r->data, true);
+    r->plan.batches_per_epoch = batches;
+    r->plan.steps = c->max_train_epochs > 0 ? c->max_train_epochs * updates : c->max_train_steps;
+    r->plan.epochs = (r->plan.steps + updates - 1) / updates;
+    r->plan.model = *r->model;
+}
+
+static int set_up(struct run *r, struct sd_model_file *model, struct sd_backend *backend, struct sd_err *err)
+{
+    const struct sd_train_config *c = r->config;
+    r->model = sd_model_file_config(model);
+    r->caption = c->caption;
+    r->progress.started = time(NULL);
+    r->started_ns = r->shown_ns = sd_clock_ns();
+    sd_rng_seed(&r->rng, c->seed);
+    sd_pyrandom_seed(&r->random, (int64_t)c->seed);
+    r->progress.session = sd_pyrandom_getrandbits(&r->random, 32);
+    count_steps(r);
+    if (sd_lr_init(&r->lr, c->lr_scheduler, c->lr_warmup_steps, r->plan.steps, err) ||
+        sd_model_file_need(model, SD_PART_UNET, err) || sd_model_file_need(model, SD_PART_TEXT, err) ||
+        sd_clip_bpe_new(c->v2 ? SD_CLIP_SD2 : SD_CLIP_SD1, &r->bpe, err) || make_network(r, err) ||
+        make_optimizer(r, backend, err) || make_buffers(r, err) ||
+        !(r->weights = sd_weights_new(sd_model_file_find, model, err)))
+        return -1;
+    return 0;
+}
+
+static void tear_down(struct run *r)
+{
+    sd_trainer_free(r->trainer);
+    sd_optimizer_free(&r->optimizer);
+    sd_lora_free(r->lora);
+    sd_weights_free(r->weights);
+    sd_clip_bpe_free(r->bpe);
+    sd_arena_free(&r->arena);
+    free(r->latents);
+    free(r->noise);
+    free(r->weight);
+    free(r->timesteps);
+    free(r->ids);
+    free(r->losses);
+}
+
+/* --- telling and saving ------------------------------------------------------------------------------------------ */
+
+static double average_loss(const struct run *r)
+{
+    double sum = 0;
+    for (size_t i = 0; i < r->n_losses; i++)
+        sum += (double)r->losses[i];
+    return r->n_losses ? sum / (double)r->n_losses : 0;
+}
+
+static void tell(struct run *r, struct sd_train_event e)
+{
+    int64_t now = sd_clock_ns();
+    e.step = r->progress.step;
+    e.epoch = r->progress.epoch;
+    e.average = average_loss(r);
+    e.seconds = 1e-9 * (double)(now - (e.kind == SD_TRAIN_STEP ? r->shown_ns : r->started_ns));
+    if (e.kind == SD_TRAIN_STEP)
+        r->shown_ns = now;
+    if (r->hooks->event)
+        r->hooks->event(r->hooks->ctx, &e, &r->plan);
+}
+
+/* epoch as sd-scripts records it, which depends on the kind of save. */
+static int save(struct run *r, const char *path, int64_t epoch, struct sd_err *err)
+{
+    struct sd_arena arena = SD_ARENA_INIT;
+    struct sd_store_meta *meta;
+    size_t count;
+    struct sd_train_progress p = r->progress;
+    p.finished = time(NULL);
+    p.epoch = epoch;
+    int rc = sd_train_metadata(r->config, &r->plan, r->data, &p, &arena, &meta, &count, err) ||
+                     sd_lora_save(r->lora, path, r->config->save_dtype, meta, count, err)
+                 ? -1
+                 : 0;
+    sd_arena_free(&arena);
+    if (!rc)
+        tell(r, (struct sd_train_event){.kind = SD_TRAIN_SAVE, .path = path});
+    return rc;
+}
+
+/* OUTPUT.safetensors becomes OUTPUT-step00000500.safetensors or OUTPUT-000003.safetensors. */
+static int save_between(struct run *r, const char *fmt, int64_t number, int64_t epoch, struct sd_err *err)
+{
+    struct sd_buf path = SD_BUF_INIT;
+    const char *out = r->config->output, *slash = strrchr(out, '/'), *dot = strrchr(out, '.');
+    size_t stem = dot && (!slash || dot > slash) ? (size_t)(dot - out) : strlen(out);
+    char tail[32];
+    snprintf(tail, sizeof tail, fmt, (int)number);
+    int rc = sd_buf_add(&path, out, stem) || sd_buf_adds(&path, tail) || sd_buf_adds(&path, out + stem)
+                 ? sd_err_memory(err, stem)
+                 : save(r, path.data, epoch, err);
+    sd_buf_free(&path);
+    return rc;
+}
+
+/* --- one batch --------------------------------------------------------------------------------------------------- */
+
+/* The cached latents of a picture, or of its mirror image. */
+static int load_latents(struct run *r, const struct sd_item *item, bool flip, float *to, struct sd_err *err)
+{
+    int64_t c = r->model->unet.in_channels, h = item->bucket.h / 8, w = item->bucket.w / 8;
+    struct sd_latents l;
+    sd_arena_reset(&r->arena);
+    if (sd_latents_read(&l, item->latents, &r->arena, err))
+        return -1;
+    if (l.channels != c || l.height != h || l.width != w)
+        return sd_err_set(err, SD_ERR_DATA, "%s: latents are [%d,%d,%d], the bucket of %s needs [%lld,%lld,%lld]",
+                          item->latents, l.channels, l.height, l.width, item->path, (long long)c, (long long)h,
+                          (long long)w);
+    if (flip && !l.flipped)
+        return sd_err_set(err, SD_ERR_DATA, "%s: there are no latents_flipped; make them with sd-encode-latents "
+                          "--flip-aug", item->latents);
+    const float *from = flip ? l.flipped : l.latents;
+    size_t n = (size_t)(c * h * w);
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(from[i]))
+            return sd_err_set(err, SD_ERR_DATA, "%s: latent %zu is %g", item->latents, i, (double)from[i]);
+    memcpy(to, from, n * sizeof *to);
+    return 0;
+}
+
+static int load_item(struct run *r, const struct sd_item *item, size_t k, size_t each, struct sd_err *err)
+{
+    const struct sd_train_config *c = r->config;
+    size_t chunks = sd_clip_bpe_chunk_count(c->max_token_length + 2);
+    bool flip = c->flip_aug && sd_pyrandom_random(&r->random) < 0.5;
+    if (load_latents(r, item, flip, r->latents + k * each, err))
+        return -1;
+    struct sd_buf text = SD_BUF_INIT;
+    struct sd_caption_context now = {.epoch = r->progress.epoch, .step = r->progress.step,
+                                     .max_train_steps = r->plan.steps};
+    int rc = sd_caption_process(&r->caption, &now, &r->random, item->caption, item->caption_len, &text, err) ||
+                     sd_clip_bpe_chunks(r->bpe, text.data ? text.data : "", text.len, c->max_token_length + 2,
+                                        r->ids + k * chunks * SD_CLIP_CONTEXT, err)
+                 ? -1
+                 : 0;
+    sd_buf_free(&text);
+    r->weight[k] = item->reg ? (float)c->prior_loss_weight : 1;
+    return rc;
+}
+
+static int train_batch(struct run *r, const struct sd_batch_ref *ref, float *loss, struct sd_err *err)
+{
+    struct sd_size size = r->data->buckets[ref->bucket].size;
+    int64_t h = size.h / 8, w = size.w / 8;
+    size_t each = (size_t)(h * w * r->model->unet.in_channels);
+    for (size_t k = 0; k < ref->count; k++)
+        if (load_item(r, sd_dataset_item(r->data, ref, k), k, each, err))
+            return -1;
+    sd_rng_randn(&r->rng, r->noise, ref->count * each);
+    sd_rng_randint(&r->rng, 0, 1000, r->timesteps, ref->count);
+    return sd_trainer_batch(r->trainer,
+                            &(struct sd_train_batch){.n = (int64_t)ref->count, .h = h, .w = w, .latents = r->latents,
+                                                     .noise = r->noise, .timesteps = r->timesteps, .ids = r->ids,
+                                                     .weight = r->weight},
+                            loss, err);
+}
+
+static void record_loss(struct run *r, size_t index, float loss)
+{
+    r->losses[index] = loss;
+    if (index >= r->n_losses)
+        r->n_losses = index + 1;
+}
+
+static bool stopping(const struct run *r)
+{
+    return r->hooks->stop && r->hooks->stop(r->hooks->ctx);
+}
+
+static int stop_at_nan(struct run *r, float loss, struct sd_err *err)
+{
+    struct sd_err ignored;
+    int64_t step = r->progress.step;
+    bool kept = step > 0 && !save(r, r->config->output, r->progress.epoch, &ignored);
+    return sd_err_set(err, SD_ERR_DATA, "the loss became %g at step %lld (learning rate too high, or latents with NaN?); %s%s",
+                      (double)loss, (long long)step + 1,
+                      kept ? "the weights after the step before are in " : "nothing was trained, so nothing is saved",
+                      kept ? r->config->output : "");
+}
+
+static void update(struct run *r, double loss, size_t batches)
+{
+    double factor = sd_lr_factor(&r->lr, r->optimizer.updates);
+    struct sd_train_event e = {.kind = SD_TRAIN_STEP, .loss = loss / (double)batches};
+    for (int i = 0; i < r->plan.n_groups; i++)
+        e.lr[i] = r->optimizer.groups[i].lr * factor;
+    e.grad_norm = (double)sd_optimizer_update(&r->optimizer, factor);
+    r->progress.step++;
+    tell(r, e);
+}
+
+/* --- the loop ---------------------------------------------------------------------------------------------------- */
+
+static bool divides(int64_t every, int64_t n)
+{
+    return every > 0 && n % every == 0;
+}
+
+/* 0, or -1; ends early when all steps are done or a signal came. */
+static int train_epoch(struct run *r, struct sd_err *err)
+{
+    const struct sd_train_config *c = r->config;
+    double loss_sum = 0;
+    size_t gathered = 0, last = r->data->n_batches - 1;
+    for (size_t i = 0; i <= last && r->progress.step < r->plan.steps && !stopping(r); i++) {
+        float loss;
+        if (train_batch(r, &r->data->batches[i], &loss, err))
+            return -1;
+        if (!isfinite(loss))
+            return stop_at_nan(r, loss, err);
+        record_loss(r, i, loss);
+        loss_sum += (double)loss;
+        if (++gathered < (size_t)c->trainer.accumulation && i < last)
+            continue;
+        update(r, loss_sum, gathered);
+        loss_sum = 0;
+        gathered = 0;
+        if (divides(c->save_every_n_steps, r->progress.step) &&
+            save_between(r, "-step%08d", r->progress.step, r->progress.epoch - 1, err))
+            return -1;
+    }
+    return 0;
+}
+
+static int loop(struct run *r, struct sd_err *err)
+{
+    const struct sd_train_config *c = r->config;
+    int64_t seed = sd_pyrandom_randint(&r->random, 0, (int64_t)1 << 31);
+    tell(r, (struct sd_train_event){.kind = SD_TRAIN_START});
+    while (r->progress.step < r->plan.steps && !stopping(r)) {
+        r->progress.epoch++;
+        if (sd_dataset_epoch(r->data, seed, r->progress.epoch, &r->rng, err) || train_epoch(r, err))
+            return -1;
+        tell(r, (struct sd_train_event){.kind = SD_TRAIN_EPOCH, .loss = average_loss(r)});
+        if (divides(c->save_every_n_epochs, r->progress.epoch) && r->progress.step < r->plan.steps &&
+            save_between(r, "-%06d", r->progress.epoch, r->progress.epoch, err))
+            return -1;
+    }
+    if (save(r, c->output, r->plan.epochs, err))
+        return -1;
+    tell(r, (struct sd_train_event){.kind = SD_TRAIN_END, .loss = average_loss(r), .stopped = stopping(r)});
+    return 0;
+}
+
+int sd_train_lora(const struct sd_train_config *config, struct sd_model_file *model, struct sd_dataset *data,
+                  struct sd_backend *backend, const struct sd_train_hooks *hooks, struct sd_err *err)
+{
+    struct run r = {.config = config, .hooks = hooks, .data = data};
+    int rc = set_up(&r, model, backend, err);
+    if (!rc) {
+        struct sd_trainer_options t = config->trainer;
+        t.text_chunks = (int)sd_clip_bpe_chunk_count(config->max_token_length + 2);
+        struct sd_lora_stack stack = {&r.lora, 1};
+        r.trainer = sd_trainer_new(r.model, &t, r.weights, sd_lora_adapt, &stack, &r.optimizer, backend, err);
+        rc = r.trainer ? loop(&r, err) : -1;
+    }
+    tear_down(&r);
+    return rc;
+}

@@ -1,0 +1,73 @@
+/* Training a LoRA: the loop over epochs and batches, with what it tells about itself and what it saves.
+ *
+ * The loop follows sd-scripts' train_network.py: gradients are applied every `accumulation` batches and at the end of an
+ * epoch; steps count updates; the shown average replaces the losses of the last epoch one by one. */
+#ifndef SD_TRAIN_TRAIN_H
+#define SD_TRAIN_TRAIN_H
+
+#include "adapter/lora.h"
+#include "data/dataset.h"
+#include "model/model_file.h"
+#include "optim/lr.h"
+#include "train/trainer.h"
+
+struct sd_train_config {
+    /* what */
+    struct sd_lora_options lora;
+    const char *network_weights; /* a LoRA file to start from, or NULL */
+    /* how */
+    struct sd_trainer_options trainer;
+    struct sd_adamw optimizer;
+    double lr, text_encoder_lr, unet_lr; /* the latter NaN: lr */
+    const char *lr_scheduler;
+    double lr_warmup_steps;
+    int64_t max_train_steps, max_train_epochs; /* epochs > 0 override steps */
+    uint64_t seed;
+    int max_token_length; /* 75, 150, 225 */
+    bool v2;              /* pads captions as Stable Diffusion 2 does */
+    bool flip_aug;
+    double prior_loss_weight;
+    struct sd_caption_options caption;
+    /* where to */
+    const char *output;             /* the file; earlier saves lie beside it under sd-scripts' names */
+    enum sd_store_dtype save_dtype; /* F32, F16 or BF16 */
+    int64_t save_every_n_steps, save_every_n_epochs; /* 0: only at the end */
+    bool no_metadata;
+    const char *training_comment;
+    const char *model_path; /* for the metadata */
+    bool profile;
+};
+
+enum sd_train_event_kind { SD_TRAIN_START, SD_TRAIN_STEP, SD_TRAIN_EPOCH, SD_TRAIN_SAVE, SD_TRAIN_END };
+
+struct sd_train_event {
+    enum sd_train_event_kind kind;
+    int64_t step, epoch;   /* step: updates so far; epoch from 1 */
+    double loss, average;  /* step: of its batches, and the running average; epoch, end: the average */
+    double grad_norm;      /* step: before clipping */
+    double lr[2];          /* step: of each group */
+    double seconds;        /* step: since the last one; end: since the start */
+    const char *path;      /* save */
+    bool stopped;          /* end: by a signal */
+};
+
+/* What start tells. */
+struct sd_train_plan {
+    int64_t pictures, reg_pictures, batches_per_epoch, epochs, steps;
+    size_t modules, parameters;
+    const char *group[2];
+    int n_groups;
+    struct sd_model_config model;
+};
+
+struct sd_train_hooks {
+    void (*event)(void *ctx, const struct sd_train_event *e, const struct sd_train_plan *plan);
+    bool (*stop)(void *ctx); /* true: finish the step, save, end; may be NULL */
+    void *ctx;
+};
+
+/* Trains and saves. A loss that is not finite ends it with an error, after the weights before that step were saved. */
+int sd_train_lora(const struct sd_train_config *config, struct sd_model_file *model, struct sd_dataset *data,
+                  struct sd_backend *backend, const struct sd_train_hooks *hooks, struct sd_err *err);
+
+#endif
