@@ -1,10 +1,10 @@
 /* PyTorch's CPU generator: MT19937 and the distributions on top of it.
  *
- * Normal numbers come in two ways. Fewer than 16: Box-Muller in double, two uniforms of 53 bits for two values,
- * the second kept for the next call. 16 and more: the output is filled with uniforms, then each block of 16
- * becomes 8 pairs (u1 = 1 - x[j], u2 = x[j + 8]) of a single-precision Box-Muller with the logarithm, sine and
- * cosine of the Cephes library (Moshier), whose multiplications and additions are fused where PyTorch's AVX2
- * build fuses them; a last partial block is drawn and computed again over the last 16 values.
+ * Normal numbers come in two ways. Fewer than 16: Box-Muller in double, two uniforms of 53 bits for two
+ * values, the second kept for the next call. 16 and more: the output is filled with uniforms, then each block
+ * of 16 becomes 8 pairs (u1 = 1 - x[j], u2 = x[j + 8]) of a single-precision Box-Muller with the logarithm,
+ * sine and cosine of the Cephes library (Moshier), whose multiplications and additions are fused where
+ * PyTorch's AVX2 build fuses them; a last partial block is drawn and computed again over the last 16 values.
  * The fused operations decide the last bits, so they are written out and the compiler may not add its own. */
 #include "base/rng.h"
 
@@ -147,7 +147,7 @@ static inline __attribute__((always_inline)) float cephes_log(float x)
 {
     uint32_t u = bits_of(x);
     float e = (float)((int32_t)(u >> 23) - 126);
-    float m = float_of((u & 0x807fffffu) | 0x3f000000u); /* [0.5, 1) */
+    float m = float_of((u & 0x807fffffu) | 0x3f000000u);   /* [0.5, 1) */
     uint32_t low = -(uint32_t)(m < 0.707106781186547524f); /* masks, so that the loop becomes vectors */
     e -= float_of(low & bits_of(1.0f));
     x = (m - 1.0f) + float_of(low & bits_of(m));
@@ -219,7 +219,8 @@ static void normal_blocks(float *x, size_t blocks, float mean, float std)
 
 #if defined(__x86_64__)
 /* The same bits, several times sooner where the machine has fused operations. */
-__attribute__((target("avx2,fma"))) static void normal_blocks_fma(float *x, size_t blocks, float mean, float std)
+__attribute__((target("avx2,fma"))) static void normal_blocks_fma(float *x, size_t blocks, float mean,
+                                                                  float std)
 {
     for (; blocks > 0; blocks--, x += 16)
         normal16(x, mean, std);

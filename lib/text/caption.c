@@ -99,7 +99,8 @@ static int expand_wildcards(struct sd_buf *text, struct sd_pyrandom *random)
                    sd_str_find(view(text), view(&close), 0) != SIZE_MAX));
     rc = rc || sd_str_replace(text, sd_str_of("{{"), view(&open)) ||
          sd_str_replace(text, sd_str_of("}}"), view(&close)) || choose_alternatives(text, random) ||
-         sd_str_replace(text, view(&open), sd_str_of("{")) || sd_str_replace(text, view(&close), sd_str_of("}"));
+         sd_str_replace(text, view(&open), sd_str_of("{")) ||
+         sd_str_replace(text, view(&close), sd_str_of("}"));
     sd_buf_free(&open);
     sd_buf_free(&close);
     return rc ? -1 : 0;

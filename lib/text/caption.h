@@ -1,6 +1,6 @@
-/* What happens to a caption each time its image is fetched for training: prefix and suffix, drop-out, wildcards,
- * shuffling, tag drop-out, token warm-up, replacements; as BaseDataset.process_caption of kohya-ss/sd-scripts,
- * with the same random draws in the same order. */
+/* What happens to a caption each time its image is fetched for training: prefix and suffix, drop-out,
+ * wildcards, shuffling, tag drop-out, token warm-up, replacements; as BaseDataset.process_caption of
+ * kohya-ss/sd-scripts, with the same random draws in the same order. */
 #ifndef SD_TEXT_CAPTION_H
 #define SD_TEXT_CAPTION_H
 
@@ -26,8 +26,8 @@ struct sd_caption_options {
     int shuffle, enable_wildcard;
 };
 
-/* One textual inversion replacement. `from` "" replaces the whole caption, by one of `to` if there are several
- * templates; otherwise to[0] replaces every occurrence. */
+/* One textual inversion replacement. `from` "" replaces the whole caption, by one of `to` if there are
+ * several templates; otherwise to[0] replaces every occurrence. */
 struct sd_caption_replacement {
     const char *from;
     const char *const *to;
@@ -44,8 +44,8 @@ struct sd_caption_context {
 };
 
 /* Appends to out the text caption[len] becomes, which may be empty.
- * A token_warmup_step below 1 in the options is turned into steps by the first caption that gets that far, as in
- * the original, so one options struct serves one thread. An empty separator is an error. */
+ * A token_warmup_step below 1 in the options is turned into steps by the first caption that gets that far, as
+ * in the original, so one options struct serves one thread. An empty separator is an error. */
 int sd_caption_process(struct sd_caption_options *options, const struct sd_caption_context *context,
                        struct sd_pyrandom *random, const char *caption, size_t len, struct sd_buf *out,
                        struct sd_err *err);

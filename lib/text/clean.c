@@ -1,6 +1,6 @@
-/* The tag patterns all read ", X, " with no comma in X, so one walk over the list finds any of them: cut X out at
- * a comma and ask a small function whether it is of the kind. Tags are doubly separated (", a, , b, ") while
- * that goes on, so that neighbours both match. */
+/* The tag patterns all read ", X, " with no comma in X, so one walk over the list finds any of them: cut X
+ * out at a comma and ask a small function whether it is of the kind. Tags are doubly separated (", a, , b, ")
+ * while that goes on, so that neighbours both match. */
 #include "text/clean.h"
 
 #include <string.h>
@@ -74,8 +74,9 @@ static int is_sleeves(struct sd_str tag)
 
 static int is_hair_style(struct sd_str tag)
 {
-    static const char *const list[] = {"ponytail",        "braid",       "ahoge",     "twintails", "single hair bun",
-                                       "single side bun", "two side up", "two tails", "sidelocks", NULL};
+    static const char *const list[] = {
+        "ponytail",        "braid",       "ahoge",     "twintails", "single hair bun",
+        "single side bun", "two side up", "two tails", "sidelocks", NULL};
     return is_one_of(tag, list) || is_word_and(tag, " bun") || is_word_and(tag, " braid");
 }
 
@@ -116,7 +117,8 @@ static size_t count_tags(struct sd_str s, tag_kind *kind)
 {
     struct sd_str tag;
     size_t n = 0;
-    for (size_t at = find_tag(s, 0, kind, &tag); at != SIZE_MAX; at = find_tag(s, after_tag(s, tag), kind, &tag))
+    for (size_t at = find_tag(s, 0, kind, &tag); at != SIZE_MAX;
+         at = find_tag(s, after_tag(s, tag), kind, &tag))
         n++;
     return n;
 }
@@ -155,7 +157,8 @@ static int clean_several_people(struct sd_buf *text)
     int rc = 0;
     size_t at = find_tag(view(text), 0, is_hair_length, &tag);
     if (at != SIZE_MAX)
-        rc = sd_buf_add(&length, text->data + at, tag.len + 4) || replace_tags(text, is_hair_length, ", @@@, ");
+        rc = sd_buf_add(&length, text->data + at, tag.len + 4) ||
+             replace_tags(text, is_hair_length, ", @@@, ");
     if (rc == 0 && count_tags(view(text), is_hair) > 1)
         rc = replace_tags(text, is_hair, "");
     if (rc == 0 && length.len > 0)
@@ -196,7 +199,8 @@ static int drop_repeated(struct sd_buf *text)
         if (!is_repeated(view(text), tag))
             continue;
         sd_buf_clear(&whole);
-        rc = sd_buf_add(&whole, tag.data - 2, tag.len + 4) || sd_str_replace(text, view(&whole), sd_str_of(""));
+        rc = sd_buf_add(&whole, tag.data - 2, tag.len + 4) ||
+             sd_str_replace(text, view(&whole), sd_str_of(""));
     }
     sd_buf_free(&before);
     sd_buf_free(&whole);
@@ -241,19 +245,32 @@ int sd_clean_tags(const char *tags, size_t len, struct sd_buf *out, struct sd_er
 int sd_clean_caption(const char *caption, size_t len, struct sd_buf *out, struct sd_err *err)
 {
     static const char *const pairs[][2] = {
-        {"anime anime", "anime"},        {"young ", ""},
-        {"anime girl", "girl"},          {"cartoon female", "girl"},
-        {"cartoon lady", "girl"},        {"cartoon character", "girl"},
-        {"cartoon woman", "girl"},       {"cartoon women", "girls"},
-        {"cartoon girl", "girl"},        {"anime female", "girl"},
-        {"anime lady", "girl"},          {"anime character", "girl"},
-        {"anime woman", "girl"},         {"anime women", "girls"},
-        {"lady", "girl"},                {"female", "girl"},
-        {"woman", "girl"},               {"women", "girls"},
-        {"people", "girls"},             {"person", "girl"},
-        {"a cartoon figure", "a figure"}, {"a cartoon image", "an image"},
-        {"a cartoon picture", "a picture"}, {"an anime cartoon image", "an image"},
-        {"a cartoon anime drawing", "a drawing"}, {"a cartoon drawing", "a drawing"},
+        {"anime anime", "anime"},
+        {"young ", ""},
+        {"anime girl", "girl"},
+        {"cartoon female", "girl"},
+        {"cartoon lady", "girl"},
+        {"cartoon character", "girl"},
+        {"cartoon woman", "girl"},
+        {"cartoon women", "girls"},
+        {"cartoon girl", "girl"},
+        {"anime female", "girl"},
+        {"anime lady", "girl"},
+        {"anime character", "girl"},
+        {"anime woman", "girl"},
+        {"anime women", "girls"},
+        {"lady", "girl"},
+        {"female", "girl"},
+        {"woman", "girl"},
+        {"women", "girls"},
+        {"people", "girls"},
+        {"person", "girl"},
+        {"a cartoon figure", "a figure"},
+        {"a cartoon image", "an image"},
+        {"a cartoon picture", "a picture"},
+        {"an anime cartoon image", "an image"},
+        {"a cartoon anime drawing", "a drawing"},
+        {"a cartoon drawing", "a drawing"},
         {"girl girl", "girl"},
     };
     struct sd_buf text = SD_BUF_INIT;

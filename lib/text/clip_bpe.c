@@ -1,8 +1,8 @@
 /* CLIP's byte-pair encoding (Radford et al. 2021), text cleaning as in BERT's basic tokenizer.
  *
- * A merge's rank is its place in clip_bpe.bin and its result the id 512 + rank. Every symbol of a merge is older
- * than its result, so taking the lowest rank first, leftmost first, is the whole rule, and a heap over a linked
- * list of symbols does it in n log n however long a word is. */
+ * A merge's rank is its place in clip_bpe.bin and its result the id 512 + rank. Every symbol of a merge is
+ * older than its result, so taking the lowest rank first, leftmost first, is the whole rule, and a heap over
+ * a linked list of symbols does it in n log n however long a word is. */
 #include "text/clip_bpe.h"
 
 #include <stdlib.h>
@@ -74,7 +74,8 @@ static int compare_added(const void *a, const void *b)
     return (x->len > y->len) - (x->len < y->len);
 }
 
-static int insert_added(struct sd_clip_bpe *bpe, const char *token, size_t len, int32_t id, struct sd_err *err)
+static int insert_added(struct sd_clip_bpe *bpe, const char *token, size_t len, int32_t id,
+                        struct sd_err *err)
 {
     struct sd_unicode u = {0};
     struct added *row = realloc(bpe->added, (bpe->added_len + 1) * sizeof *row);
@@ -151,7 +152,8 @@ static const struct added *find_added(const struct sd_clip_bpe *bpe, const struc
     return found;
 }
 
-/* -- making and freeing ------------------------------------------------------------------------------------ */
+/* -- making and freeing ------------------------------------------------------------------------------------
+ */
 
 void sd_clip_bpe_free(struct sd_clip_bpe *bpe)
 {
@@ -256,7 +258,8 @@ static int scratch_reserve(struct scratch *s, size_t symbols, struct sd_err *err
     s->next = malloc(cap * sizeof *s->next);
     s->heap = malloc(2 * cap * sizeof *s->heap);
     s->cap = s->symbol && s->prev && s->next && s->heap ? cap : 0;
-    return s->cap ? 0 : sd_err_memory(err, cap * (sizeof *s->symbol + 2 * sizeof *s->prev + 2 * sizeof *s->heap));
+    return s->cap ? 0
+                  : sd_err_memory(err, cap * (sizeof *s->symbol + 2 * sizeof *s->prev + 2 * sizeof *s->heap));
 }
 
 static int emit(struct scratch *s, int32_t id, struct sd_err *err)
@@ -380,8 +383,8 @@ static enum sd_unicode_class piece_class(uint32_t cp)
 /* Length of the piece at cp[0] of n > 0 code points, none of them blank; 0 for one no piece takes. */
 static size_t piece_length(const uint32_t *cp, size_t n)
 {
-    static const char *const fixed[] = {"<|startoftext|>", "<|endoftext|>", "'s",  "'t", "'re",
-                                        "'ve",             "'m",            "'ll", "'d"};
+    static const char *const fixed[] = {
+        "<|startoftext|>", "<|endoftext|>", "'s", "'t", "'re", "'ve", "'m", "'ll", "'d"};
     if (cp[0] == '<' || cp[0] == '\'')
         for (size_t k = 0; k < sizeof fixed / sizeof *fixed; k++) {
             size_t len = starts_with(cp, n, fixed[k]);
@@ -431,8 +434,9 @@ static int encode_word(const struct sd_clip_bpe *bpe, struct scratch *s, const u
 
 static int is_cjk(uint32_t cp)
 {
-    return (cp >= 0x4e00 && cp <= 0x9fff) || (cp >= 0x3400 && cp <= 0x4dbf) || (cp >= 0x20000 && cp <= 0x2a6df) ||
-           (cp >= 0x2a700 && cp <= 0x2ceaf) || (cp >= 0xf900 && cp <= 0xfaff) || (cp >= 0x2f800 && cp <= 0x2fa1f);
+    return (cp >= 0x4e00 && cp <= 0x9fff) || (cp >= 0x3400 && cp <= 0x4dbf) ||
+           (cp >= 0x20000 && cp <= 0x2a6df) || (cp >= 0x2a700 && cp <= 0x2ceaf) ||
+           (cp >= 0xf900 && cp <= 0xfaff) || (cp >= 0x2f800 && cp <= 0x2fa1f);
 }
 
 /* Text between added tokens. */
@@ -495,7 +499,8 @@ fail:
     return -1;
 }
 
-/* -- model input ------------------------------------------------------------------------------------------- */
+/* -- model input -------------------------------------------------------------------------------------------
+ */
 
 size_t sd_clip_bpe_chunk_count(int length)
 {
@@ -542,7 +547,8 @@ int sd_clip_bpe_chunks(const struct sd_clip_bpe *bpe, const char *text, size_t l
     return rc;
 }
 
-/* -- back to text ----------------------------------------------------------------------------------------- */
+/* -- back to text -----------------------------------------------------------------------------------------
+ */
 
 /* Appends the bytes an id of the vocabulary stands for; the end of a word is spelled "</w>". */
 static int spell(const struct sd_clip_bpe *bpe, uint32_t id, struct sd_buf *out)
@@ -552,13 +558,14 @@ static int spell(const struct sd_clip_bpe *bpe, uint32_t id, struct sd_buf *out)
     if (id == SD_CLIP_EOS)
         return sd_buf_adds(out, "<|endoftext|>");
     if (id >= FIRST_MERGE)
-        return spell(bpe, merge_left(id - FIRST_MERGE), out) || spell(bpe, merge_right(id - FIRST_MERGE), out);
+        return spell(bpe, merge_left(id - FIRST_MERGE), out) ||
+               spell(bpe, merge_right(id - FIRST_MERGE), out);
     return sd_buf_addc(out, (char)bpe->id_byte[id % END_OF_WORD]) ||
            (id >= END_OF_WORD && sd_buf_adds(out, "</w>"));
 }
 
-/* Writes raw bytes as text: malformed UTF-8 replaced, "</w>" a blank, no blanks at either end. Returns whether
- * anything was left, or -1. */
+/* Writes raw bytes as text: malformed UTF-8 replaced, "</w>" a blank, no blanks at either end. Returns
+ * whether anything was left, or -1. */
 static int tidy(const struct sd_buf *raw, struct sd_buf *out)
 {
     struct sd_buf text = SD_BUF_INIT;

@@ -1,13 +1,14 @@
 /* The CLIP tokenizer: text to ids as transformers' CLIPTokenizer makes them (without ftfy).
  *
- * Text is cleaned (control and unassigned characters dropped, CJK set apart, NFC, lower case), cut into words,
- * numbers and runs of signs, and each piece becomes byte-level BPE symbols. Any bytes are accepted; malformed
- * UTF-8 reads as U+FFFD, which the cleaning drops. The vocabulary of openai/clip-vit-large-patch14 is part of
- * the program.
+ * Text is cleaned (control and unassigned characters dropped, CJK set apart, NFC, lower case), cut into
+ * words, numbers and runs of signs, and each piece becomes byte-level BPE symbols. Any bytes are accepted;
+ * malformed UTF-8 reads as U+FFFD, which the cleaning drops. The vocabulary of openai/clip-vit-large-patch14
+ * is part of the program.
  *
  *     struct sd_clip_bpe *bpe;
  *     int32_t ids[1][77];
- *     sd_clip_bpe_new(SD_CLIP_SD1, &bpe, err) || sd_clip_bpe_chunks(bpe, text, strlen(text), 77, ids[0], err);
+ *     sd_clip_bpe_new(SD_CLIP_SD1, &bpe, err) || sd_clip_bpe_chunks(bpe, text, strlen(text), 77, ids[0],
+ * err);
  *
  * Encoding and decoding only read the tokenizer, so any number of threads may share one. */
 #ifndef SD_TEXT_CLIP_BPE_H
@@ -55,8 +56,8 @@ int sd_clip_bpe_encode(const struct sd_clip_bpe *bpe, const char *text, size_t l
 size_t sd_clip_bpe_chunk_count(int length);
 
 /* Model input: BOS, text cut to length - 2 tokens, EOS, padding, then cut into chunks[n][77], each with the
- * first and last id of the whole. With SD2 padding a chunk that ends inside the text ends in EOS, and one that
- * starts with padding starts with EOS. */
+ * first and last id of the whole. With SD2 padding a chunk that ends inside the text ends in EOS, and one
+ * that starts with padding starts with EOS. */
 int sd_clip_bpe_chunks(const struct sd_clip_bpe *bpe, const char *text, size_t len, int length,
                        int32_t *chunks, struct sd_err *err);
 
@@ -64,8 +65,8 @@ int sd_clip_bpe_chunks(const struct sd_clip_bpe *bpe, const char *text, size_t l
 int sd_clip_bpe_chunk_ids(const struct sd_clip_bpe *bpe, const int32_t *ids, size_t n, int length,
                           int32_t *chunks, struct sd_err *err);
 
-/* Text of ids[n], special tokens spelled out: tokenizer.decode(ids). *text is the caller's to free, NUL-ended,
- * valid UTF-8 of *len bytes. An id outside the vocabulary is an error. */
+/* Text of ids[n], special tokens spelled out: tokenizer.decode(ids). *text is the caller's to free,
+ * NUL-ended, valid UTF-8 of *len bytes. An id outside the vocabulary is an error. */
 int sd_clip_bpe_decode(const struct sd_clip_bpe *bpe, const int32_t *ids, size_t n, char **text, size_t *len,
                        struct sd_err *err);
 

@@ -110,7 +110,8 @@ static int read_digits_and_dots(struct sd_str s, struct sd_str *out)
     return i > 0;
 }
 
-static void set_float(struct sd_prompt *out, struct sd_str part, struct sd_str number, double *member, unsigned bit)
+static void set_float(struct sd_prompt *out, struct sd_str part, struct sd_str number, double *member,
+                      unsigned bit)
 {
     double value;
     if (read_float(number, &value)) {

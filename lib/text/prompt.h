@@ -26,28 +26,29 @@ enum {
 
 /* Strings are views of the line. Numbers too big for their type are the largest it holds. */
 struct sd_prompt {
-    unsigned set;          /* SD_PROMPT_... */
-    struct sd_str prompt;  /* always there */
-    int64_t width, height; /* w N, h N: pixels, as written */
-    uint64_t seed;         /* d N */
-    int steps;             /* s N: 1..1000 */
-    double scale;          /* l X: classifier-free guidance */
-    double guidance_scale; /* g X */
+    unsigned set;                   /* SD_PROMPT_... */
+    struct sd_str prompt;           /* always there */
+    int64_t width, height;          /* w N, h N: pixels, as written */
+    uint64_t seed;                  /* d N */
+    int steps;                      /* s N: 1..1000 */
+    double scale;                   /* l X: classifier-free guidance */
+    double guidance_scale;          /* g X */
     struct sd_str negative_prompt;  /* n TEXT */
     struct sd_str sample_sampler;   /* ss NAME */
     struct sd_str controlnet_image; /* cn PATH */
     double cfg_trunc_ratio;         /* ctr X */
     double renorm_cfg;              /* rcfg X */
     struct sd_str flow_shift;       /* fs TEXT */
-    struct sd_str bad;              /* the first part whose number could not be read; its member stays unset */
+    struct sd_str bad; /* the first part whose number could not be read; its member stays unset */
 };
 
-/* Whether the line of a .txt prompt file holds a prompt, that is, is neither blank nor a comment; *line becomes
- * its stripped text. */
+/* Whether the line of a .txt prompt file holds a prompt, that is, is neither blank nor a comment; *line
+ * becomes its stripped text. */
 int sd_prompt_is_line(struct sd_str *line);
 
-/* Reads a line, which is cut at every " --". Never fails: parts nobody knows are left out, of a part that comes
- * twice the last counts, and the first part, the prompt, is read as an option too if it looks like one. */
+/* Reads a line, which is cut at every " --". Never fails: parts nobody knows are left out, of a part that
+ * comes twice the last counts, and the first part, the prompt, is read as an option too if it looks like one.
+ */
 void sd_prompt_parse(struct sd_str line, struct sd_prompt *out);
 
 #endif

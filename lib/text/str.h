@@ -23,8 +23,8 @@ int sd_str_ends(struct sd_str s, struct sd_str end);
 /* s without blanks at both ends: str.strip(). */
 struct sd_str sd_str_strip(struct sd_str s);
 
-/* Takes the piece before the first separator off rest; the last piece leaves rest.data NULL, and then there are
- * no more: while (sd_str_cut(&rest, sep, &piece)) sees the pieces of str.split(sep). */
+/* Takes the piece before the first separator off rest; the last piece leaves rest.data NULL, and then there
+ * are no more: while (sd_str_cut(&rest, sep, &piece)) sees the pieces of str.split(sep). */
 int sd_str_cut(struct sd_str *rest, struct sd_str separator, struct sd_str *piece);
 
 /* Replaces every `from`, which is not empty, by `to` in text: str.replace. -1 when memory is out. */

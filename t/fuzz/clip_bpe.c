@@ -11,7 +11,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!bpe[0]) {
         int32_t id;
         if (sd_clip_bpe_new(SD_CLIP_SD1, &bpe[0], &err) || sd_clip_bpe_new(SD_CLIP_SD2, &bpe[1], &err) ||
-            sd_clip_bpe_add_token(bpe[1], "<a>", 3, &id, &err) || sd_clip_bpe_add_token(bpe[1], "<a>a", 4, &id, &err))
+            sd_clip_bpe_add_token(bpe[1], "<a>", 3, &id, &err) ||
+            sd_clip_bpe_add_token(bpe[1], "<a>a", 4, &id, &err))
             abort();
     }
     for (int k = 0; k < 2; k++) {

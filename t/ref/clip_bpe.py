@@ -7,6 +7,7 @@ Run from the repository root: python3 t/ref/clip_bpe.py FOLDER
 48894 pairs of 16-bit little-endian ids, in order of rank: merge r makes id 512 + r out of its two ids.
 Ids 0..255 are single bytes in the order of bytes_to_unicode(), 256..511 the same at the end of a word.
 """
+
 import json
 import struct
 import sys

@@ -6,9 +6,11 @@ Run from the repository root: python3 t/ref/rng.py
 
 One case a line, words separated by blanks:
     SEED OP ARGS... COUNT CRC32 FIRST LAST
-CRC32 is zlib's over the little-endian bytes of the values (f32, f64 or i64); FIRST and LAST are raw bits in hex.
+CRC32 is zlib's over the little-endian bytes of the values (f32, f64 or i64); FIRST and LAST are raw bits
+in hex.
 Lines sharing a SEED cell of '-' continue the generator of the line above.
 """
+
 import random
 import struct
 import zlib
@@ -21,7 +23,9 @@ out = []
 def emit(seed, op, args, count, raw, width):
     first = int.from_bytes(raw[:width], "little") if count else 0
     last = int.from_bytes(raw[-width:], "little") if count else 0
-    out.append(" ".join(map(str, [seed, op, *args, count, f"{zlib.crc32(raw):08x}", f"{first:x}", f"{last:x}"])))
+    out.append(
+        " ".join(map(str, [seed, op, *args, count, f"{zlib.crc32(raw):08x}", f"{first:x}", f"{last:x}"]))
+    )
 
 
 def torch_case(seed, op, *args):
@@ -86,8 +90,18 @@ for a, b in [(-0.0345, 0.0345), (0.1, 1.7), (-1e-3, 1e3), (0.0, 1.0), (0.1, 0.10
 for a, b in [(0.0, 0.02), (0.3, 0.02), (-5.0, 3.0)]:
     torch_case(12, "normal", a, b, 11)
     torch_case(12, "normal", a, b, 5003)
-for a, b in [(0, 1), (0, 1000), (-7, 12), (0, 2**28 - 1), (0, 2**28), (0, 2**32 - 1), (0, 2**32), (-5, 2**32 + 7),
-             (-2**62, 2**62), (0, 2**63 - 1)]:
+for a, b in [
+    (0, 1),
+    (0, 1000),
+    (-7, 12),
+    (0, 2**28 - 1),
+    (0, 2**28),
+    (0, 2**32 - 1),
+    (0, 2**32),
+    (-5, 2**32 + 7),
+    (-(2**62), 2**62),
+    (0, 2**63 - 1),
+]:
     torch_case(13, "randint", a, b, 1000)
 for n in [0, 1, 2, 10, 1000, 100000]:
     torch_case(14, "randperm", n)
@@ -96,7 +110,7 @@ torch_case(15, "int63", 9)
 for seed in [0, 1, 42, -42, 2**31, 2**32 - 1, 2**32, 2**40 + 3, 2**63 - 1, -(2**63)]:
     python_case(seed, "py.random", 700)
     python_case("-", "py.shuffle", 31)
-for a, b in [(0, 0), (0, 1), (-3, 4), (0, 2**31), (0, 2**32 - 1), (0, 2**32), (-2**62, 2**62 - 1)]:
+for a, b in [(0, 0), (0, 1), (-3, 4), (0, 2**31), (0, 2**32 - 1), (0, 2**32), (-(2**62), 2**62 - 1)]:
     python_case(5, "py.randint", a, b, 500)
 for bits in [1, 2, 31, 32, 33, 40, 63, 64]:
     python_case(6, "py.bits", bits, 300)

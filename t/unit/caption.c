@@ -1,5 +1,5 @@
-/* Caption processing and prompt lines against sd-scripts' own functions (t/data/text/caption.tsv, prompt.tsv, made
- * by t/ref/text.py), random draws included. */
+/* Caption processing and prompt lines against sd-scripts' own functions (t/data/text/caption.tsv, prompt.tsv,
+ * made by t/ref/text.py), random draws included. */
 #include <stdint.h>
 
 #include "base/pyrandom.h"
@@ -73,7 +73,8 @@ static int check_caption(char **field, int n)
                                          .step = atoi(field[2]),
                                          .max_train_steps = atoi(field[3]),
                                          .replacements = replacement,
-                                         .replacements_len = read_replacements(text[5].data, replacement, to)};
+                                         .replacements_len =
+                                             read_replacements(text[5].data, replacement, to)};
     struct sd_pyrandom random;
     sd_pyrandom_seed(&random, atoi(field[0]));
     int good = 1;
@@ -123,18 +124,42 @@ static int check_prompt(char **field, int n)
         if (field[2 + i][0] != '=')
             continue;
         switch (1 << i) {
-        case SD_PROMPT_WIDTH: good &= p.width == atoll(want); break;
-        case SD_PROMPT_HEIGHT: good &= p.height == atoll(want); break;
-        case SD_PROMPT_SEED: good &= p.seed == strtoull(want, NULL, 10); break;
-        case SD_PROMPT_STEPS: good &= p.steps == atoi(want); break;
-        case SD_PROMPT_SCALE: good &= same_double(want, p.scale); break;
-        case SD_PROMPT_GUIDANCE: good &= same_double(want, p.guidance_scale); break;
-        case SD_PROMPT_NEGATIVE: good &= same_text(want, p.negative_prompt, &buf); break;
-        case SD_PROMPT_SAMPLER: good &= same_text(want, p.sample_sampler, &buf); break;
-        case SD_PROMPT_CONTROLNET: good &= same_text(want, p.controlnet_image, &buf); break;
-        case SD_PROMPT_CFG_TRUNC: good &= same_double(want, p.cfg_trunc_ratio); break;
-        case SD_PROMPT_RENORM_CFG: good &= same_double(want, p.renorm_cfg); break;
-        case SD_PROMPT_FLOW_SHIFT: good &= same_text(want, p.flow_shift, &buf); break;
+        case SD_PROMPT_WIDTH:
+            good &= p.width == atoll(want);
+            break;
+        case SD_PROMPT_HEIGHT:
+            good &= p.height == atoll(want);
+            break;
+        case SD_PROMPT_SEED:
+            good &= p.seed == strtoull(want, NULL, 10);
+            break;
+        case SD_PROMPT_STEPS:
+            good &= p.steps == atoi(want);
+            break;
+        case SD_PROMPT_SCALE:
+            good &= same_double(want, p.scale);
+            break;
+        case SD_PROMPT_GUIDANCE:
+            good &= same_double(want, p.guidance_scale);
+            break;
+        case SD_PROMPT_NEGATIVE:
+            good &= same_text(want, p.negative_prompt, &buf);
+            break;
+        case SD_PROMPT_SAMPLER:
+            good &= same_text(want, p.sample_sampler, &buf);
+            break;
+        case SD_PROMPT_CONTROLNET:
+            good &= same_text(want, p.controlnet_image, &buf);
+            break;
+        case SD_PROMPT_CFG_TRUNC:
+            good &= same_double(want, p.cfg_trunc_ratio);
+            break;
+        case SD_PROMPT_RENORM_CFG:
+            good &= same_double(want, p.renorm_cfg);
+            break;
+        case SD_PROMPT_FLOW_SHIFT:
+            good &= same_text(want, p.flow_shift, &buf);
+            break;
         }
     }
     sd_buf_free(&line);
@@ -152,8 +177,10 @@ static int is_line(const char *text, const char *want)
 
 int main(void)
 {
-    ok(check_lines("t/data/text/caption.tsv", check_caption) > 300, "captions become what sd-scripts makes of them");
-    ok(check_lines("t/data/text/prompt.tsv", check_prompt) > 200, "prompt lines read as sd-scripts reads them");
+    ok(check_lines("t/data/text/caption.tsv", check_caption) > 300,
+       "captions become what sd-scripts makes of them");
+    ok(check_lines("t/data/text/prompt.tsv", check_prompt) > 200,
+       "prompt lines read as sd-scripts reads them");
 
     struct sd_caption_options o = {.separator = ""};
     struct sd_caption_context context = {.epoch = 1};
@@ -163,14 +190,16 @@ int main(void)
     ok(sd_caption_process(&o, &context, &random, "a", 1, &out, &err) == -1, "an empty separator is refused");
     o.separator = NULL;
     o.shuffle = 1;
-    ok(!sd_caption_process(&o, &context, &random, "", 0, &out, &err) && out.len == 0, "an empty caption stays empty");
+    ok(!sd_caption_process(&o, &context, &random, "", 0, &out, &err) && out.len == 0,
+       "an empty caption stays empty");
     sd_buf_free(&out);
 
     struct sd_prompt p;
     sd_prompt_parse(sd_str_of("cat --l 1.2.3 --s 4"), &p);
-    ok(p.set == SD_PROMPT_STEPS && p.bad.len == 7 && !memcmp(p.bad.data, "l 1.2.3", 7), "a bad number is told");
-    ok(is_line(" a cat \n", "a cat") && is_line("# a", NULL) && is_line(" # a", "# a") && is_line(" \t\n", NULL) &&
-           is_line("", NULL),
+    ok(p.set == SD_PROMPT_STEPS && p.bad.len == 7 && !memcmp(p.bad.data, "l 1.2.3", 7),
+       "a bad number is told");
+    ok(is_line(" a cat \n", "a cat") && is_line("# a", NULL) && is_line(" # a", "# a") &&
+           is_line(" \t\n", NULL) && is_line("", NULL),
        "blank lines and comments hold no prompt");
     printf("1..%d\n", tests);
     return failures > 0;

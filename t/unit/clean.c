@@ -1,4 +1,5 @@
-/* Cleaned tags and captions against sd-scripts' own functions (t/data/text/clean.tsv, made by t/ref/text.py). */
+/* Cleaned tags and captions against sd-scripts' own functions (t/data/text/clean.tsv, made by t/ref/text.py).
+ */
 #include <zlib.h>
 
 #include "fields.h"
@@ -42,9 +43,11 @@ static int becomes(const char *tags, const char *want)
 int main(void)
 {
     ok(check_lines("t/data/text/clean.tsv", check) == 2000, "texts are cleaned as sd-scripts cleans them");
-    ok(becomes("2girls, long hair, black hair, blonde hair, blue eyes, red eyes, smile", "2girls, long hair, smile"),
+    ok(becomes("2girls, long hair, black hair, blonde hair, blue eyes, red eyes, smile",
+               "2girls, long hair, smile"),
        "several people: shared hair length stays");
-    ok(becomes("1girl, shirt, shirt, hair ornament, flower hair ornament", "1girl, shirt, shirt, flower hair ornament"),
+    ok(becomes("1girl, shirt, shirt, hair ornament, flower hair ornament",
+               "1girl, shirt, shirt, flower hair ornament"),
        "a word a longer tag repeats goes");
     printf("1..%d\n", tests);
     return failures > 0;

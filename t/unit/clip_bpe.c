@@ -1,5 +1,5 @@
-/* The CLIP tokenizer against transformers' own: thousands of texts (t/data/text/clip.tsv) and every code point
- * there is (clip-code-points.tsv), both made by t/ref/text.py; then its limits and errors. */
+/* The CLIP tokenizer against transformers' own: thousands of texts (t/data/text/clip.tsv) and every code
+ * point there is (clip-code-points.tsv), both made by t/ref/text.py; then its limits and errors. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,7 +26,8 @@ static unsigned long crc_ids(const int32_t *ids, size_t n)
     return crc32_z(0, (const unsigned char *)ids, n * sizeof *ids);
 }
 
-static int same_ids(const struct sd_clip_bpe *bpe, const struct sd_buf *text, const char *count, const char *sum)
+static int same_ids(const struct sd_clip_bpe *bpe, const struct sd_buf *text, const char *count,
+                    const char *sum)
 {
     int32_t *ids;
     size_t n;
@@ -183,7 +184,8 @@ static void test_limits(void)
     char *text;
     ok(!sd_clip_bpe_encode(sd1, "", 0, &ids, &n, &err) && n == 0 && ids, "empty text gives no ids, not NULL");
     free(ids);
-    ok(sd_clip_bpe_chunks(sd1, "a", 1, 100, chunks, &err) == -1 && strstr(err.msg, "100"), "length 100 is refused");
+    ok(sd_clip_bpe_chunks(sd1, "a", 1, 100, chunks, &err) == -1 && strstr(err.msg, "100"),
+       "length 100 is refused");
     ok(sd_clip_bpe_pad(sd1) == 49407 && sd_clip_bpe_pad(sd2) == 0, "padding of both kinds");
     ok(sd_clip_bpe_add_token(sd1, "cat", 3, &id, &err) == -1, "a token of the vocabulary is not added");
     ok(sd_clip_bpe_add_token(sd1, "", 0, &id, &err) == -1, "an empty token is not added");
@@ -199,7 +201,8 @@ static void test_limits(void)
     for (size_t i = 0; word && i < big; i++)
         word[i] = "etaoinshrdlu"[(i * i / 7 + i * 31 + (i >> 5)) % 12];
     clock_t start = clock();
-    ok(word && !sd_clip_bpe_encode(sd1, word, big, &ids, &n, &err) && n > big / 16, "a word of a million letters");
+    ok(word && !sd_clip_bpe_encode(sd1, word, big, &ids, &n, &err) && n > big / 16,
+       "a word of a million letters");
     printf("# %.2f s, %zu ids\n", (double)(clock() - start) / CLOCKS_PER_SEC, n);
     free(word);
     free(ids);

@@ -18,7 +18,8 @@ static void ok(int good, const char *name)
 }
 
 /* Draws n values of operation op into buf (8 bytes a value are enough); returns the width of a value. */
-static size_t draw(struct sd_rng *rng, struct sd_pyrandom *py, const char *op, char **arg, void *buf, size_t n)
+static size_t draw(struct sd_rng *rng, struct sd_pyrandom *py, const char *op, char **arg, void *buf,
+                   size_t n)
 {
     float *f = buf;
     double *d = buf;

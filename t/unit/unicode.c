@@ -1,4 +1,5 @@
-/* Character properties of every code point against Python's (t/data/text/unicode.tsv, made by t/ref/text.py). */
+/* Character properties of every code point against Python's (t/data/text/unicode.tsv, made by t/ref/text.py).
+ */
 #include <stdio.h>
 #include <string.h>
 #include <zlib.h>
