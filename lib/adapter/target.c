@@ -3,9 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "model/clip_text.h"
-#include "model/unet.h"
-#include "model/weights.h"
+#include "model/declare.h"
 
 /* Parts of paths in the order in which the modules of sd-scripts' U-Net and of transformers' CLIP were registered,
  * where that is not the order of computation. */
@@ -108,35 +106,17 @@ int sd_targets(const struct sd_model_config *c, struct sd_arena *arena, struct s
                struct sd_err *err)
 {
     struct collection found = {.arena = arena};
-    struct sd_graph *g = sd_graph_new();
     struct sd_weights *names = sd_weights_new(NULL, NULL, err);
-    struct sd_nn b = {0};
-    int rc = -1;
-    if (!g || !names) {
-        sd_err_memory(err, sizeof *g);
-        goto out;
-    }
-    sd_nn_init(&b, g, SD_F32, sd_weights_param, names);
-    b.adapt = collect;
-    b.adapt_ctx = &found;
-    struct sd_tensor *ids = sd_graph_input(g, "ids", SD_I32, 2, (int64_t[]){1, c->text.positions});
-    struct sd_tensor *x = sd_graph_input(g, "x", SD_F32, 4, (int64_t[]){1, 64, 64, c->unet.in_channels});
-    struct sd_tensor *t = sd_graph_input(g, "t", SD_F32, 1, (int64_t[]){1});
-    sd_unet(&b, &c->unet, x, t, sd_clip_text(&b, &c->text, ids, 0));
-    if (sd_graph_error(g, err))
-        goto out;
-    if (found.no_memory) {
-        sd_err_memory(err, found.cap * sizeof *found.list);
-        goto out;
-    }
+    int rc = !names || sd_model_declare(names, c, SD_PART_TEXT, collect, &found, err) ||
+             sd_model_declare(names, c, SD_PART_UNET, collect, &found, err);
+    sd_weights_free(names);
+    if (rc)
+        return -1;
+    if (found.no_memory)
+        return sd_err_memory(err, found.cap * sizeof *found.list);
     if (found.count)
         qsort(found.list, found.count, sizeof *found.list, by_registration);
     *targets = found.list;
     *count = found.count;
-    rc = 0;
-out:
-    sd_nn_free(&b);
-    sd_weights_free(names);
-    sd_graph_free(g);
-    return rc;
+    return 0;
 }

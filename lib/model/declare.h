@@ -1,0 +1,13 @@
+/* All layers and parameters of a model, without its values: one walk over its builders. */
+#ifndef SD_MODEL_DECLARE_H
+#define SD_MODEL_DECLARE_H
+
+#include "model/names.h"
+#include "model/weights.h"
+
+/* Declares the parameters of a part (text encoder, U-Net, VAE) in w, in the order of the network; adapt, which may be
+ * NULL, sees every layer on the way. w is a store without values, or one that is to be checked as a whole. */
+int sd_model_declare(struct sd_weights *w, const struct sd_model_config *c, enum sd_part part, sd_nn_adapt *adapt,
+                     void *adapt_ctx, struct sd_err *err);
+
+#endif
