@@ -20,6 +20,8 @@ static int fill_window(struct source *s, uint64_t offset, struct sd_err *err)
     do
         n = pread(s->fd, s->buf, SD_IMAGE_PROBE_BYTES, (off_t)offset);
     while (n < 0 && errno == EINTR);
+    if (n < 0 && errno == ESPIPE)
+        return sd_err_set(err, SD_ERR_DATA, "not a regular file");
     if (n < 0)
         return sd_err_errno(err, "cannot read");
     s->data = s->buf;

@@ -1,5 +1,7 @@
 #include "record/stream_private.h"
 
+#include "base/path.h"
+
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -83,16 +85,6 @@ void sd_stream_describe_bad_line(struct sd_buf *out, uint64_t line_no, const str
     sd_buf_add(out, line, len);
 }
 
-/* Control characters of names do not reach a terminal. */
-static void add_visible(struct sd_buf *out, const char *s, size_t len)
-{
-    for (size_t i = 0; i < len; i++)
-        if ((unsigned char)s[i] < 0x20 || s[i] == 0x7f)
-            sd_buf_addf(out, "\\x%02x", (unsigned char)s[i]);
-        else
-            sd_buf_addc(out, s[i]);
-}
-
 void sd_stream_mark_failed(struct sd_stream *s, struct sd_record *r, const struct sd_err *why, uint64_t line_no,
                            struct sd_buf *message)
 {
@@ -104,13 +96,13 @@ void sd_stream_mark_failed(struct sd_stream *s, struct sd_record *r, const struc
     if (sd_record_set_error(r, s->setup.tool, msg))
         sd_stream_status(s, SD_ERR_MACHINE);
     if (path)
-        add_visible(message, path, path_len);
+        sd_path_visible(message, path, path_len);
     else if (line_no)
         sd_buf_addf(message, "line %llu", (unsigned long long)line_no);
     else
         sd_buf_adds(message, "a record without a path");
     sd_buf_adds(message, ": ");
-    add_visible(message, msg, strlen(msg));
+    sd_path_visible(message, msg, strlen(msg));
 }
 
 void sd_stream_fail(struct sd_stream *s, struct sd_record *r, const struct sd_err *why)

@@ -1,0 +1,35 @@
+#include "base/path.h"
+
+#include <string.h>
+
+const char *sd_path_base(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+size_t sd_path_stem_len(const char *path)
+{
+    const char *base = sd_path_base(path), *dot = strrchr(base, '.');
+    base += strspn(base, ".");
+    return dot && dot > base ? (size_t)(dot - path) : strlen(path);
+}
+
+int sd_path_sidecar(struct sd_buf *out, const char *path, const char *ending)
+{
+    return sd_buf_add(out, path, sd_path_stem_len(path)) || sd_buf_adds(out, ending) ? -1 : 0;
+}
+
+int sd_path_visible(struct sd_buf *out, const char *s, size_t len)
+{
+    int bad = 0;
+    for (size_t i = 0, start = 0; i <= len && !bad; i++) {
+        if (i < len && (unsigned char)s[i] >= 0x20 && s[i] != 0x7f)
+            continue;
+        bad |= sd_buf_add(out, s + start, i - start);
+        if (i < len)
+            bad |= sd_buf_addf(out, "\\x%02x", (unsigned char)s[i]);
+        start = i + 1;
+    }
+    return bad;
+}
