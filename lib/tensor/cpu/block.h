@@ -18,7 +18,7 @@
 
 #define SD_CPU_BLOCK 1024         /* elements a block */
 #define SD_CPU_CHUNK 16384        /* elements a chunk of elementwise work */
-#define SD_CPU_MAX_CHANNELS 16384 /* normalised rows and channel sums live on the stack */
+#define SD_CPU_MAX_CHANNELS 8192 /* normalised rows and channel sums live on the stack */
 
 /* n elements of x from `at` on as f32: x's own memory if it is f32, else buf filled. */
 const float *sd_cpu_load(const void *x, enum sd_dtype type, int64_t at, int64_t n, float *buf);
