@@ -100,11 +100,15 @@ static int locate(const struct sd_zip *z, struct sd_zip_member *m, uint64_t offs
                           "%s: broken zip archive: member \"%.100s\" is not where it should be", z->path,
                           m->name);
     const unsigned char *p = z->map.data + offset;
-    uint64_t head = LOCAL_BYTES + get(p + 26, 2) + get(p + 28, 2);
+    uint64_t name = get(p + 26, 2), head = LOCAL_BYTES + name + get(p + 28, 2);
     if (size - offset < head || size - offset - head < m->packed_size)
         return sd_err_set(err, SD_ERR_DATA,
                           "%s: broken zip archive: member \"%.100s\" goes beyond the end of the file",
                           z->path, m->name);
+    if (name != strlen(m->name) || memcmp(p + LOCAL_BYTES, m->name, name))
+        return sd_err_set(err, SD_ERR_DATA,
+                          "%s: broken zip archive: member \"%.100s\" has another name in its place", z->path,
+                          m->name);
     m->offset = offset + head;
     m->packed = z->map.data + m->offset;
     return 0;
