@@ -1,8 +1,12 @@
 # make          build bin/sd-*
 # make demo     install what is needed, build, run the main job, end with a picture
 # make check    install what is needed, build (release and sanitizers), run all tests
-# make install  PREFIX=/usr/local DESTDIR=
-# SAN=address,undefined   a build with sanitizers, kept apart in build/san
+# make deps     install the Debian packages that building and testing need (.ci/install)
+# make test     the tests, with the release build only
+# make fuzz     run the fuzz targets for FUZZ_SECONDS each; FUZZ_CC=clang takes libFuzzer
+# make lint     what a machine can see of the house rules
+# make install, uninstall   programs, manual, completions; PREFIX=/usr/local DESTDIR=
+# SAN=address,undefined     a build with sanitizers, kept apart in build/san
 
 CC ?= cc
 CFLAGS ?= -O3 -g1
@@ -17,7 +21,7 @@ PACKAGES := libcjson spng libjpeg libwebp libwebpdemux libcrypto libutf8proc zli
 PKG_CFLAGS := $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)
 PKG_LIBS := $(shell pkg-config --libs $(PACKAGES) 2>/dev/null)
 
-ALL_CFLAGS := -std=gnu17 -Wall -Wextra -Werror -fopenmp -Ilib $(PKG_CFLAGS) $(CFLAGS) \
+ALL_CFLAGS := -std=gnu17 -Wall -Wextra -Werror -fno-math-errno -fopenmp -Ilib $(PKG_CFLAGS) $(CFLAGS) \
   $(if $(SAN),-O1 -fno-omit-frame-pointer -fsanitize=$(SAN) -fno-sanitize-recover=all)
 ALL_LDFLAGS := -fopenmp $(LDFLAGS) $(if $(SAN),-fsanitize=$(SAN)) -Wl,--as-needed
 LIBS := $(PKG_LIBS) -ldnnl -lm
@@ -27,6 +31,7 @@ LIB_OBJ := $(LIB_SRC:%.c=$(B)/%.o)
 CMD := $(sort $(patsubst cmd/%.c,%,$(wildcard cmd/sd-*.c)))
 CMD_SHARED := $(patsubst %.c,$(B)/%.o,$(filter-out cmd/sd-%,$(sort $(wildcard cmd/*.c))))
 UNIT := $(sort $(patsubst t/unit/%.c,%,$(wildcard t/unit/*.c)))
+MAN := $(sort $(notdir $(wildcard man/*.[1-8])))
 BENCH := $(sort $(patsubst bench/%.c,%,$(wildcard bench/*.c)))
 
 all: $(CMD:%=$(BIN)/%)
@@ -56,9 +61,79 @@ $(B)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
+# ---- manual and completions, from the option tables ----
+
+man: $(MAN:%=build/man/%)
+completions: $(CMD:%=build/completions/%)
+
+build/man/%: man/% man/options.awk $(CMD:%=$(BIN)/%)
+	@mkdir -p $(@D)
+	@if [ -x $(BIN)/$(basename $*) ]; then $(BIN)/$(basename $*) --dump-options; fi | awk -f man/options.awk - $< > $@
+
+build/completions/%: $(BIN)/% completions/bash.awk
+	@mkdir -p $(@D)
+	@$< --dump-options | awk -f completions/bash.awk > $@
+
+# Each line: folder, then what goes there. install and uninstall both read it.
+define INSTALLED
+$(PREFIX)/bin $(CMD:%=$(BIN)/%)
+$(PREFIX)/share/man/man1 $(patsubst %,build/man/%,$(filter %.1,$(MAN)))
+$(PREFIX)/share/man/man5 $(patsubst %,build/man/%,$(filter %.5,$(MAN)))
+$(PREFIX)/share/man/man7 $(patsubst %,build/man/%,$(filter %.7,$(MAN)))
+$(BASH_COMPLETIONS) $(CMD:%=build/completions/%)
+endef
+export INSTALLED
+
+install: all man completions
+	@printf '%s\n' "$$INSTALLED" | while read -r dir files; do [ -z "$$files" ] || { \
+	  install -d "$(DESTDIR)$$dir" && \
+	  install -m $$(case $$dir in */bin) echo 755 ;; *) echo 644 ;; esac) $$files "$(DESTDIR)$$dir"; } || exit; done
+
+uninstall:
+	@printf '%s\n' "$$INSTALLED" | while read -r dir files; do \
+	  for f in $$files; do rm -f "$(DESTDIR)$$dir/$${f##*/}"; done; done
+
+# ---- tests ----
+
+deps:
+	@.ci/install
+
+# Sub-makes, so that pkg-config is asked again once the packages are there.
+demo: deps
+	$(MAKE) all
+	contrib/demo.sh
+
+test: all unit
+	prove -j2 t/ $(UNIT:%=$(B)/t/%)
+
+# Programs and unit tests in both builds; tests marked "# no-sanitizer" run with the release build only.
+check: deps
+	$(MAKE) all unit man completions
+	$(MAKE) SAN=address,undefined all unit fuzzers
+	@rm -rf build/san/again && mkdir -p build/san/again
+	@for t in $$(grep -L '^# no-sanitizer' t/*.t); do \
+	  printf '#!/bin/sh\nSD_BIN=build/san/bin SD_SAN=1 exec sh %s\n' $$t > build/san/again/$${t##*/}; done
+	prove -j2 t/ build/san/again $(UNIT:%=build/release/t/%) $(UNIT:%=build/san/t/%)
+
+FUZZ := $(sort $(patsubst t/fuzz/%.c,%,$(wildcard t/fuzz/*.c)))
+FUZZ_SECONDS ?= 60
+FUZZ_CC ?=
+
+fuzzers: $(FUZZ:%=$(B)/fuzz/%)
+
+$(B)/fuzz/%: $(B)/t/fuzz/%.o $(B)/t/fuzz/driver/main.o $(B)/libsdcore.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+
+fuzz:
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) FUZZ_CC=$(FUZZ_CC) t/fuzz/driver/run $(FUZZ)
+
+lint:
+	@t/lint
+
 clean:
 	rm -rf build bin
 
 .SECONDARY:
-.PHONY: all unit benches clean
+.PHONY: all unit benches man completions install uninstall deps demo test check fuzzers fuzz lint clean
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
