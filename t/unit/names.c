@@ -283,7 +283,7 @@ static void test_folder(struct sd_model_file *ours, struct sd_arena *a)
 
 static void test_single_parts(struct sd_model_file *ours, struct sd_arena *a)
 {
-    const char *json = sd_tensor_file_meta(sd_model_file_tensors(SD_PART_UNET), "sd_config");
+    const char *json = sd_tensor_file_meta(sd_model_file_tensors(ours, SD_PART_UNET), "sd_config");
     struct sd_model_file *mf = NULL;
     char *path = in_folder(a, "part.safetensors");
     const struct {
@@ -295,7 +295,7 @@ static void test_single_parts(struct sd_model_file *ours, struct sd_arena *a)
         {"a VAE with diffusers' names", SD_PART_VAE, "", NULL},
         {"a VAE with old names", SD_PART_VAE, "", old_vae},
         {"a text encoder of early transformers", SD_PART_TEXT, "cond_stage_model.transformer.", bare_clip},
-        {"a U-Net with diffusers' names", ours, SD_PART_UNET, "", NULL},
+        {"a U-Net with diffusers' names", SD_PART_UNET, "", NULL},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         int bad = write_part(ours, cases[i].part, path, cases[i].prefix, cases[i].swaps, NULL, json);
