@@ -1,0 +1,309 @@
+#include "sample/pipeline.h"
+
+#include "base/rng.h"
+#include "model/text_context.h"
+#include "model/unet.h"
+#include "model/vae.h"
+#include "tensor/pass.h"
+#include "text/clip_bpe.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_CHUNKS = 3, MAX_INPUTS = 3 };
+
+enum stage { STAGE_TEXT, STAGE_UNET, STAGE_DECODE };
+
+/* A compiled stage of one shape. */
+struct stage_plan {
+    struct stage_plan *next;
+    enum stage stage;
+    int64_t shape[4]; /* text: samples, chunks; unet: samples, h, w, context tokens; decode: h, w */
+    struct sd_graph *graph;
+    struct sd_plan *plan;
+    struct sd_tensor *in[MAX_INPUTS], *out;
+};
+
+struct sd_pipeline {
+    struct sd_model_file *model, *vae;
+    struct sd_model_config config;
+    struct sd_pipeline_options options;
+    struct sd_backend *backend;
+    struct sd_weights *weights, *vae_weights;
+    struct sd_clip_bpe *bpe;
+    struct sd_workspace workspace;
+    struct stage_plan *plans;
+};
+
+int sd_pipeline_new(struct sd_pipeline **out, struct sd_model_file *model, struct sd_model_file *vae,
+                    struct sd_backend *backend, const struct sd_pipeline_options *options, struct sd_err *err)
+{
+    struct sd_pipeline *p = *out = calloc(1, sizeof *p);
+    if (!p)
+        return sd_err_memory(err, sizeof *p);
+    p->model = model;
+    p->vae = vae ? vae : model;
+    p->config = *sd_model_file_config(model);
+    p->config.vae = sd_model_file_config(p->vae)->vae;
+    p->options = *options;
+    p->backend = backend;
+    if (sd_model_file_need(model, SD_PART_UNET, err) || sd_model_file_need(model, SD_PART_TEXT, err) ||
+        sd_model_file_need(p->vae, SD_PART_VAE, err) ||
+        sd_clip_bpe_new(p->config.text.pad == 0 ? SD_CLIP_SD2 : SD_CLIP_SD1, &p->bpe, err) ||
+        !(p->weights = sd_weights_new(sd_model_file_find, model, err)) ||
+        !(p->vae_weights = sd_weights_new(sd_model_file_find, p->vae, err))) {
+        sd_pipeline_free(p);
+        *out = NULL;
+        return -1;
+    }
+    return 0;
+}
+
+static void stage_free(struct stage_plan *s)
+{
+    sd_plan_free(s->plan);
+    sd_graph_free(s->graph);
+    free(s);
+}
+
+void sd_pipeline_free(struct sd_pipeline *p)
+{
+    if (!p)
+        return;
+    for (struct stage_plan *s = p->plans, *next; s; s = next) {
+        next = s->next;
+        stage_free(s);
+    }
+    sd_workspace_free(&p->workspace);
+    sd_weights_free(p->weights);
+    sd_weights_free(p->vae_weights);
+    sd_clip_bpe_free(p->bpe);
+    free(p);
+}
+
+/* --- the stages as graphs ----------------------------------------------------------------------------------------- */
+
+static void build_text(struct sd_pipeline *p, struct sd_nn *b, struct stage_plan *s)
+{
+    int64_t n = s->shape[0], chunks = s->shape[1];
+    s->in[0] = sd_graph_input(b->g, "ids", SD_I32, 2, (int64_t[]){n * chunks, p->config.text.positions});
+    struct sd_tensor *h = sd_text_context(b, &p->config.text, s->in[0], (int)chunks, p->options.clip_skip);
+    s->out = sd_graph_cast(b->g, h, SD_F32);
+}
+
+static void build_unet(struct sd_pipeline *p, struct sd_nn *b, struct stage_plan *s)
+{
+    int64_t n = s->shape[0];
+    const struct sd_unet_config *c = &p->config.unet;
+    s->in[0] = sd_graph_input(b->g, "x", SD_F32, 4, (int64_t[]){n, s->shape[1], s->shape[2], c->in_channels});
+    s->in[1] = sd_graph_input(b->g, "timesteps", SD_F32, 1, &n);
+    s->in[2] = sd_graph_input(b->g, "context", SD_F32, 3, (int64_t[]){n, s->shape[3], c->context});
+    s->out = sd_unet(b, c, s->in[0], s->in[1], sd_nn_cast(b, s->in[2], b->dtype));
+}
+
+static void build_decode(struct sd_pipeline *p, struct sd_nn *b, struct stage_plan *s)
+{
+    const struct sd_vae_config *c = &p->config.vae;
+    s->in[0] = sd_graph_input(b->g, "z", SD_F32, 4, (int64_t[]){1, s->shape[0], s->shape[1], c->latent_channels});
+    s->out = sd_vae_decode(b, c, sd_graph_scale(b->g, s->in[0], 1 / c->scale));
+}
+
+static int build(struct sd_pipeline *p, struct stage_plan *s, struct sd_err *err)
+{
+    struct sd_nn b;
+    struct sd_weights *w = s->stage == STAGE_DECODE ? p->vae_weights : p->weights;
+    sd_nn_init(&b, s->graph, p->options.dtype, sd_weights_param, w);
+    b.adapt = p->options.adapt;
+    b.adapt_ctx = p->options.adapt_ctx;
+    (s->stage == STAGE_TEXT ? build_text : s->stage == STAGE_UNET ? build_unet : build_decode)(p, &b, s);
+    sd_nn_free(&b);
+    sd_graph_output(s->graph, s->out);
+    if (sd_graph_error(s->graph, err) ||
+        sd_weights_check(w, sd_model_file_path(s->stage == STAGE_DECODE ? p->vae : p->model), err))
+        return -1;
+    if (sd_graph_fuse(s->graph) || sd_graph_prune(s->graph))
+        return sd_graph_error(s->graph, err);
+    return (s->plan = sd_plan_new_in(s->graph, p->backend, &p->workspace, err)) ? 0 : -1;
+}
+
+static struct stage_plan *stage_get(struct sd_pipeline *p, enum stage stage, const int64_t shape[4], struct sd_err *err)
+{
+    for (struct stage_plan *s = p->plans; s; s = s->next)
+        if (s->stage == stage && !memcmp(s->shape, shape, sizeof s->shape))
+            return s;
+    struct stage_plan *s = calloc(1, sizeof *s);
+    if (!s || !(s->graph = sd_graph_new())) {
+        free(s);
+        sd_err_memory(err, sizeof *s);
+        return NULL;
+    }
+    s->stage = stage;
+    memcpy(s->shape, shape, sizeof s->shape);
+    if (build(p, s, err)) {
+        stage_free(s);
+        return NULL;
+    }
+    s->next = p->plans;
+    p->plans = s;
+    return s;
+}
+
+static void *in(struct stage_plan *s, int i)
+{
+    return sd_plan_data(s->plan, s->in[i]);
+}
+
+static const float *run(struct stage_plan *s)
+{
+    sd_plan_run(s->plan);
+    return sd_plan_data(s->plan, s->out);
+}
+
+/* --- drawing ------------------------------------------------------------------------------------------------------ */
+
+/* Chunks of 75 tokens that a prompt needs, at most MAX_CHUNKS: the rest is cut, as sd-scripts does. */
+static int chunks_of(struct sd_pipeline *p, const char *text, size_t *chunks, struct sd_err *err)
+{
+    int32_t *ids;
+    size_t n, inner = SD_CLIP_CONTEXT - 2;
+    if (sd_clip_bpe_encode(p->bpe, text, strlen(text), &ids, &n, err))
+        return -1;
+    free(ids);
+    size_t need = n ? (n + inner - 1) / inner : 1;
+    need = need > MAX_CHUNKS ? MAX_CHUNKS : need;
+    *chunks = need > *chunks ? need : *chunks;
+    return 0;
+}
+
+/* The contexts of the negative prompt and the prompt (or of the prompt alone), [n,tokens,C], owned by the caller. */
+static float *encode(struct sd_pipeline *p, const struct sd_draw *d, int64_t n, int64_t *tokens, struct sd_err *err)
+{
+    const char *text[2] = {d->negative ? d->negative : "", d->prompt};
+    size_t chunks = 1;
+    for (int64_t i = 2 - n; i < 2; i++)
+        if (chunks_of(p, text[i], &chunks, err))
+            return NULL;
+    struct stage_plan *s = stage_get(p, STAGE_TEXT, (int64_t[4]){n, (int64_t)chunks}, err);
+    if (!s)
+        return NULL;
+    int32_t *ids = in(s, 0);
+    int length = (int)(chunks * (SD_CLIP_CONTEXT - 2)) + 2;
+    for (int64_t i = 0; i < n; i++) {
+        const char *t = text[2 - n + i];
+        if (sd_clip_bpe_chunks(p->bpe, t, strlen(t), length, ids + (size_t)i * chunks * SD_CLIP_CONTEXT, err))
+            return NULL;
+    }
+    const float *states = run(s);
+    float *copy = malloc(sd_tensor_bytes(s->out));
+    if (copy)
+        memcpy(copy, states, sd_tensor_bytes(s->out));
+    else
+        sd_err_memory(err, sd_tensor_bytes(s->out));
+    *tokens = s->out->dim[1];
+    return copy;
+}
+
+/* torch.randn(1, c, h, w) with a fresh generator, as [h,w,c]. */
+static int first_noise(const struct sd_draw *d, int64_t h, int64_t w, int64_t c, float scale, float *x,
+                       struct sd_err *err)
+{
+    size_t n = (size_t)(h * w * c);
+    float *noise = malloc(n * sizeof *noise);
+    if (!noise)
+        return sd_err_memory(err, n * sizeof *noise);
+    struct sd_rng rng;
+    sd_rng_seed(&rng, d->seed);
+    sd_rng_randn(&rng, noise, n);
+    for (int64_t p = 0; p < h * w; p++)
+        for (int64_t k = 0; k < c; k++)
+            x[p * c + k] = noise[k * h * w + p] * scale;
+    free(noise);
+    return 0;
+}
+
+/* The sampler's loop: x goes from noise to latents. guided is room for one prediction. */
+static int denoise(struct sd_pipeline *p, const struct sd_draw *d, struct sd_sampler *sampler, struct stage_plan *s,
+                   const float *context, float *x, float *guided, struct sd_err *err)
+{
+    int64_t n = s->shape[0];
+    size_t count = (size_t)(sd_tensor_count(s->in[0]) / n);
+    for (int i = 0; i < sampler->n; i++) {
+        float *input = in(s, 0), *t = in(s, 1);
+        memcpy(in(s, 2), context, sd_tensor_bytes(s->in[2]));
+        sd_sampler_input(sampler, i, x, input, count);
+        for (int64_t k = 0; k < n; k++)
+            t[k] = sampler->timestep[i];
+        if (n == 2)
+            memcpy(input + count, input, count * sizeof *input);
+        const float *out = run(s), *cond = out + (size_t)(n - 1) * count;
+        for (size_t k = 0; k < count; k++)
+            guided[k] = n == 2 ? out[k] + (float)d->scale * (cond[k] - out[k]) : out[k];
+        sd_sampler_step(sampler, i, guided, x, count);
+        for (size_t k = 0; k < count; k++)
+            if (!isfinite(x[k]))
+                return sd_err_set(err, SD_ERR_DATA, "the latents became %g at step %d of %d", (double)x[k], i + 1,
+                                  sampler->n);
+        if (d->step && !d->step(d->ctx, i + 1, sampler->n))
+            return 1;
+    }
+    (void)p;
+    return 0;
+}
+
+int sd_pipeline_latents(struct sd_pipeline *p, const struct sd_draw *d, float *x, struct sd_err *err)
+{
+    int64_t h = d->height / 8, w = d->width / 8, c = p->config.unet.in_channels, n = d->scale > 1 ? 2 : 1, tokens;
+    if (d->width < 8 || d->height < 8 || d->width % 8 || d->height % 8 || d->width > 16384 || d->height > 16384)
+        return sd_err_set(err, SD_ERR_USAGE, "a picture of %lldx%lld: sides are multiples of 8, at most 16384",
+                          (long long)d->width, (long long)d->height);
+    struct sd_sampler sampler = {0};
+    struct sd_sampler_setup setup = d->sampler;
+    setup.v_prediction = p->options.v_prediction;
+    float *context = NULL, *guided = malloc((size_t)(h * w * c) * sizeof *guided);
+    int rc = guided ? 0 : sd_err_memory(err, (size_t)(h * w * c) * sizeof *guided);
+    if (!rc)
+        rc = sd_sampler_init(&sampler, &setup, err);
+    if (!rc)
+        rc = (context = encode(p, d, n, &tokens, err)) ? 0 : -1;
+    struct stage_plan *s = rc ? NULL : stage_get(p, STAGE_UNET, (int64_t[4]){n, h, w, tokens}, err);
+    if (!rc)
+        rc = s ? first_noise(d, h, w, c, sampler.init_sigma, x, err) : -1;
+    if (!rc)
+        rc = denoise(p, d, &sampler, s, context, x, guided, err);
+    free(context);
+    free(guided);
+    sd_sampler_free(&sampler);
+    return rc;
+}
+
+/* [-1,1] to 8 bits, rounded to nearest even as NumPy does. */
+static void to_bytes(const float *from, uint8_t *to, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        float v = fminf(fmaxf(from[i] / 2 + 0.5f, 0), 1);
+        to[i] = (uint8_t)rintf(v * 255);
+    }
+}
+
+int sd_pipeline_draw(struct sd_pipeline *p, const struct sd_draw *d, struct sd_image *im, struct sd_err *err)
+{
+    int64_t h = d->height / 8, w = d->width / 8;
+    *im = SD_IMAGE_INIT;
+    if (h < 1 || w < 1 || h > 2048 || w > 2048)
+        return sd_pipeline_latents(p, d, NULL, err); /* says what is wrong with the size */
+    size_t n = (size_t)(h * w * p->config.unet.in_channels);
+    float *x = malloc(n * sizeof *x);
+    if (!x)
+        return sd_err_memory(err, n * sizeof *x);
+    int rc = sd_pipeline_latents(p, d, x, err);
+    struct stage_plan *s = rc ? NULL : stage_get(p, STAGE_DECODE, (int64_t[4]){h, w}, err);
+    if (!rc && (!s || sd_image_alloc(im, (uint64_t)s->out->dim[2], (uint64_t)s->out->dim[1], 3, err)))
+        rc = -1;
+    if (!rc) {
+        memcpy(in(s, 0), x, n * sizeof *x);
+        to_bytes(run(s), im->data, (size_t)im->width * im->height * 3);
+    }
+    free(x);
+    return rc;
+}
