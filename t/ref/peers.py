@@ -6,7 +6,7 @@ Versions the committed fixtures were made with (`check()` says so when others ar
 sd-scripts is a checkout of its own, found through the environment variable SD_SCRIPTS. torchvision, which it
 imports for three image transforms that no fixture uses, is replaced by an empty module when it is missing.
 
-Everything runs on one CPU thread in f32, so that a second run gives the same bytes on the same kind of CPU
+Everything runs on one CPU thread in f32, so that a second run gives the same tensors on the same kind of CPU
 (another CPU may differ in the last bits).
 """
 import hashlib
