@@ -1,0 +1,143 @@
+#include "sample/encoder.h"
+
+#include "model/vae.h"
+#include "model/weights.h"
+#include "tensor/pass.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+struct shape_plan {
+    struct shape_plan *next;
+    int64_t n, h, w; /* pictures */
+    struct sd_graph *graph;
+    struct sd_plan *plan;
+    struct sd_tensor *in, *out;
+};
+
+struct sd_encoder {
+    struct sd_model_file *model;
+    struct sd_vae_config config;
+    struct sd_backend *backend;
+    enum sd_dtype dtype;
+    struct sd_weights *weights;
+    struct sd_workspace workspace;
+    struct shape_plan *plans;
+};
+
+int sd_encoder_new(struct sd_encoder **out, struct sd_model_file *model, struct sd_backend *backend,
+                   enum sd_dtype dtype, struct sd_err *err)
+{
+    struct sd_encoder *e = *out = calloc(1, sizeof *e);
+    if (!e)
+        return sd_err_memory(err, sizeof *e);
+    *e = (struct sd_encoder){.model = model, .config = sd_model_file_config(model)->vae, .backend = backend,
+                             .dtype = dtype};
+    if (sd_model_file_need(model, SD_PART_VAE, err) ||
+        !(e->weights = sd_weights_new(sd_model_file_find, model, err))) {
+        sd_encoder_free(e);
+        *out = NULL;
+        return -1;
+    }
+    return 0;
+}
+
+static void plan_free(struct shape_plan *p)
+{
+    sd_plan_free(p->plan);
+    sd_graph_free(p->graph);
+    free(p);
+}
+
+void sd_encoder_free(struct sd_encoder *e)
+{
+    if (!e)
+        return;
+    for (struct shape_plan *p = e->plans, *next; p; p = next) {
+        next = p->next;
+        plan_free(p);
+    }
+    sd_workspace_free(&e->workspace);
+    sd_weights_free(e->weights);
+    free(e);
+}
+
+int64_t sd_encoder_channels(const struct sd_encoder *e)
+{
+    return e->config.latent_channels;
+}
+
+static int build(struct sd_encoder *e, struct shape_plan *p, struct sd_err *err)
+{
+    struct sd_nn b;
+    sd_nn_init(&b, p->graph, e->dtype, sd_weights_param, e->weights);
+    p->in = sd_graph_input(p->graph, "picture", SD_F32, 4, (int64_t[]){p->n, p->h, p->w, e->config.in_channels});
+    p->out = sd_vae_encode(&b, &e->config, p->in);
+    sd_nn_free(&b);
+    sd_graph_output(p->graph, p->out);
+    if (sd_graph_error(p->graph, err) || sd_weights_check(e->weights, sd_model_file_path(e->model), err))
+        return -1;
+    if (sd_graph_fuse(p->graph) || sd_graph_prune(p->graph))
+        return sd_graph_error(p->graph, err);
+    return (p->plan = sd_plan_new_in(p->graph, e->backend, &e->workspace, err)) ? 0 : -1;
+}
+
+static struct shape_plan *plan_get(struct sd_encoder *e, int64_t n, int64_t h, int64_t w, struct sd_err *err)
+{
+    struct shape_plan *p = e->plans;
+    while (p && (p->n != n || p->h != h || p->w != w))
+        p = p->next;
+    if (p)
+        return p;
+    p = calloc(1, sizeof *p);
+    if (!p || !(p->graph = sd_graph_new())) {
+        free(p);
+        sd_err_memory(err, sizeof *p);
+        return NULL;
+    }
+    p->n = n;
+    p->h = h;
+    p->w = w;
+    if (build(e, p, err)) {
+        plan_free(p);
+        return NULL;
+    }
+    p->next = e->plans;
+    e->plans = p;
+    return p;
+}
+
+/* moments [n,h,w,2c] to a draw [n,c,h,w]. */
+static int posterior(const float *moments, const float *noise, int64_t n, int64_t c, int64_t hw, float *out,
+                     struct sd_err *err)
+{
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t k = 0; k < c; k++)
+            for (int64_t p = 0; p < hw; p++) {
+                const float *m = moments + (i * hw + p) * 2 * c;
+                float logvar = fminf(fmaxf(m[c + k], -30), 20);
+                int64_t at = (i * c + k) * hw + p;
+                out[at] = m[k] + (noise ? expf(0.5f * logvar) * noise[at] : 0);
+                if (!isfinite(out[at]))
+                    return sd_err_set(err, SD_ERR_DATA, "the VAE gives %g (in bf16? try --mixed-precision no)",
+                                      (double)out[at]);
+            }
+    return 0;
+}
+
+int sd_encoder_encode(struct sd_encoder *e, const struct sd_image *const *pictures, int64_t n, const float *noise,
+                      float *latents, struct sd_err *err)
+{
+    int64_t h = pictures[0]->height, w = pictures[0]->width;
+    struct shape_plan *p = plan_get(e, n, h, w, err);
+    if (!p)
+        return -1;
+    float *in = sd_plan_data(p->plan, p->in);
+    size_t count = (size_t)(h * w * 3);
+    for (int64_t i = 0; i < n; i++)
+        for (size_t k = 0; k < count; k++) /* sd-scripts: x/255, then (x - 0.5)/0.5 */
+            in[(size_t)i * count + k] = ((float)pictures[i]->data[k] / 255.0f - 0.5f) / 0.5f;
+    sd_plan_run(p->plan);
+    return posterior(sd_plan_data(p->plan, p->out), noise, n, e->config.latent_channels,
+                     p->out->dim[1] * p->out->dim[2], latents, err);
+}
