@@ -14,18 +14,25 @@ static uint32_t be32(const uint8_t *p)
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
-/* Why the decoder failed: for a file cut short, where. */
-static int decode_error(const uint8_t *png, size_t len, int code, struct sd_err *err)
+/* Finds where a file is cut short by its chunks. */
+static int check_chunks(const uint8_t *png, size_t len, struct sd_err *err)
 {
     for (size_t at = 8; at + 8 <= len;) {
         uint64_t end = (uint64_t)at + 12 + be32(png + at);
         if (end > len)
             return sd_err_set(err, SD_ERR_DATA, "truncated PNG (%.4s ends at byte %zu)", png + at + 4, len);
         if (!memcmp(png + at + 4, "IEND", 4))
-            return sd_err_set(err, SD_ERR_DATA, "broken PNG (%s)", spng_strerror(code));
+            return 0;
         at = (size_t)end;
     }
     return sd_err_set(err, SD_ERR_DATA, "truncated PNG (no IEND before byte %zu)", len);
+}
+
+static int decode_error(const uint8_t *png, size_t len, int code, struct sd_err *err)
+{
+    if (check_chunks(png, len, err))
+        return -1;
+    return sd_err_set(err, SD_ERR_DATA, "broken PNG (%s)", spng_strerror(code));
 }
 
 /* ---- decoding ---- */
@@ -145,7 +152,6 @@ int sd_image_decode_png(const uint8_t *bytes, size_t len, int channels, unsigned
     struct palette *p = calloc(1, sizeof *p);
     spng_ctx *ctx = spng_ctx_new(0);
     int code = 0, bad = -1;
-    (void)flags;
     err->code = 0;
     if (!p || !ctx) {
         sd_err_memory(err, sizeof *p);
@@ -157,6 +163,8 @@ int sd_image_decode_png(const uint8_t *bytes, size_t len, int channels, unsigned
     if (sd_image_alloc(im, p->ihdr.width, p->ihdr.height, channels, err))
         goto out;
     bad = decode_rows(ctx, p, im, err, &code);
+    if (!bad && (flags & SD_IMAGE_STRICT)) /* the decoder does not look behind the last pixel */
+        bad = check_chunks(bytes, len, err);
 out:
     if (bad && !err->code)
         decode_error(bytes, len, code, err);

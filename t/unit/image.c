@@ -1,0 +1,172 @@
+/* lib/image against Pillow and OpenCV (t/data/image, made by t/ref/image.py), and against damaged input. */
+#define _GNU_SOURCE /* memmem */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "image/png.h"
+#include "image/probe.h"
+#include "image/resize.h"
+
+#define DIR "t/data/image/"
+
+static int tests, failures;
+static struct sd_err err;
+
+static void ok(int good, const char *fmt, const char *what)
+{
+    printf("%sok %d - ", good ? "" : "not ", ++tests);
+    printf(fmt, what);
+    printf("\n");
+    if (!good && err.msg[0])
+        printf("# %s\n", err.msg);
+    failures += !good;
+}
+
+static struct sd_buf slurp(const char *name)
+{
+    struct sd_buf b = SD_BUF_INIT;
+    char path[256];
+    snprintf(path, sizeof path, "%s%s", DIR, name);
+    if (sd_file_read(path, 1 << 24, &b, &err)) {
+        printf("Bail out! %s\n", err.msg);
+        exit(1);
+    }
+    return b;
+}
+
+/* The largest difference of a byte. */
+static int difference(const struct sd_image *im, const uint8_t *want)
+{
+    int worst = 0;
+    for (size_t i = 0; i < (size_t)im->width * im->height * (size_t)im->channels; i++)
+        worst = abs(im->data[i] - want[i]) > worst ? abs(im->data[i] - want[i]) : worst;
+    return worst;
+}
+
+static void test_decoding(void)
+{
+    struct sd_buf list = slurp("expected.txt"), pixels = slurp("expected.bin");
+    for (char *line = strtok(list.data, "\n"); line; line = strtok(NULL, "\n")) {
+        char name[64], mode[8], path[128];
+        unsigned w, h;
+        size_t at;
+        sscanf(line, "%63s %7s %u %u %zu", name, mode, &w, &h, &at);
+        snprintf(path, sizeof path, "%s%s", DIR, name);
+        struct sd_image im;
+        struct sd_image_info info;
+        int bad = sd_image_load(path, mode[3] ? 4 : 3, SD_IMAGE_STRICT, &im, &err) || im.width != w || im.height != h;
+        int worst = bad ? 255 : difference(&im, (uint8_t *)pixels.data + at);
+        if (worst > 1)
+            printf("# differs by %d\n", worst);
+        ok(worst <= 1, "%s as Pillow reads it", line);
+        ok(!sd_image_probe(path, &info, &err) && info.width == w && info.height == h, "%s: its header", name);
+        sd_image_free(&im);
+    }
+    sd_buf_free(&list);
+    sd_buf_free(&pixels);
+}
+
+static void test_resizing(void)
+{
+    struct sd_buf list = slurp("resized.txt"), pixels = slurp("resized.bin");
+    struct sd_image from, to;
+    if (sd_image_load(DIR "source.png", 3, 0, &from, &err))
+        exit(1);
+    for (char *line = strtok(list.data, "\n"); line; line = strtok(NULL, "\n")) {
+        char filter[16];
+        unsigned w, h;
+        size_t at;
+        sscanf(line, "%15s %u %u %zu", filter, &w, &h, &at);
+        int bad = sd_image_resize(&from, w, h, *filter == 'a' ? SD_RESIZE_AREA : SD_RESIZE_LANCZOS, &to, &err);
+        int worst = bad ? 255 : difference(&to, (uint8_t *)pixels.data + at);
+        if (worst > 1)
+            printf("# differs by %d\n", worst);
+        ok(worst <= 1, "resize: %s", line);
+        sd_image_free(&to);
+    }
+    sd_image_free(&from);
+    sd_buf_free(&list);
+    sd_buf_free(&pixels);
+}
+
+static void test_editing(void)
+{
+    struct sd_image im, crop, again;
+    struct sd_buf png = SD_BUF_INIT, text = SD_BUF_INIT;
+    const struct sd_png_text texts[] = {{"parameters", "caf\xc3\xa9\nSteps: 20"}, {"other", "\xe7\x8c\xab"}};
+    ok(!sd_image_load(DIR "rgba.png", 4, 0, &im, &err), "%s", "load");
+    ok(!sd_image_crop(&im, 3, 2, 5, 4, &crop, &err) && !memcmp(crop.data, im.data + (2 * im.width + 3) * 4, 20), "%s",
+       "crop");
+    sd_image_free(&crop);
+    ok(sd_image_crop(&im, im.width - 4, 0, 5, 4, &crop, &err) && !crop.data, "%s", "a crop outside is refused");
+    ok(!sd_png_encode(&im, texts, 2, &png, &err) && !sd_image_decode(png.data, png.len, 4, 0, &again, &err) &&
+           difference(&again, im.data) == 0,
+       "%s", "a PNG written and read is the same");
+    ok(sd_png_read_text(png.data, png.len, "parameters", &text, &err) == 1 && !strcmp(text.data, texts[0].text), "%s",
+       "text in Latin-1");
+    ok(memmem(png.data, png.len, "tEXt", 4) && memmem(png.data, png.len, "iTXt", 4), "%s", "two kinds of text chunks");
+    sd_buf_clear(&text);
+    ok(sd_png_read_text(png.data, png.len, "other", &text, &err) == 1 && !strcmp(text.data, texts[1].text), "%s",
+       "text beyond Latin-1");
+    ok(sd_png_read_text(png.data, png.len, "none", &text, &err) == 0, "%s", "no such text");
+    sd_image_flip(&again);
+    ok(!memcmp(again.data, im.data + (im.width - 1) * 4, 4), "%s", "flip");
+    sd_image_flip(&again);
+    ok(difference(&again, im.data) == 0, "%s", "flipped twice");
+    sd_image_free(&im);
+    sd_image_free(&again);
+    sd_buf_free(&png);
+    sd_buf_free(&text);
+}
+
+/* Each cut of a file is refused with a message, or (where only padding is missing) read. */
+static void test_cuts(const char *name, const char *message)
+{
+    struct sd_buf file = slurp(name);
+    struct sd_image im;
+    int good = 1;
+    for (size_t n = 0; n < file.len && good; n++) {
+        uint8_t *exact = malloc(n ? n : 1);
+        memcpy(exact, file.data, n);
+        memset(&err, 0, sizeof err);
+        int bad = sd_image_decode(exact, n, 3, SD_IMAGE_STRICT, &im, &err);
+        good = bad ? err.msg[0] && !im.data : n + 16 > file.len;
+        sd_image_free(&im);
+        free(exact);
+    }
+    ok(good, "%s cut anywhere is refused", name);
+    memset(&err, 0, sizeof err);
+    ok(sd_image_decode(file.data, file.len * 2 / 3, 3, 0, &im, &err) && strstr(err.msg, message), "message: %s", message);
+    sd_buf_free(&file);
+}
+
+static void test_hostile(void)
+{
+    struct sd_image_info info;
+    struct sd_image im;
+    uint8_t png[64] = "\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\x7f\xff\xff\xff\x7f\xff\xff\xff\x08\x02";
+    ok(!sd_image_probe_memory(png, sizeof png, &info, &err) && info.width == 0x7fffffff, "%s", "a huge PNG is told");
+    ok(sd_image_decode(png, sizeof png, 3, 0, &im, &err) && !im.data, "%s", "and not decoded");
+    uint8_t none[64] = "\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\0\0\0\0\0\1\x08\x02";
+    ok(sd_image_probe_memory(none, sizeof none, &info, &err), "%s", "no width");
+    uint8_t jpeg[] = {0xff, 0xd8, 0xff, 0xe1, 0, 1, 0xff, 0xc0, 0, 17};
+    ok(sd_image_probe_memory(jpeg, sizeof jpeg, &info, &err), "%s", "a JPEG segment of 1 byte");
+    ok(sd_image_probe_memory("", 0, &info, &err) && !strcmp(err.msg, "empty file"), "%s", "an empty file");
+}
+
+int main(void)
+{
+    test_decoding();
+    test_resizing();
+    test_editing();
+    test_cuts("rgb.png", "truncated PNG (IDAT ends at byte");
+    test_cuts("q30.jpg", "truncated JPEG");
+    test_cuts("lossy.webp", "WebP");
+    test_cuts("lossless.webp", "WebP");
+    test_cuts("rgb.bmp", "truncated BMP");
+    test_hostile();
+    printf("1..%d\n", tests);
+    return failures != 0;
+}
