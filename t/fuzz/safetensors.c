@@ -1,11 +1,13 @@
-/* Any bytes as a safetensors file: what is accepted can be walked, looked up, read, and recognised as a model. */
+/* Any bytes as a safetensors file: what is accepted can be walked, looked up, read, and recognised as a
+ * model. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "model/model_detect.h"
 
-static void use_entry(const struct sd_tensor_file *tf, const struct sd_store_entry *e, const uint8_t *data, size_t size)
+static void use_entry(const struct sd_tensor_file *tf, const struct sd_store_entry *e, const uint8_t *data,
+                      size_t size)
 {
     const uint8_t *p = e->data;
     size_t n = e->bytes / sd_store_dtype_bytes(e->dtype);
