@@ -98,6 +98,8 @@ int64_t sd_tensor_count(const struct sd_tensor *t);  /* elements */
 size_t sd_tensor_bytes(const struct sd_tensor *t);
 bool sd_tensor_same_shape(const struct sd_tensor *a, const struct sd_tensor *b);
 const char *sd_op_name(enum sd_op op);
+double sd_node_flops(const struct sd_node *n); /* multiplications and additions of its products; 0 for other ops */
+double sd_graph_flops(const struct sd_graph *g);
 
 /* Leaves */
 struct sd_tensor *sd_graph_input(struct sd_graph *g, const char *name, enum sd_dtype dtype, int ndim,

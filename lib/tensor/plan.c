@@ -3,6 +3,7 @@
 #include "tensor/op.h"
 #include "tensor/pass.h"
 
+#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -36,6 +37,7 @@ struct sd_plan {
     struct sd_workspace *workspace, own;
     unsigned generation; /* of the workspace when the calls were bound to it */
     size_t scratch_bytes;
+    bool serial; /* one thread: its nodes are too small to share */
     bool profile;
     double seconds[SD_OP_COUNT];
 };
@@ -330,6 +332,18 @@ void sd_workspace_free(struct sd_workspace *w)
     *w = (struct sd_workspace){0};
 }
 
+/* Below this many operations a node on average, waking the other threads costs more than they bring. */
+#define SHARED_FLOPS 4e6
+
+/* Threads never change a result, so a small plan may run on one. Primitives are made for the number they run with. */
+static int threads_for(const struct sd_plan *p)
+{
+    int before = omp_get_max_threads();
+    if (p->serial)
+        omp_set_num_threads(1);
+    return before;
+}
+
 struct sd_plan *sd_plan_new_in(const struct sd_graph *g, struct sd_backend *b, struct sd_workspace *w,
                                struct sd_err *err)
 {
@@ -341,8 +355,12 @@ struct sd_plan *sd_plan_new_in(const struct sd_graph *g, struct sd_backend *b, s
     p->graph = g;
     p->backend = b;
     p->workspace = w ? w : &p->own;
-    if (sd_graph_verify(g, err) || layout_make(g, &p->layout, err) || make_calls(p, err) || plan_kernels(p, err) ||
-        claim(p, err) || bind_memory(p, err)) {
+    p->serial = sd_graph_flops(g) < SHARED_FLOPS * g->n_nodes;
+    int threads = threads_for(p);
+    bool bad = sd_graph_verify(g, err) || layout_make(g, &p->layout, err) || make_calls(p, err) ||
+               plan_kernels(p, err) || claim(p, err) || bind_memory(p, err);
+    omp_set_num_threads(threads);
+    if (bad) {
         sd_plan_free(p);
         return NULL;
     }
@@ -385,6 +403,7 @@ void sd_plan_run(struct sd_plan *p)
         bind_memory(p, NULL);
         p->generation = p->workspace->generation;
     }
+    int threads = threads_for(p);
     for (int i = 0; i < p->n_calls; i++) {
         const struct sd_call *c = &p->calls[i];
         double start = p->profile ? now() : 0;
@@ -392,6 +411,7 @@ void sd_plan_run(struct sd_plan *p)
         if (p->profile)
             p->seconds[c->node->op] += now() - start;
     }
+    omp_set_num_threads(threads);
 }
 
 void *sd_plan_data(struct sd_plan *p, const struct sd_tensor *t)
