@@ -10,6 +10,14 @@ static enum sd_store_dtype dtype_of(const char *name)
     return !strcmp(name, "f32") ? SD_STORE_F32 : !strcmp(name, "f16") ? SD_STORE_F16 : SD_STORE_BF16;
 }
 
+static bool go_on(void *ctx, uint64_t bytes, uint64_t total)
+{
+    struct sd_cmd *c = ctx;
+    c->total = total >> 20;
+    cmd_progress(c, bytes >> 20, "MiB");
+    return !cmd_stopped(c);
+}
+
 int main(int argc, char **argv)
 {
     const char *arch = "sd1", *dtype = "bf16", *output = NULL;
@@ -25,17 +33,21 @@ int main(int argc, char **argv)
         .program = {.name = "sd-init",
                     .args = "",
                     .summary = "write a Stable Diffusion model with random weights",
-                    .description = "The file has the original (LDM) key names and shapes, so any program that reads "
-                                   "Stable Diffusion models reads it.\nIt is for tests, measurements and training "
-                                   "from nothing: its pictures are noise.",
+                    .description =
+                        "The file has the original (LDM) key names and shapes, so any program that reads "
+                        "Stable Diffusion models reads it.\nIt is for tests, measurements and training "
+                        "from nothing: its pictures are noise.",
                     .options = options},
         .source = true,
+        .own_progress = true,
     };
     struct sd_err err = {0};
     cmd_start(&c, &argc, argv);
     if (!output)
         cmd_usage(&c, "no output file: -o FILE");
-    if (sd_model_init(output, sd_model_config_builtin(arch), (uint64_t)seed, dtype_of(dtype), &err))
+    struct sd_model_init_watch watch = {go_on, &c};
+    if (sd_model_init(output, sd_model_config_builtin(arch), (uint64_t)seed, dtype_of(dtype), &watch, &err) &&
+        !cmd_stopped(&c))
         cmd_die(&c, &err);
     return cmd_finish(&c);
 }

@@ -110,8 +110,8 @@ static int64_t rank_of(const struct sd_lora_options *o, const struct sd_target *
     return rank;
 }
 
-/* The draws of sd-scripts' LoRAModule: torch's own initialisation of both matrices, then that of the down matrix again,
- * kaiming_uniform_ with a = sqrt(5), which stays. spare takes what is overwritten. */
+/* The draws of sd-scripts' LoRAModule: torch's own initialisation of both matrices, then that of the down
+ * matrix again, kaiming_uniform_ with a = sqrt(5), which stays. spare takes what is overwritten. */
 static void initialise(const struct sd_target *t, int64_t rank, struct sd_rng *rng, float *down, float *spare)
 {
     size_t n_down = (size_t)(rank * t->in * t->kernel * t->kernel), n_up = (size_t)(t->out * rank);
@@ -123,8 +123,8 @@ static void initialise(const struct sd_target *t, int64_t rank, struct sd_rng *r
     sd_rng_uniform(rng, (float)-down_bound, (float)down_bound, down, n_down);
 }
 
-static int draw(struct sd_lora *l, const struct sd_lora_options *o, const struct sd_target *targets, size_t n_targets,
-                struct sd_rng *rng, struct sd_err *err)
+static int draw(struct sd_lora *l, const struct sd_lora_options *o, const struct sd_target *targets,
+                size_t n_targets, struct sd_rng *rng, struct sd_err *err)
 {
     size_t most = 1, next = 0;
     float alpha;
@@ -163,7 +163,8 @@ int sd_lora_new(struct sd_lora **lora, const struct sd_model_config *c, const st
         float alpha;
         int64_t rank = rank_of(o, &targets[i], &alpha);
         if (rank && (targets[i].kind == SD_TARGET_TEXT ? o->text_encoder : o->unet))
-            l->modules[l->count++] = (struct sd_lora_module){.target = &targets[i], .rank = rank, .alpha = alpha};
+            l->modules[l->count++] =
+                (struct sd_lora_module){.target = &targets[i], .rank = rank, .alpha = alpha};
     }
     if (sd_lora_place(l, true, err) || draw(l, o, targets, n, rng, err)) {
         sd_lora_free(l);
@@ -186,8 +187,8 @@ static const struct sd_lora_module *module_at(const struct sd_lora *l, const cha
     return NULL;
 }
 
-struct sd_tensor *sd_lora_adapt(void *ctx, struct sd_nn *b, const struct sd_nn_layer *layer, struct sd_tensor *x,
-                                struct sd_tensor *y)
+struct sd_tensor *sd_lora_adapt(void *ctx, struct sd_nn *b, const struct sd_nn_layer *layer,
+                                struct sd_tensor *x, struct sd_tensor *y)
 {
     const struct sd_lora_stack *stack = ctx;
     for (size_t i = 0; i < stack->count && y; i++) {

@@ -1,14 +1,16 @@
-/* LoRA (Hu et al., LoRA: Low-Rank Adaptation of Large Language Models, 2021), as sd-scripts' networks.lora has it:
+/* LoRA (Hu et al., LoRA: Low-Rank Adaptation of Large Language Models, 2021), as sd-scripts' networks.lora
+ * has it:
  *     y = base(x) + multiplier * alpha / rank * up(down(x))
  *
  *     struct sd_lora *lora;
  *     sd_lora_new(&lora, config, &(struct sd_lora_options){.rank = 16, .alpha = 8, ...}, &rng, &err)
- *     b.adapt = sd_lora_adapt; b.adapt_ctx = &(struct sd_lora_stack){&lora, 1};   // before the model is built
+ *     b.adapt = sd_lora_adapt;                                  // before the model is built
+ *     b.adapt_ctx = &(struct sd_lora_stack){&lora, 1};
  *     ... sd_unet(&b, ...) ...
  *     sd_lora_save(lora, path, SD_STORE_F16, meta, meta_count, &err);
  *
- * Law of ownership: a network owns its modules, their variables and names. It must outlive the graphs that use it.
- * The trained values are f32 whatever the computing type. */
+ * Law of ownership: a network owns its modules, their variables and names. It must outlive the graphs that
+ * use it. The trained values are f32 whatever the computing type. */
 #ifndef SD_ADAPTER_LORA_H
 #define SD_ADAPTER_LORA_H
 
@@ -20,9 +22,9 @@ struct sd_lora_module {
     const struct sd_target *target; /* the layer; target->name is the module's name in files */
     int64_t rank;
     float alpha;
-    float scale;           /* alpha / rank */
-    struct sd_var down;    /* f32 [rank,in], of a k x k convolution [rank,in,k,k] */
-    struct sd_var up;      /* f32 [out,rank] */
+    float scale;        /* alpha / rank */
+    struct sd_var down; /* f32 [rank,in], of a k x k convolution [rank,in,k,k] */
+    struct sd_var up;   /* f32 [out,rank] */
 };
 
 struct sd_lora {
@@ -38,34 +40,35 @@ struct sd_lora {
 
 struct sd_lora_options {
     int64_t rank;
-    float alpha;            /* 0: rank */
-    int64_t conv_rank;      /* 0: no 3x3 convolutions, and nothing outside of transformers (network_args conv_dim) */
-    float conv_alpha;       /* 0: conv_rank */
+    float alpha;             /* 0: rank */
+    int64_t conv_rank;       /* network_args conv_dim; 0: nothing outside of transformers */
+    float conv_alpha;        /* 0: conv_rank */
     bool text_encoder, unet; /* train this part */
-    /* Write a linear proj_in and proj_out as 1x1 convolutions [r,in,1,1]: so sd-scripts does for SD2 models that it
-     * loaded from an LDM file, and so it wants them back. */
+    /* Write a linear proj_in and proj_out as 1x1 convolutions [r,in,1,1]: so sd-scripts does for SD2 models
+     * that it loaded from an LDM file, and so it wants them back. */
     bool conv_projection;
 };
 
-/* A network to be trained. Down matrices start uniform in +-1/sqrt(fan_in), up matrices at zero, drawn from rng exactly
- * as sd-scripts draws them after torch.manual_seed: parts that are not trained are drawn too, and dropped. */
+/* A network to be trained. Down matrices start uniform in +-1/sqrt(fan_in), up matrices at zero, drawn from
+ * rng exactly as sd-scripts draws them after torch.manual_seed: parts that are not trained are drawn too, and
+ * dropped. */
 int sd_lora_new(struct sd_lora **lora, const struct sd_model_config *c, const struct sd_lora_options *options,
                 struct sd_rng *rng, struct sd_err *err);
 
 /* What a file held beside what could be used. */
 struct sd_lora_report {
-    size_t modules;    /* with tensors in the file */
-    size_t unmatched;  /* keys that belong to no layer of this model */
-    char first[256];   /* names of the first few of them */
+    size_t modules;   /* with tensors in the file */
+    size_t unmatched; /* keys that belong to no layer of this model */
+    char first[256];  /* names of the first few of them */
 };
 
-/* A network of the modules, ranks and alphas of a file (a missing alpha is the rank). Tensors of a wrong shape are
- * refused. trainable: to go on training it; else its variables are frozen. */
+/* A network of the modules, ranks and alphas of a file (a missing alpha is the rank). Tensors of a wrong
+ * shape are refused. trainable: to go on training it; else its variables are frozen. */
 int sd_lora_open(struct sd_lora **lora, const struct sd_model_config *c, const char *path, float multiplier,
                  bool trainable, struct sd_lora_report *report, struct sd_err *err);
 
-/* Puts a file's values into a network to be trained (--network_weights); modules that the file lacks keep theirs, and
- * scales stay as they are. */
+/* Puts a file's values into a network to be trained (--network_weights); modules that the file lacks keep
+ * theirs, and scales stay as they are. */
 int sd_lora_assign(struct sd_lora *lora, const char *path, struct sd_lora_report *report, struct sd_err *err);
 
 void sd_lora_free(struct sd_lora *lora); /* takes NULL */
@@ -79,8 +82,8 @@ struct sd_lora_stack {
 /* The hook for struct sd_nn; its context is a struct sd_lora_stack. */
 sd_nn_adapt sd_lora_adapt;
 
-/* Writes name.alpha, name.lora_down.weight and name.lora_up.weight of every module, as dtype (F32, F16, BF16); meta as
- * given, then the two hashes that web UIs look for. */
+/* Writes name.alpha, name.lora_down.weight and name.lora_up.weight of every module, as dtype (F32, F16,
+ * BF16); meta as given, then the two hashes that web UIs look for. */
 int sd_lora_save(const struct sd_lora *lora, const char *path, enum sd_store_dtype dtype,
                  const struct sd_store_meta *meta, size_t meta_count, struct sd_err *err);
 

@@ -42,12 +42,13 @@ static int check_shapes(const struct sd_tensor_file *tf, const struct sd_target 
                         int64_t rank, struct sd_err *err)
 {
     const struct sd_store_entry *wrong = !shaped(p->down, rank, t->in, t->kernel) ? p->down
-                                         : !shaped(p->up, t->out, rank, 1)       ? p->up
-                                                                                 : NULL;
+                                         : !shaped(p->up, t->out, rank, 1)        ? p->up
+                                                                                  : NULL;
     char text[96];
     if (!wrong)
         return 0;
-    return sd_err_set(err, SD_ERR_DATA, "%s: %s is %s, which does not fit rank %lld of a layer from %lld to %lld",
+    return sd_err_set(err, SD_ERR_DATA,
+                      "%s: %s is %s, which does not fit rank %lld of a layer from %lld to %lld",
                       sd_tensor_file_path(tf), wrong->name,
                       sd_store_shape_text(wrong->ndim, wrong->shape, text, sizeof text), (long long)rank,
                       (long long)t->in, (long long)t->out);
@@ -70,7 +71,8 @@ static float read_alpha(const struct sd_store_entry *alpha, float otherwise)
 }
 
 /* Keys of the file that are no tensor of a module of this network. */
-static void report_unmatched(const struct sd_lora *l, const struct sd_tensor_file *tf, struct sd_lora_report *r)
+static void report_unmatched(const struct sd_lora *l, const struct sd_tensor_file *tf,
+                             struct sd_lora_report *r)
 {
     static const char *const leaf[] = {".lora_down.weight", ".lora_up.weight", ".alpha"};
     size_t used = 0;
@@ -182,7 +184,8 @@ int sd_lora_assign(struct sd_lora *l, const char *path, struct sd_lora_report *r
     return rc;
 }
 
-/* --- saving ----------------------------------------------------------------------------------------------------- */
+/* --- saving
+ * ----------------------------------------------------------------------------------------------------- */
 
 /* A module's three tensors as they will lie in the file, converted into fresh memory of the arena. */
 struct outgoing {

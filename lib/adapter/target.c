@@ -5,13 +5,40 @@
 
 #include "model/declare.h"
 
-/* Parts of paths in the order in which the modules of sd-scripts' U-Net and of transformers' CLIP were registered,
- * where that is not the order of computation. */
+/* Parts of paths in the order in which the modules of sd-scripts' U-Net and of transformers' CLIP were
+ * registered, where that is not the order of computation. */
 static const char *const order[] = {
-    "text_encoder", "unet", "down_blocks", "up_blocks", "mid_block", "attentions", "resnets", "downsamplers",
-    "upsamplers", "proj_in", "transformer_blocks", "proj_out", "attn1", "ff", "attn2", "to_q", "to_k", "to_v",
-    "to_out", "conv1", "time_emb_proj", "conv2", "conv_shortcut", "self_attn", "mlp", "k_proj", "v_proj",
-    "q_proj", "out_proj", "fc1", "fc2",
+    "text_encoder",
+    "unet",
+    "down_blocks",
+    "up_blocks",
+    "mid_block",
+    "attentions",
+    "resnets",
+    "downsamplers",
+    "upsamplers",
+    "proj_in",
+    "transformer_blocks",
+    "proj_out",
+    "attn1",
+    "ff",
+    "attn2",
+    "to_q",
+    "to_k",
+    "to_v",
+    "to_out",
+    "conv1",
+    "time_emb_proj",
+    "conv2",
+    "conv_shortcut",
+    "self_attn",
+    "mlp",
+    "k_proj",
+    "v_proj",
+    "q_proj",
+    "out_proj",
+    "fc1",
+    "fc2",
 };
 
 static long rank(const char *part, size_t len)
@@ -68,8 +95,8 @@ static char *adapter_name(struct sd_arena *arena, const char *path)
     return name;
 }
 
-static struct sd_tensor *collect(void *ctx, struct sd_nn *b, const struct sd_nn_layer *layer, struct sd_tensor *x,
-                                 struct sd_tensor *y)
+static struct sd_tensor *collect(void *ctx, struct sd_nn *b, const struct sd_nn_layer *layer,
+                                 struct sd_tensor *x, struct sd_tensor *y)
 {
     struct collection *c = ctx;
     enum sd_target_kind kind;
@@ -102,8 +129,8 @@ static struct sd_tensor *collect(void *ctx, struct sd_nn *b, const struct sd_nn_
     return y;
 }
 
-int sd_targets(const struct sd_model_config *c, struct sd_arena *arena, struct sd_target **targets, size_t *count,
-               struct sd_err *err)
+int sd_targets(const struct sd_model_config *c, struct sd_arena *arena, struct sd_target **targets,
+               size_t *count, struct sd_err *err)
 {
     struct collection found = {.arena = arena};
     struct sd_weights *names = sd_weights_new(NULL, NULL, err);

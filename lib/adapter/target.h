@@ -22,9 +22,9 @@ struct sd_target {
 };
 
 /* *targets [*count] in the arena: the text encoder first, then the U-Net; within each the order of
- * torch.nn.Module.named_modules in sd-scripts (down blocks, up blocks, middle block; attentions before resnets). It
- * decides which random numbers a layer's adapter starts with. */
-int sd_targets(const struct sd_model_config *c, struct sd_arena *arena, struct sd_target **targets, size_t *count,
-               struct sd_err *err);
+ * torch.nn.Module.named_modules in sd-scripts (down blocks, up blocks, middle block; attentions before
+ * resnets). It decides which random numbers a layer's adapter starts with. */
+int sd_targets(const struct sd_model_config *c, struct sd_arena *arena, struct sd_target **targets,
+               size_t *count, struct sd_err *err);
 
 #endif

@@ -33,7 +33,8 @@ static struct sd_tensor *layer(struct sd_nn *b, const struct sd_text_config *c, 
     return sd_nn_linear_onto(b, "mlp.fc2", h, c->width, true, x);
 }
 
-struct sd_tensor *sd_clip_text(struct sd_nn *b, const struct sd_text_config *c, struct sd_tensor *ids, int clip_skip)
+struct sd_tensor *sd_clip_text(struct sd_nn *b, const struct sd_text_config *c, struct sd_tensor *ids,
+                               int clip_skip)
 {
     sd_nn_push(b, "text_encoder.text_model");
     struct sd_tensor *h = embeddings(b, c, ids);

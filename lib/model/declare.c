@@ -17,7 +17,8 @@ static void build(struct sd_nn *b, const struct sd_model_config *c, enum sd_part
         sd_clip_text(b, &c->text, sd_graph_input(g, "ids", SD_I32, 2, dim), 0);
     } else if (part == SD_PART_UNET) {
         struct sd_tensor *t = sd_graph_input(g, "t", SD_F32, 1, (int64_t[]){1});
-        struct sd_tensor *context = sd_graph_input(g, "context", SD_F32, 3, (int64_t[]){1, 1, c->unet.context});
+        struct sd_tensor *context =
+            sd_graph_input(g, "context", SD_F32, 3, (int64_t[]){1, 1, c->unet.context});
         sd_unet(b, &c->unet, image(g, 1 << c->unet.levels, c->unet.in_channels), t, context);
     } else {
         sd_vae_encode(b, &c->vae, image(g, 1 << c->vae.levels, c->vae.in_channels));
@@ -25,8 +26,8 @@ static void build(struct sd_nn *b, const struct sd_model_config *c, enum sd_part
     }
 }
 
-int sd_model_declare(struct sd_weights *w, const struct sd_model_config *c, enum sd_part part, sd_nn_adapt *adapt,
-                     void *adapt_ctx, struct sd_err *err)
+int sd_model_declare(struct sd_weights *w, const struct sd_model_config *c, enum sd_part part,
+                     sd_nn_adapt *adapt, void *adapt_ctx, struct sd_err *err)
 {
     struct sd_nn b;
     struct sd_graph *g = sd_graph_new();

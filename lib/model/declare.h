@@ -5,9 +5,10 @@
 #include "model/names.h"
 #include "model/weights.h"
 
-/* Declares the parameters of a part (text encoder, U-Net, VAE) in w, in the order of the network; adapt, which may be
- * NULL, sees every layer on the way. w is a store without values, or one that is to be checked as a whole. */
-int sd_model_declare(struct sd_weights *w, const struct sd_model_config *c, enum sd_part part, sd_nn_adapt *adapt,
-                     void *adapt_ctx, struct sd_err *err);
+/* Declares the parameters of a part (text encoder, U-Net, VAE) in w, in the order of the network; adapt,
+ * which may be NULL, sees every layer on the way. w is a store without values, or one that is to be checked
+ * as a whole. */
+int sd_model_declare(struct sd_weights *w, const struct sd_model_config *c, enum sd_part part,
+                     sd_nn_adapt *adapt, void *adapt_ctx, struct sd_err *err);
 
 #endif

@@ -7,11 +7,13 @@
 #include "model/config_json.h"
 #include "model/declare.h"
 
+struct file;
+
 /* One tensor of the file: values uniform in mean +- bound. */
 struct tensor {
     uint64_t seed;
     float mean, bound;
-    enum sd_store_dtype dtype;
+    struct file *file;
 };
 
 struct file {
@@ -20,6 +22,8 @@ struct file {
     size_t count, cap;
     uint64_t seed;
     enum sd_store_dtype dtype;
+    const struct sd_model_init_watch *watch;
+    uint64_t made, total; /* bytes */
 };
 
 /* SplitMix64 (Steele, Lea and Flood, Fast Splittable Pseudorandom Number Generators, 2014). */
@@ -56,16 +60,20 @@ static void values(const struct tensor *t, uint64_t first, float *out, size_t co
 static int fill(void *ctx, uint64_t offset, void *dst, size_t bytes, struct sd_err *err)
 {
     const struct tensor *t = ctx;
-    size_t width = sd_store_dtype_bytes(t->dtype);
+    struct file *f = t->file;
+    size_t width = sd_store_dtype_bytes(f->dtype);
     uint64_t at = offset / width, end = at + bytes / width;
     float made[PIECE];
     for (size_t n; at < end; at += n, dst = (char *)dst + n * width) {
         size_t skip = at % 4; /* values are made in fours */
         n = end - at < PIECE - skip ? (size_t)(end - at) : PIECE - skip;
         values(t, at - skip, made, n + skip);
-        if (sd_store_from_f32(t->dtype, made + skip, n, dst))
-            return sd_err_set(err, SD_ERR_USAGE, "no model is written as %s", sd_store_dtype_name(t->dtype));
+        if (sd_store_from_f32(f->dtype, made + skip, n, dst))
+            return sd_err_set(err, SD_ERR_USAGE, "no model is written as %s", sd_store_dtype_name(f->dtype));
     }
+    f->made += bytes;
+    if (f->watch && !f->watch->go_on(f->watch->ctx, f->made, f->total))
+        return sd_err_set(err, SD_ERR_DATA, "stopped");
     return 0;
 }
 
@@ -88,9 +96,10 @@ static int add(struct file *f, const char *key, int ndim, const int64_t *shape, 
     if (!t || !name || !kept)
         return sd_err_memory(err, sizeof *t);
     memcpy(kept, shape, (size_t)ndim * sizeof *kept);
-    *t = (struct tensor){.seed = seed_of(f->seed, key), .mean = mean, .bound = bound, .dtype = f->dtype};
+    *t = (struct tensor){.seed = seed_of(f->seed, key), .mean = mean, .bound = bound, .file = f};
     f->tensors[f->count++] = (struct sd_store_tensor){
         .name = name, .dtype = f->dtype, .ndim = ndim, .shape = kept, .fill = fill, .ctx = t};
+    f->total += (uint64_t)sd_store_bytes(f->dtype, ndim, kept);
     return 0;
 }
 
@@ -119,8 +128,8 @@ static void spread(const struct sd_var *v, float *mean, float *bound)
     }
 }
 
-/* The shape in the file: LDM's VAE has 1x1 convolutions where diffusers has linear layers, and OpenCLIP has q, k and v in
- * one tensor. */
+/* The shape in the file: LDM's VAE has 1x1 convolutions where diffusers has linear layers, and OpenCLIP has
+ * q, k and v in one tensor. */
 static int file_shape(const struct sd_var *v, enum sd_part part, bool fused, int64_t shape[4])
 {
     memcpy(shape, v->dim, 4 * sizeof *shape);
@@ -149,7 +158,8 @@ static int add_part(struct file *f, const struct sd_model_config *c, enum sd_par
         sd_buf_clear(&key);
         int found = sd_name_to_file(&whole, &names, v->name, &key, &slice);
         if (found <= 0) {
-            rc = found ? sd_err_memory(err, key.len) : sd_err_set(err, SD_ERR_USAGE, "%s has no original name", v->name);
+            rc = found ? sd_err_memory(err, key.len)
+                       : sd_err_set(err, SD_ERR_USAGE, "%s has no original name", v->name);
         } else if (slice <= 0) {
             spread(v, &mean, &bound);
             int ndim = file_shape(v, part, slice == 0, shape);
@@ -158,7 +168,8 @@ static int add_part(struct file *f, const struct sd_model_config *c, enum sd_par
     }
     if (!rc && openclip) {
         int64_t square[2] = {c->text.width, c->text.width};
-        rc = add(f, "cond_stage_model.model.text_projection", 2, square, 0, (float)sqrt(3.0 / (double)square[0]), err) ||
+        rc = add(f, "cond_stage_model.model.text_projection", 2, square, 0,
+                 (float)sqrt(3.0 / (double)square[0]), err) ||
              add(f, "cond_stage_model.model.logit_scale", 0, NULL, 4.6052f, 0, err); /* ln 100 */
     }
     sd_buf_free(&key);
@@ -167,9 +178,9 @@ static int add_part(struct file *f, const struct sd_model_config *c, enum sd_par
 }
 
 int sd_model_init(const char *path, const struct sd_model_config *c, uint64_t seed, enum sd_store_dtype dtype,
-                  struct sd_err *err)
+                  const struct sd_model_init_watch *watch, struct sd_err *err)
 {
-    struct file f = {.seed = seed, .dtype = dtype};
+    struct file f = {.seed = seed, .dtype = dtype, .watch = watch};
     struct sd_buf config = SD_BUF_INIT;
     int rc = add_part(&f, c, SD_PART_TEXT, err) || add_part(&f, c, SD_PART_UNET, err) ||
              add_part(&f, c, SD_PART_VAE, err);

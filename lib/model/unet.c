@@ -8,7 +8,8 @@
 #define MAX_SKIPS (1 + SD_MAX_LEVELS * (MAX_LAYERS + 1))
 
 /* silu of the time embedding [N, 4*channels[0]], in f32 throughout: sinusoids, linear, SiLU, linear. */
-static struct sd_tensor *time_embedding(struct sd_nn *b, const struct sd_unet_config *c, struct sd_tensor *timesteps)
+static struct sd_tensor *time_embedding(struct sd_nn *b, const struct sd_unet_config *c,
+                                        struct sd_tensor *timesteps)
 {
     int64_t width = 4 * c->channels[0];
     struct sd_tensor *t = sd_graph_timestep_embedding(b->g, timesteps, c->channels[0], 10000, true);
@@ -38,8 +39,8 @@ static struct sd_tensor *transformer_block(struct sd_nn *b, struct sd_tensor *x,
 }
 
 /* Norm, projection, transformer blocks over the pixels as tokens, projection, and x added back. */
-static struct sd_tensor *transformer(struct sd_nn *b, const struct sd_unet_config *c, int level, const char *name,
-                                     struct sd_tensor *x, struct sd_tensor *context)
+static struct sd_tensor *transformer(struct sd_nn *b, const struct sd_unet_config *c, int level,
+                                     const char *name, struct sd_tensor *x, struct sd_tensor *context)
 {
     if (!x)
         return NULL;
@@ -62,8 +63,9 @@ static struct sd_tensor *transformer(struct sd_nn *b, const struct sd_unet_confi
 }
 
 /* A resnet and, where the block has attention, a transformer after it. */
-static struct sd_tensor *layer(struct sd_nn *b, const struct sd_unet_config *c, int level, int index, bool attention,
-                               struct sd_tensor *x, struct sd_tensor *temb, struct sd_tensor *context)
+static struct sd_tensor *layer(struct sd_nn *b, const struct sd_unet_config *c, int level, int index,
+                               bool attention, struct sd_tensor *x, struct sd_tensor *temb,
+                               struct sd_tensor *context)
 {
     char name[32];
     snprintf(name, sizeof name, "resnets.%d", index);
@@ -80,8 +82,9 @@ struct sd_tensor *sd_unet(struct sd_nn *b, const struct sd_unet_config *c, struc
     struct sd_tensor *skip[MAX_SKIPS];
     int skips = 0, last = c->levels - 1;
     if (c->levels > SD_MAX_LEVELS || c->layers > MAX_LAYERS) {
-        sd_err_set(&b->g->err, SD_ERR_USAGE, "a U-Net of %d levels and %d layers a block, at most %d and %d are known",
-                   c->levels, c->layers, SD_MAX_LEVELS, MAX_LAYERS);
+        sd_err_set(&b->g->err, SD_ERR_USAGE,
+                   "a U-Net of %d levels and %d layers a block, at most %d and %d are known", c->levels,
+                   c->layers, SD_MAX_LEVELS, MAX_LAYERS);
         return NULL;
     }
     sd_nn_push(b, "unet");
@@ -110,7 +113,8 @@ struct sd_tensor *sd_unet(struct sd_nn *b, const struct sd_unet_config *c, struc
             h = sd_graph_concat(b->g, h, skip[--skips]);
             h = layer(b, c, last - i, j, c->up_attention[i], h, temb, context);
         }
-        if (i < last && skip[skips - 1]) /* to the size of the skip that comes next: twice, or one less where odd */
+        if (i < last &&
+            skip[skips - 1]) /* to the size of the skip that comes next: twice, or one less where odd */
             h = sd_nn_block_output(
                 b, sd_nn_upsample(b, "upsamplers.0", h, skip[skips - 1]->dim[1], skip[skips - 1]->dim[2]));
         sd_nn_pop(b);

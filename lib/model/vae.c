@@ -6,8 +6,8 @@
 
 static const float eps = 1e-6f;
 
-static struct sd_tensor *resnet(struct sd_nn *b, const struct sd_vae_config *c, int index, struct sd_tensor *x,
-                                int64_t out)
+static struct sd_tensor *resnet(struct sd_nn *b, const struct sd_vae_config *c, int index,
+                                struct sd_tensor *x, int64_t out)
 {
     char name[32];
     snprintf(name, sizeof name, "resnets.%d", index);
@@ -61,7 +61,8 @@ struct sd_tensor *sd_vae_decode(struct sd_nn *b, const struct sd_vae_config *c, 
 {
     int last = c->levels - 1;
     sd_nn_push(b, "vae");
-    struct sd_tensor *h = sd_nn_conv2d(b, "post_quant_conv", sd_nn_cast(b, z, b->dtype), c->latent_channels, 1, NULL);
+    struct sd_tensor *h =
+        sd_nn_conv2d(b, "post_quant_conv", sd_nn_cast(b, z, b->dtype), c->latent_channels, 1, NULL);
     sd_nn_push(b, "decoder");
     h = sd_nn_conv2d(b, "conv_in", h, c->channels[last], 3, NULL);
     h = mid_block(b, c, h);

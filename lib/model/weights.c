@@ -7,8 +7,8 @@
 
 struct weight {
     struct sd_var var;
-    struct weight *next;  /* in its bucket */
-    const char *trouble;  /* what sd_weights_check will say, or NULL */
+    struct weight *next; /* in its bucket */
+    const char *trouble; /* what sd_weights_check will say, or NULL */
 };
 
 struct sd_weights {
@@ -174,8 +174,8 @@ static int add_names(struct sd_buf *text, const struct sd_weights *w, bool missi
     size_t n = missing ? w->missing : w->misshapen, shown = 0;
     if (!n)
         return 0;
-    int rc = sd_buf_addf(text, "%s%zu %s %s: ", text->len ? "; " : "", n, n == 1 ? "tensor is" : "tensors are",
-                         missing ? "missing" : "misshapen");
+    int rc = sd_buf_addf(text, "%s%zu %s %s: ", text->len ? "; " : "", n,
+                         n == 1 ? "tensor is" : "tensors are", missing ? "missing" : "misshapen");
     for (size_t i = 0; i < w->count && shown < SHOWN; i++) {
         const struct weight *e = w->list[i];
         if (e->trouble && (e->trouble == e->var.name) == missing)

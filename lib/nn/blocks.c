@@ -24,8 +24,9 @@ struct sd_tensor *sd_nn_resnet(struct sd_nn *b, const char *name, struct sd_tens
 
 const struct sd_nn_attention_names sd_nn_attention_diffusers = {"to_q", "to_k", "to_v", "to_out.0", false};
 
-struct sd_tensor *sd_nn_attention(struct sd_nn *b, const char *name, const struct sd_nn_attention_names *names,
-                                  struct sd_tensor *h, struct sd_tensor *context, int64_t heads, bool causal,
+struct sd_tensor *sd_nn_attention(struct sd_nn *b, const char *name,
+                                  const struct sd_nn_attention_names *names, struct sd_tensor *h,
+                                  struct sd_tensor *context, int64_t heads, bool causal,
                                   struct sd_tensor *residual)
 {
     if (!h)
@@ -63,7 +64,8 @@ struct sd_tensor *sd_nn_downsample(struct sd_nn *b, const char *name, struct sd_
         return NULL;
     int64_t before = asymmetric ? 0 : 1;
     sd_nn_push(b, "%s", name);
-    struct sd_conv window = {.stride = 2, .pad_top = before, .pad_left = before, .pad_bottom = 1, .pad_right = 1};
+    struct sd_conv window = {
+        .stride = 2, .pad_top = before, .pad_left = before, .pad_bottom = 1, .pad_right = 1};
     struct sd_tensor *h = sd_nn_conv2d_window(b, "conv", x, x->dim[3], 3, &window, NULL);
     sd_nn_pop(b);
     return h;

@@ -34,7 +34,8 @@ void sd_nn_push(struct sd_nn *b, const char *fmt, ...)
     va_end(ap);
     struct sd_err err = {0};
     if (b->depth >= SD_NN_DEPTH || len < 0 || len >= (int)sizeof name) {
-        sd_err_set(&err, SD_ERR_USAGE, "%s: scope %s is too deep or too long", b->path.data ? b->path.data : "", name);
+        sd_err_set(&err, SD_ERR_USAGE, "%s: scope %s is too deep or too long",
+                   b->path.data ? b->path.data : "", name);
         fail(b, &err);
     } else {
         b->mark[b->depth] = b->path.len;
@@ -55,7 +56,8 @@ void sd_nn_pop(struct sd_nn *b)
     }
 }
 
-struct sd_tensor *sd_nn_value(struct sd_nn *b, const char *name, enum sd_dtype dtype, int ndim, const int64_t *dim)
+struct sd_tensor *sd_nn_value(struct sd_nn *b, const char *name, enum sd_dtype dtype, int ndim,
+                              const int64_t *dim)
 {
     if (b->g->err.code)
         return NULL;
@@ -94,7 +96,8 @@ struct sd_tensor *sd_nn_block_output(struct sd_nn *b, struct sd_tensor *x)
 }
 
 /* Lets the adapter have its say about the layer whose scope is open. */
-static struct sd_tensor *adapted(struct sd_nn *b, struct sd_nn_layer *layer, struct sd_tensor *x, struct sd_tensor *y)
+static struct sd_tensor *adapted(struct sd_nn *b, struct sd_nn_layer *layer, struct sd_tensor *x,
+                                 struct sd_tensor *y)
 {
     if (!b->adapt || !y)
         return y;
@@ -111,8 +114,8 @@ static struct sd_tensor *plus(struct sd_nn *b, struct sd_tensor *y, struct sd_te
     return residual ? sd_graph_add(b->g, y, residual, 1) : y;
 }
 
-static struct sd_tensor *linear(struct sd_nn *b, const char *name, struct sd_tensor *x, int64_t out, bool bias,
-                                struct sd_tensor *residual)
+static struct sd_tensor *linear(struct sd_nn *b, const char *name, struct sd_tensor *x, int64_t out,
+                                bool bias, struct sd_tensor *residual)
 {
     if (!x)
         return NULL;
@@ -132,14 +135,14 @@ struct sd_tensor *sd_nn_linear(struct sd_nn *b, const char *name, struct sd_tens
     return linear(b, name, x, out, bias, NULL);
 }
 
-struct sd_tensor *sd_nn_linear_onto(struct sd_nn *b, const char *name, struct sd_tensor *x, int64_t out, bool bias,
-                                    struct sd_tensor *residual)
+struct sd_tensor *sd_nn_linear_onto(struct sd_nn *b, const char *name, struct sd_tensor *x, int64_t out,
+                                    bool bias, struct sd_tensor *residual)
 {
     return residual ? linear(b, name, x, out, bias, residual) : NULL;
 }
 
-struct sd_tensor *sd_nn_conv2d_window(struct sd_nn *b, const char *name, struct sd_tensor *x, int64_t out, int64_t k,
-                                      const struct sd_conv *window, struct sd_tensor *residual)
+struct sd_tensor *sd_nn_conv2d_window(struct sd_nn *b, const char *name, struct sd_tensor *x, int64_t out,
+                                      int64_t k, const struct sd_conv *window, struct sd_tensor *residual)
 {
     if (!x)
         return NULL;
@@ -164,8 +167,8 @@ struct sd_tensor *sd_nn_conv2d(struct sd_nn *b, const char *name, struct sd_tens
 }
 
 /* The [C] weight and bias of a norm over x's last dimension. */
-static void norm_parameters(struct sd_nn *b, const char *name, const struct sd_tensor *x, struct sd_tensor **weight,
-                            struct sd_tensor **bias)
+static void norm_parameters(struct sd_nn *b, const char *name, const struct sd_tensor *x,
+                            struct sd_tensor **weight, struct sd_tensor **bias)
 {
     const int64_t *channels = &x->dim[x->ndim - 1];
     sd_nn_push(b, "%s", name);
@@ -174,8 +177,8 @@ static void norm_parameters(struct sd_nn *b, const char *name, const struct sd_t
     sd_nn_pop(b);
 }
 
-struct sd_tensor *sd_nn_group_norm(struct sd_nn *b, const char *name, struct sd_tensor *x, int64_t groups, float eps,
-                                   enum sd_act act)
+struct sd_tensor *sd_nn_group_norm(struct sd_nn *b, const char *name, struct sd_tensor *x, int64_t groups,
+                                   float eps, enum sd_act act)
 {
     struct sd_tensor *weight, *bias;
     if (!x)

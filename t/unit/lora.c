@@ -1,5 +1,5 @@
-/* LoRA networks against sd-scripts' networks.lora (t/data/lora, made by t/ref/lora.py): modules and their order, initial
- * values, the first step's loss and gradients, files read and written. */
+/* LoRA networks against sd-scripts' networks.lora (t/data/lora, made by t/ref/lora.py): modules and their
+ * order, initial values, the first step's loss and gradients, files read and written. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,7 +45,8 @@ static struct sd_model_config config_of(const struct sd_tensor_file *tf)
     return c;
 }
 
-static const float *values(const struct sd_tensor_file *tf, const char *prefix, const char *name, size_t *count)
+static const float *values(const struct sd_tensor_file *tf, const char *prefix, const char *name,
+                           size_t *count)
 {
     char key[256];
     snprintf(key, sizeof key, "%s%s", prefix, name);
@@ -56,7 +57,8 @@ static const float *values(const struct sd_tensor_file *tf, const char *prefix, 
 
 static const struct sd_lora_options both = {.rank = 4, .alpha = 1, .text_encoder = true, .unet = true};
 
-static struct sd_lora *make(const struct sd_model_config *c, const struct sd_lora_options *o, struct sd_err *err)
+static struct sd_lora *make(const struct sd_model_config *c, const struct sd_lora_options *o,
+                            struct sd_err *err)
 {
     struct sd_lora *l = NULL;
     struct sd_rng rng;
@@ -66,7 +68,8 @@ static struct sd_lora *make(const struct sd_model_config *c, const struct sd_lor
 }
 
 /* Modules of a kind on a full-size model: text, transformers, the rest. */
-static void test_counts(const char *arch, struct sd_lora_options o, size_t text, size_t attention, size_t other)
+static void test_counts(const char *arch, struct sd_lora_options o, size_t text, size_t attention,
+                        size_t other)
 {
     struct sd_err err = {0};
     char what[100];
@@ -98,7 +101,8 @@ static void test_initial_values(const struct sd_model_config *c, const struct sd
     size_t all = 0;
     for (size_t i = 0; i < sd_tensor_file_count(run); i++)
         all += !strncmp(sd_tensor_file_entry(run, i)->name, "init.", 5);
-    ok(l && all > 0 && same == all && l->count == all, "initial values are sd-scripts' to the bit, all of them");
+    ok(l && all > 0 && same == all && l->count == all,
+       "initial values are sd-scripts' to the bit, all of them");
 
     struct sd_lora_options o = both;
     o.text_encoder = false;
@@ -110,7 +114,8 @@ static void test_initial_values(const struct sd_model_config *c, const struct sd
     sd_lora_free(l);
 }
 
-/* --- one training step ------------------------------------------------------------------------------------------ */
+/* --- one training step
+ * ------------------------------------------------------------------------------------------ */
 
 static bool find_in_file(void *ctx, const char *name, struct sd_store_entry *entry)
 {
@@ -249,8 +254,8 @@ static void test_step(const char *backend, const struct sd_model_config *c, stru
     } else {
         printf("# %s\n", err.msg);
     }
-    snprintf(what, sizeof what, "%s %s%s: loss (%.1e) and %d gradients (%.1e) of sd-scripts' first step", backend,
-             sd_dtype_name(dtype), checkpoint ? " checkpointed" : "", loss, seen, grads);
+    snprintf(what, sizeof what, "%s %s%s: loss (%.1e) and %d gradients (%.1e) of sd-scripts' first step",
+             backend, sd_dtype_name(dtype), checkpoint ? " checkpointed" : "", loss, seen, grads);
     ok(loss < limit && grads < 2 * limit && seen > 20, what);
     sd_plan_free(p);
     sd_graph_free(s.g);
@@ -260,7 +265,8 @@ static void test_step(const char *backend, const struct sd_model_config *c, stru
         sd_backend_free(be);
 }
 
-/* --- files ------------------------------------------------------------------------------------------------------ */
+/* --- files
+ * ------------------------------------------------------------------------------------------------------ */
 
 static bool same_tensors(const char *a, const char *b)
 {
@@ -269,7 +275,8 @@ static bool same_tensors(const char *a, const char *b)
     for (size_t i = 0; same && i < sd_tensor_file_count(x); i++) {
         const struct sd_store_entry *p = sd_tensor_file_entry(x, i), *q = sd_tensor_file_entry(y, i);
         same = !strcmp(p->name, q->name) && p->dtype == q->dtype && p->ndim == q->ndim &&
-               !memcmp(p->shape, q->shape, (size_t)p->ndim * sizeof *p->shape) && !memcmp(p->data, q->data, p->bytes);
+               !memcmp(p->shape, q->shape, (size_t)p->ndim * sizeof *p->shape) &&
+               !memcmp(p->data, q->data, p->bytes);
     }
     const char *h = sd_tensor_file_meta(x, "sshs_model_hash"), *k = sd_tensor_file_meta(y, "sshs_model_hash");
     same = same && h && k && !strcmp(h, k);
@@ -287,8 +294,8 @@ static void test_files(const struct sd_model_config *c, const char *path)
     int fd = mkstemp(copy);
     if (fd >= 0)
         close(fd);
-    bool good = !sd_lora_open(&l, c, path, 1, true, &report, &err) && report.unmatched == 0 &&
-                report.modules == 204;
+    bool good =
+        !sd_lora_open(&l, c, path, 1, true, &report, &err) && report.unmatched == 0 && report.modules == 204;
     ok(good, "reads the file that sd-scripts wrote");
     good = l && !sd_lora_save(l, copy, SD_STORE_F32, NULL, 0, &err) && same_tensors(path, copy);
     ok(good, "writes it back: order, names, shapes, values, hash");

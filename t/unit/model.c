@@ -1,5 +1,6 @@
-/* CLIP's text encoder, U-Net and VAE against diffusers and transformers (t/data/model, made by t/ref/models.py), in f32
- * on every backend; the same weights in the original (LDM) layout; bfloat16 near float. */
+/* CLIP's text encoder, U-Net and VAE against diffusers and transformers (t/data/model, made by
+ * t/ref/models.py), in f32 on every backend; the same weights in the original (LDM) layout; bfloat16 near
+ * float. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,7 +28,7 @@ static void ok(int good, const char *name)
 /* One model file with its configuration, read on one backend. */
 struct subject {
     struct sd_tensor_file *file; /* fixtures: inputs, outputs, and, in diffusers' layout, weights */
-    struct sd_model_file *model;    /* where weights are read in place of the fixture, or NULL */
+    struct sd_model_file *model; /* where weights are read in place of the fixture, or NULL */
     struct sd_model_config config;
     struct sd_weights *weights;
     struct sd_backend *backend;
@@ -119,9 +120,10 @@ static void feed(struct sd_plan *p, const struct bench *t)
     }
 }
 
-/* Difference between got [rows, stride] from column at on and the fixture: in f32 the largest one over the largest value,
- * in bf16 that of the root mean squares. */
-static double difference(const struct subject *s, const char *name, const float *got, int64_t at, int64_t stride)
+/* Difference between got [rows, stride] from column at on and the fixture: in f32 the largest one over the
+ * largest value, in bf16 that of the root mean squares. */
+static double difference(const struct subject *s, const char *name, const float *got, int64_t at,
+                         int64_t stride)
 {
     const struct sd_store_entry *e = entry(s, name);
     if (!e)
@@ -149,7 +151,8 @@ static double difference(const struct subject *s, const char *name, const float 
     return s->dtype == SD_F32 ? worst / scale : sqrt(sum / square);
 }
 
-/* Plans and runs what was built; then checks the output against one fixture, or two halves of it against two. */
+/* Plans and runs what was built; then checks the output against one fixture, or two halves of it against two.
+ */
 static void finish(struct bench *t, const char *first, const char *second)
 {
     const struct subject *s = t->s;
@@ -159,7 +162,8 @@ static void finish(struct bench *t, const char *first, const char *second)
     if (out)
         sd_graph_output(t->g, out);
     sd_graph_fuse(t->g);
-    struct sd_plan *p = sd_weights_check(s->weights, s->label, &err) ? NULL : sd_plan_new(t->g, s->backend, &err);
+    struct sd_plan *p =
+        sd_weights_check(s->weights, s->label, &err) ? NULL : sd_plan_new(t->g, s->backend, &err);
     double worst = INFINITY, limit = s->dtype == SD_F32 ? 1e-4 : 8e-2; /* torch: 2e-2 to 5e-2 */
     if (p) {
         feed(p, t);
@@ -171,8 +175,8 @@ static void finish(struct bench *t, const char *first, const char *second)
     } else {
         printf("# %s\n", err.msg);
     }
-    snprintf(what, sizeof what, "%s %s %s: %s (%.1e)", s->label, s->backend->name, sd_dtype_name(s->dtype), first,
-             worst);
+    snprintf(what, sizeof what, "%s %s %s: %s (%.1e)", s->label, s->backend->name, sd_dtype_name(s->dtype),
+             first, worst);
     ok(worst < limit, what);
     sd_plan_free(p);
     sd_nn_free(&t->b);
@@ -233,7 +237,8 @@ static void test_all(const struct subject *s)
     test_decode(s, "in.vae.latents2", "out.vae.image2");
 }
 
-/* --- gradients -------------------------------------------------------------------------------------------------- */
+/* --- gradients
+ * -------------------------------------------------------------------------------------------------- */
 
 /* Weights and inputs whose gradients are in the file, made trainable: copies of what the store holds. */
 struct trained {
@@ -269,7 +274,8 @@ static struct sd_var *trainable(struct trained *t, const char *name, struct sd_v
     return copy;
 }
 
-static struct sd_var *train_param(void *ctx, const char *name, int ndim, const int64_t *dim, struct sd_err *err)
+static struct sd_var *train_param(void *ctx, const char *name, int ndim, const int64_t *dim,
+                                  struct sd_err *err)
 {
     struct trained *t = ctx;
     struct sd_var *var = sd_weights_param(t->s->weights, name, ndim, dim, err);
@@ -277,7 +283,8 @@ static struct sd_var *train_param(void *ctx, const char *name, int ndim, const i
 }
 
 /* An input of the network as a variable. */
-static struct sd_tensor *train_input(struct trained *t, struct bench *b, const char *name, const char *fixture)
+static struct sd_tensor *train_input(struct trained *t, struct bench *b, const char *name,
+                                     const char *fixture)
 {
     const struct sd_store_entry *e = entry(t->s, fixture);
     struct sd_var var = {.name = name, .dtype = SD_F32, .ndim = e->ndim, .data = e->data};
@@ -348,7 +355,8 @@ static void test_gradients(const struct subject *s, const struct sd_tensor_file 
     } else {
         y = sd_clip_text(&t.b, &s->config.text, input(&t, "in.text.ids"), 0);
     }
-    struct sd_tensor *c = sd_graph_input(t.g, "cotangent", SD_F32, y ? y->ndim : 1, y ? y->dim : (int64_t[]){1});
+    struct sd_tensor *c =
+        sd_graph_input(t.g, "cotangent", SD_F32, y ? y->ndim : 1, y ? y->dim : (int64_t[]){1});
     struct sd_tensor *loss = product_with(&t, y, c);
     if (loss && !sd_graph_grad(t.g, loss, seed, &d))
         for (int i = 0; i < tr.n; i++)
@@ -372,8 +380,9 @@ static void test_gradients(const struct subject *s, const struct sd_tensor_file 
                 memcpy(sd_plan_data(p, c), e->data, e->bytes);
             sd_plan_run(p);
         }
-        double e = g ? gradient_difference(tr.want[i], sd_plan_data(p, g), tr.want[i]->ndim == 4 && i == 0 && unet)
-                     : INFINITY;
+        double e =
+            g ? gradient_difference(tr.want[i], sd_plan_data(p, g), tr.want[i]->ndim == 4 && i == 0 && unet)
+              : INFINITY;
         if (!(e < 3e-4))
             printf("# %s: %.1e\n", tr.want[i]->name, e);
         worst = !(e < worst) ? e : worst;
@@ -408,19 +417,22 @@ static void test_all_gradients(const struct subject *s)
     sd_tensor_file_close(grads);
 }
 
-/* --- files ------------------------------------------------------------------------------------------------------ */
+/* --- files
+ * ------------------------------------------------------------------------------------------------------ */
 
 /* The fixture `name`; its weights from the file `weights` (LDM layout), or its own where that is NULL. */
 static void test_fixture(const char *name, const char *weights, const char *backend, enum sd_dtype dtype)
 {
     struct sd_err err = {0};
     char path[256], other[256];
-    struct subject s = {.label = weights ? weights : name, .dtype = dtype, .config = *sd_model_config_builtin("sd1")};
+    struct subject s = {
+        .label = weights ? weights : name, .dtype = dtype, .config = *sd_model_config_builtin("sd1")};
     snprintf(path, sizeof path, "t/data/model/%s.safetensors", name);
     snprintf(other, sizeof other, "t/data/model/%s.safetensors", weights ? weights : name);
     if (sd_tensor_file_open(&s.file, path, &err) ||
         sd_model_config_parse_text(&s.config, sd_tensor_file_meta(s.file, "sd_config"), &err) ||
-        (weights && sd_model_file_open(&s.model, other, &err)) || !(s.backend = sd_backend_new(backend, &err)) ||
+        (weights && sd_model_file_open(&s.model, other, &err)) ||
+        !(s.backend = sd_backend_new(backend, &err)) ||
         !(s.weights = weights ? sd_weights_new(sd_model_file_find, s.model, &err)
                               : sd_weights_new(find_in_file, s.file, &err))) {
         printf("# %s: %s\n", name, err.msg);
@@ -437,7 +449,8 @@ static void test_fixture(const char *name, const char *weights, const char *back
     sd_tensor_file_close(s.file);
 }
 
-/* Every parameter of an SD2 model in the original layout is found, and a wrong configuration is told in names. */
+/* Every parameter of an SD2 model in the original layout is found, and a wrong configuration is told in
+ * names. */
 static void test_declarations(void)
 {
     struct sd_err err = {0};
