@@ -14,8 +14,7 @@
 #include <omp.h>
 #include <stdio.h>
 
-/* --- cases
- * ------------------------------------------------------------------------------------------------------ */
+/* --- cases --- */
 
 struct cases {
     int n;
@@ -31,8 +30,7 @@ static const struct cases cases[SD_OP_COUNT] = {
 #undef SHAPES
 };
 
-/* --- TAP
- * -------------------------------------------------------------------------------------------------------- */
+/* --- TAP --- */
 
 struct tap {
     int tests, failures;
@@ -48,8 +46,7 @@ static void report(struct tap *tap, const char *what, const char *why, const cha
     tap->failures += *why != 0;
 }
 
-/* --- sessions
- * --------------------------------------------------------------------------------------------------- */
+/* --- sessions --- */
 
 /* A case built for a backend, with gradients of every trained variable. */
 struct run {
@@ -124,8 +121,7 @@ static void run_go(struct run *r)
     sd_plan_run(r->plan);
 }
 
-/* --- results
- * ---------------------------------------------------------------------------------------------------- */
+/* --- results --- */
 
 /* Result number i of a run: y, the gradients, the states after effects. NULL when there is none of that
  * number. */
@@ -216,8 +212,7 @@ static void compare_bytes(struct run *want, struct run *got, char *why, size_t s
     }
 }
 
-/* --- checks
- * ----------------------------------------------------------------------------------------------------- */
+/* --- checks --- */
 
 struct options {
     const char *backend, *program;
@@ -383,8 +378,7 @@ static void check_op(struct tap *tap, const struct options *o, enum sd_op op)
     }
 }
 
-/* --- main
- * ------------------------------------------------------------------------------------------------------- */
+/* --- main --- */
 
 #ifdef __SANITIZE_ADDRESS__
 const char *__asan_default_options(void)

@@ -41,18 +41,25 @@ static struct slab slab_of(const struct shape *s, int64_t task)
     return (struct slab){n, n * s->rows + at, sd_cpu_min(s->slab, s->rows - at)};
 }
 
-/* --- forward
- * ---------------------------------------------------------------------------------------------------- */
+/* Narrow rows are widened several at a time. */
+static int64_t rows_at_once(int64_t ch)
+{
+    return sd_cpu_max(1, 2 * SD_CPU_BLOCK / ch);
+}
+
+/* --- forward --- */
 
 SD_CPU_CLONES static void add_rows(const void *x, enum sd_dtype type, struct slab b, int64_t ch, float *sum)
 {
     float buf[SD_CPU_MAX_CHANNELS];
     memset(sum, 0, (size_t)ch * sizeof *sum);
-    for (int64_t r = b.from; r < b.from + b.rows; r++) {
-        const float *row = sd_cpu_load(x, type, r * ch, ch, buf);
+    for (int64_t r = 0, m; r < b.rows; r += m) {
+        m = sd_cpu_min(b.rows - r, rows_at_once(ch));
+        const float *row = sd_cpu_load(x, type, (b.from + r) * ch, m * ch, buf);
+        for (int64_t i = 0; i < m; i++, row += ch)
 #pragma omp simd
-        for (int64_t k = 0; k < ch; k++)
-            sum[k] += row[k];
+            for (int64_t k = 0; k < ch; k++)
+                sum[k] += row[k];
     }
 }
 
@@ -61,11 +68,13 @@ SD_CPU_CLONES static void add_squares(const void *x, enum sd_dtype type, struct 
 {
     float buf[SD_CPU_MAX_CHANNELS];
     memset(sum, 0, (size_t)ch * sizeof *sum);
-    for (int64_t r = b.from; r < b.from + b.rows; r++) {
-        const float *row = sd_cpu_load(x, type, r * ch, ch, buf);
+    for (int64_t r = 0, m; r < b.rows; r += m) {
+        m = sd_cpu_min(b.rows - r, rows_at_once(ch));
+        const float *row = sd_cpu_load(x, type, (b.from + r) * ch, m * ch, buf);
+        for (int64_t i = 0; i < m; i++, row += ch)
 #pragma omp simd
-        for (int64_t k = 0; k < ch; k++)
-            sum[k] += (row[k] - mean[k]) * (row[k] - mean[k]);
+            for (int64_t k = 0; k < ch; k++)
+                sum[k] += (row[k] - mean[k]) * (row[k] - mean[k]);
     }
 }
 
@@ -125,17 +134,19 @@ static void affine_of(const struct shape *s, const float *stats, const float *w,
         }
 }
 
-SD_CPU_CLONES static void normalise_row(int64_t n, enum sd_act act, const float *x, const struct affine *a,
-                                        float *y)
+SD_CPU_CLONES static void normalise_rows(int64_t rows, int64_t ch, enum sd_act act, const float *x,
+                                         const struct affine *a, float *y)
 {
-    if (act == SD_ACT_SILU) {
+    for (int64_t i = 0; i < rows; i++, x += ch, y += ch) {
+        if (act == SD_ACT_SILU) {
 #pragma omp simd
-        for (int64_t k = 0; k < n; k++)
-            y[k] = vsilu((x[k] - a->mean[k]) * a->slope[k] + a->shift[k]);
-    } else {
+            for (int64_t k = 0; k < ch; k++)
+                y[k] = vsilu((x[k] - a->mean[k]) * a->slope[k] + a->shift[k]);
+        } else {
 #pragma omp simd
-        for (int64_t k = 0; k < n; k++)
-            y[k] = (x[k] - a->mean[k]) * a->slope[k] + a->shift[k];
+            for (int64_t k = 0; k < ch; k++)
+                y[k] = (x[k] - a->mean[k]) * a->slope[k] + a->shift[k];
+        }
     }
 }
 
@@ -148,11 +159,12 @@ static void normalise(const struct sd_call *c, int64_t from, int64_t to)
     for (int64_t t = from; t < to; t++) {
         struct slab b = slab_of(&s, t);
         affine_of(&s, (const float *)c->out[1] + b.n * s.groups * 2, c->in[1], c->in[2], &a);
-        for (int64_t r = b.from; r < b.from + b.rows; r++) {
-            float *y = sd_cpu_place(c->out[0], x->dtype, r * s.ch, by);
-            normalise_row(s.ch, c->node->attr.act, sd_cpu_load(c->in[0], x->dtype, r * s.ch, s.ch, bx), &a,
-                          y);
-            sd_cpu_store(c->out[0], x->dtype, r * s.ch, s.ch, y);
+        for (int64_t r = 0, m; r < b.rows; r += m) {
+            m = sd_cpu_min(b.rows - r, rows_at_once(s.ch));
+            int64_t at = (b.from + r) * s.ch, n = m * s.ch;
+            float *y = sd_cpu_place(c->out[0], x->dtype, at, by);
+            normalise_rows(m, s.ch, c->node->attr.act, sd_cpu_load(c->in[0], x->dtype, at, n, bx), &a, y);
+            sd_cpu_store(c->out[0], x->dtype, at, n, y);
         }
     }
 }
@@ -182,8 +194,7 @@ static void group_norm(const struct sd_call *c)
 }
 const struct sd_kernel sd_cpu_group_norm = {.plan = plan, .run = group_norm};
 
-/* --- backward: inputs dy, x, w, b, stats; outputs dx, dw, db
- * ---------------------------------------------------- */
+/* --- backward: inputs dy, x, w, b, stats; outputs dx, dw, db --- */
 
 /* Scratch: sums of dz and dz*xhat by channel, of slabs, then of pictures; then by group the two means dx
  * needs. */
@@ -197,45 +208,48 @@ static struct sums sums_of(const struct sd_call *c, const struct shape *s)
     return (struct sums){slab, picture, picture + s->n * 2 * s->ch};
 }
 
-/* dz of a row from dy, through the activation. */
-SD_CPU_CLONES static void dz_row(int64_t n, const float *dy, const float *x, const struct affine *a,
-                                 float *dz)
+/* dz of rows from dy, through the activation. */
+SD_CPU_CLONES static void dz_rows(int64_t rows, int64_t ch, const float *dy, const float *x,
+                                  const struct affine *a, float *dz)
 {
+    for (int64_t i = 0; i < rows; i++, dy += ch, x += ch, dz += ch)
 #pragma omp simd
-    for (int64_t k = 0; k < n; k++)
-        dz[k] = dy[k] * vsilu_slope((x[k] - a->mean[k]) * a->slope[k] + a->shift[k]);
+        for (int64_t k = 0; k < ch; k++)
+            dz[k] = dy[k] * vsilu_slope((x[k] - a->mean[k]) * a->slope[k] + a->shift[k]);
 }
 
-SD_CPU_CLONES static void add_sums(int64_t n, const float *dz, const float *x, const float *mean, float *db,
-                                   float *dw)
+SD_CPU_CLONES static void add_sums(int64_t rows, int64_t ch, const float *dz, const float *x,
+                                   const float *mean, float *db, float *dw)
 {
+    for (int64_t i = 0; i < rows; i++, dz += ch, x += ch)
 #pragma omp simd
-    for (int64_t k = 0; k < n; k++) {
-        db[k] += dz[k];
-        dw[k] += dz[k] * (x[k] - mean[k]); /* times rstd when the slab is done */
-    }
+        for (int64_t k = 0; k < ch; k++) {
+            db[k] += dz[k];
+            dw[k] += dz[k] * (x[k] - mean[k]); /* times rstd when the slab is done */
+        }
 }
 
-struct row {
+/* Some rows of x and dz, as f32. */
+struct rows {
     float bx[SD_CPU_MAX_CHANNELS], bd[SD_CPU_MAX_CHANNELS], dz[SD_CPU_MAX_CHANNELS];
     const float *x, *d;
 };
 
-static void load_row(const struct sd_call *c, const struct shape *s, int64_t r, const struct affine *a,
-                     struct row *row)
+static void load_rows(const struct sd_call *c, int64_t ch, int64_t from, int64_t m, const struct affine *a,
+                      struct rows *rows)
 {
-    row->x = sd_cpu_load(c->in[1], c->node->in[1]->dtype, r * s->ch, s->ch, row->bx);
-    row->d = sd_cpu_load(c->in[0], c->node->in[0]->dtype, r * s->ch, s->ch, row->bd);
+    rows->x = sd_cpu_load(c->in[1], c->node->in[1]->dtype, from * ch, m * ch, rows->bx);
+    rows->d = sd_cpu_load(c->in[0], c->node->in[0]->dtype, from * ch, m * ch, rows->bd);
     if (c->node->attr.act == SD_ACT_NONE)
         return;
-    dz_row(s->ch, row->d, row->x, a, row->dz);
-    row->d = row->dz;
+    dz_rows(m, ch, rows->d, rows->x, a, rows->dz);
+    rows->d = rows->dz;
 }
 
 static void slab_sums(const struct sd_call *c, int64_t from, int64_t to)
 {
     struct shape s = shape_of(c, c->node->in[1]);
-    struct row row;
+    struct rows rows;
     struct affine a;
     for (int64_t t = from; t < to; t++) {
         struct slab b = slab_of(&s, t);
@@ -243,9 +257,10 @@ static void slab_sums(const struct sd_call *c, int64_t from, int64_t to)
         float *db = sums_of(c, &s).slab + t * 2 * s.ch, *dw = db + s.ch;
         affine_of(&s, stats, c->in[2], c->in[3], &a);
         memset(db, 0, (size_t)(2 * s.ch) * sizeof *db);
-        for (int64_t r = b.from; r < b.from + b.rows; r++) {
-            load_row(c, &s, r, &a, &row);
-            add_sums(s.ch, row.d, row.x, a.mean, db, dw);
+        for (int64_t r = 0, m; r < b.rows; r += m) {
+            m = sd_cpu_min(b.rows - r, rows_at_once(s.ch));
+            load_rows(c, s.ch, b.from + r, m, &a, &rows);
+            add_sums(m, s.ch, rows.d, rows.x, a.mean, db, dw);
         }
         for (int64_t k = 0; k < s.ch; k++)
             dw[k] *= stats[2 * (k / s.len) + 1];
@@ -301,19 +316,20 @@ static void backward_affine(const struct shape *s, const float *stats, const flo
         }
 }
 
-SD_CPU_CLONES static void dx_row(int64_t n, const struct affine *a, const struct bend *b, const float *dz,
-                                 const float *x, float *dx)
+SD_CPU_CLONES static void dx_rows(int64_t rows, int64_t ch, const struct affine *a, const struct bend *b,
+                                  const float *dz, const float *x, float *dx)
 {
+    for (int64_t i = 0; i < rows; i++, dz += ch, x += ch, dx += ch)
 #pragma omp simd
-    for (int64_t k = 0; k < n; k++)
-        dx[k] = a->slope[k] * dz[k] + (x[k] - a->mean[k]) * b->lean[k] + b->shift[k];
+        for (int64_t k = 0; k < ch; k++)
+            dx[k] = a->slope[k] * dz[k] + (x[k] - a->mean[k]) * b->lean[k] + b->shift[k];
 }
 
 static void slab_dx(const struct sd_call *c, int64_t from, int64_t to)
 {
     struct shape s = shape_of(c, c->node->in[1]);
     enum sd_dtype type = c->node->out[0]->dtype;
-    struct row row;
+    struct rows rows;
     struct bend bend;
     struct affine a;
     for (int64_t t = from; t < to; t++) {
@@ -321,11 +337,13 @@ static void slab_dx(const struct sd_call *c, int64_t from, int64_t to)
         const float *stats = (const float *)c->in[4] + b.n * s.groups * 2;
         affine_of(&s, stats, c->in[2], c->in[3], &a);
         backward_affine(&s, stats, sums_of(c, &s).group + b.n * s.groups * 2, &bend);
-        for (int64_t r = b.from; r < b.from + b.rows; r++) {
-            load_row(c, &s, r, &a, &row);
-            float *dx = sd_cpu_place(c->out[0], type, r * s.ch, row.dz);
-            dx_row(s.ch, &a, &bend, row.d, row.x, dx);
-            sd_cpu_store(c->out[0], type, r * s.ch, s.ch, dx);
+        for (int64_t r = 0, m; r < b.rows; r += m) {
+            m = sd_cpu_min(b.rows - r, rows_at_once(s.ch));
+            int64_t at = (b.from + r) * s.ch;
+            load_rows(c, s.ch, b.from + r, m, &a, &rows);
+            float *dx = sd_cpu_place(c->out[0], type, at, rows.dz);
+            dx_rows(m, s.ch, &a, &bend, rows.d, rows.x, dx);
+            sd_cpu_store(c->out[0], type, at, m * s.ch, dx);
         }
     }
 }

@@ -23,13 +23,18 @@ SD_CPU_CLONES float sd_cpu_row_dot(int64_t n, const float *x, const float *y)
     return sum;
 }
 
-SD_CPU_CLONES float sd_cpu_row_spread(int64_t n, const float *x, float mean)
+/* Mean and 1/sqrt(variance + eps) in two passes; the second also sums what rounding left in the mean. */
+SD_CPU_CLONES static void statistics(int64_t n, const float *x, float eps, float *mean, float *rstd)
 {
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < n; i++)
-        sum += (x[i] - mean) * (x[i] - mean);
-    return sum;
+    float first = sd_cpu_row_sum(n, x) / (float)n, rest = 0, square = 0;
+#pragma omp simd reduction(+ : rest, square)
+    for (int64_t i = 0; i < n; i++) {
+        rest += x[i] - first;
+        square += (x[i] - first) * (x[i] - first);
+    }
+    rest /= (float)n;
+    *mean = first + rest;
+    *rstd = 1 / sqrtf(square / (float)n - rest * rest + eps);
 }
 
 struct shape {
@@ -60,8 +65,8 @@ static void norm_rows(const struct sd_call *c, int64_t from, int64_t to)
     float bx[SD_CPU_MAX_CHANNELS], by[SD_CPU_MAX_CHANNELS];
     for (int64_t r = from; r < to; r++) {
         const float *x = sd_cpu_load(c->in[0], t->dtype, r * ch, ch, bx);
-        float *y = sd_cpu_place(c->out[0], t->dtype, r * ch, by), mean = sd_cpu_row_sum(ch, x) / (float)ch;
-        float rstd = 1 / sqrtf(sd_cpu_row_spread(ch, x, mean) / (float)ch + c->node->attr.eps);
+        float *y = sd_cpu_place(c->out[0], t->dtype, r * ch, by), mean, rstd;
+        statistics(ch, x, c->node->attr.eps, &mean, &rstd);
         normalise(ch, x, mean, rstd, c->in[1], c->in[2], y);
         sd_cpu_store(c->out[0], t->dtype, r * ch, ch, y);
         if (c->out[1]) {

@@ -6,7 +6,5 @@
 
 float sd_cpu_row_sum(int64_t n, const float *x);
 float sd_cpu_row_dot(int64_t n, const float *x, const float *y);
-/* sum of (x - mean)^2 */
-float sd_cpu_row_spread(int64_t n, const float *x, float mean);
 
 #endif

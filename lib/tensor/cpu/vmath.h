@@ -14,12 +14,27 @@ static inline float bits_to_float(uint32_t u)
     return f;
 }
 
-/* e^x as 2^n e^r, |r| <= ln(2)/2, polynomial of Cephes' expf. Below -87.3 the result is about 1e-38,
- * above 88.3 about 2e38; NaN stays. */
+static inline uint32_t float_to_bits(float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, 4);
+    return u;
+}
+
+/* x held to [-87.25, 87.25]; in integers, which compilers leave free of branches. NaN becomes a number. */
+static inline float clamp_exponent(float x)
+{
+    uint32_t u = float_to_bits(x);
+    int32_t magnitude = (int32_t)(u & 0x7fffffff), limit = 0x42ae8000;
+    magnitude = magnitude < limit ? magnitude : limit;
+    return bits_to_float((uint32_t)magnitude | (u & 0x80000000));
+}
+
+/* e^x as 2^n e^r, |r| <= ln(2)/2, polynomial of Cephes' expf. Saturates near 1e-38 and 8e37; NaN is lost,
+ * which the functions below bring back by multiplying with x. */
 static inline float vexp(float x)
 {
-    x = x < -87.3f ? -87.3f : x;
-    x = x > 88.3f ? 88.3f : x;
+    x = clamp_exponent(x);
     float shifted = x * 1.44269504f + 0x1.8p23f; /* rounds to the nearest integer, held in the low bits */
     float n = shifted - 0x1.8p23f;
     float r = x - n * 0.693359375f;
@@ -31,9 +46,7 @@ static inline float vexp(float x)
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * r * r + r + 1;
-    uint32_t u;
-    memcpy(&u, &shifted, 4);
-    return p * bits_to_float((u + 127) << 23);
+    return p * bits_to_float((float_to_bits(shifted) + 127) << 23);
 }
 
 static inline float vsigmoid(float x)
@@ -45,7 +58,7 @@ static inline float vsigmoid(float x)
  * beyond (after N. Juffa's erff). */
 static inline float vcdf(float x)
 {
-    float a = x * 0.707106781f, t = a < 0 ? -a : a, s = a * a;
+    float a = x * 0.707106781f, t = __builtin_fabsf(a), s = a * a;
     float r = -1.72853470e-5f * t + 3.83197126e-4f;
     float u = -3.88396438e-3f * t + 2.42546219e-2f;
     r = r * s + u;
@@ -53,16 +66,15 @@ static inline float vcdf(float x)
     r = r * t - 6.34846687e-1f;
     r = r * t - 1.28717512e-1f;
     r = r * t - t;
-    float tail = 0.5f * vexp(r);
+    float tail = __builtin_copysignf(0.5f - 0.5f * vexp(r), a);
     float m = -5.96761703e-4f;
     m = m * s + 4.99119423e-3f;
     m = m * s - 2.67681349e-2f;
     m = m * s + 1.12819925e-1f;
     m = m * s - 3.76125336e-1f;
     m = m * s + 1.28379166e-1f;
-    m = 0.5f + 0.5f * (m * a + a);
-    tail = a < 0 ? tail : 1 - tail;
-    return t > 0.927734375f ? tail : m;
+    m = 0.5f * (m * a + a);
+    return 0.5f + (t > 0.927734375f ? tail : m);
 }
 
 static inline float vpdf(float x)
@@ -72,7 +84,7 @@ static inline float vpdf(float x)
 
 static inline float vsilu(float x)
 {
-    return x * vsigmoid(x);
+    return x / (1 + vexp(-x));
 }
 
 static inline float vsilu_slope(float x)
@@ -93,7 +105,7 @@ static inline float vgelu_slope(float x)
 
 static inline float vquick_gelu(float x)
 {
-    return x * vsigmoid(1.702f * x);
+    return x / (1 + vexp(-1.702f * x));
 }
 
 static inline float vquick_gelu_slope(float x)
