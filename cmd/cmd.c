@@ -179,9 +179,14 @@ void cmd_start(struct sd_cmd *c, int *argc, char **argv)
     signal(SIGPIPE, SIG_IGN); /* writing fails with EPIPE instead; cmd_finish ends quietly */
     c->wants_bar = wants_bar(&c->common);
     sd_progress_start(&c->progress, c->total);
-    const struct sd_stream_setup setup = {.in = 0, .out = 1, .tool = c->program.name, .jobs = c->common.jobs,
-                                          .report = report, .progress = c->wants_bar ? stream_progress : NULL,
-                                          .ctx = c, .stop = &stop_signal};
+    const struct sd_stream_setup setup = {.in = 0,
+                                          .out = 1,
+                                          .tool = c->program.name,
+                                          .jobs = c->common.jobs,
+                                          .report = report,
+                                          .progress = c->wants_bar ? stream_progress : NULL,
+                                          .ctx = c,
+                                          .stop = &stop_signal};
     c->stream = sd_stream_open(&setup, &err);
     if (!c->stream)
         cmd_die(c, &err);
@@ -252,7 +257,8 @@ int cmd_finish(struct sd_cmd *c)
         die_by(SIGPIPE);
     if (stop_signal)
         die_by(stop_signal);
-    if (close(1) && errno != EBADF && errno != EINTR) { /* network file systems tell of a full disk only now */
+    if (close(1) && errno != EBADF &&
+        errno != EINTR) { /* network file systems tell of a full disk only now */
         struct sd_err err;
         sd_err_errno(&err, "standard output");
         cmd_warn(c, "%s", err.msg);

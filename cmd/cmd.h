@@ -1,4 +1,5 @@
-/* What every program shares: options, the stream on standard input and output, messages, signals, exit status.
+/* What every program shares: options, the stream on standard input and output, messages, signals, exit
+ * status.
  *
  *     int main(int argc, char **argv)
  *     {
@@ -30,8 +31,8 @@ struct sd_cmd {
     bool wants_bar, bar_shown;
 };
 
-/* Parses the options (exits 0 after --help and --version, 2 on wrong usage, or when a filter was started on a terminal
- * with no arguments), installs the signal handlers and opens the stream. */
+/* Parses the options (exits 0 after --help and --version, 2 on wrong usage, or when a filter was started on a
+ * terminal with no arguments), installs the signal handlers and opens the stream. */
 void cmd_start(struct sd_cmd *c, int *argc, char **argv);
 
 /* "sd-x: message" on standard error. cmd_say is silent under -q; cmd_warn is not. */
@@ -47,7 +48,8 @@ void cmd_progress(struct sd_cmd *c, uint64_t done, const char *extra);
 
 /* sd_stream_* on the program's stream; failures of the stream itself are noted for cmd_finish. */
 void cmd_each(struct sd_cmd *c, sd_record_fn *fn, void *ctx);
-bool cmd_next(struct sd_cmd *c, struct sd_record *r, uint64_t *ticket); /* false at the end, or when stopped */
+bool cmd_next(struct sd_cmd *c, struct sd_record *r,
+              uint64_t *ticket); /* false at the end, or when stopped */
 void cmd_put(struct sd_cmd *c, uint64_t ticket, const struct sd_record *r);
 void cmd_put_next(struct sd_cmd *c, const struct sd_record *r);
 void cmd_fail(struct sd_cmd *c, struct sd_record *r, const struct sd_err *why); /* then put it */
@@ -55,8 +57,8 @@ void cmd_drop(struct sd_cmd *c, uint64_t ticket);
 bool cmd_stopped(const struct sd_cmd *c); /* a signal came, or nobody reads the output any more */
 void cmd_status(struct sd_cmd *c, int status);
 
-/* Flushes, checks that everything could be written, and returns the exit status. A program stopped by a signal dies
- * by that signal here. */
+/* Flushes, checks that everything could be written, and returns the exit status. A program stopped by a
+ * signal dies by that signal here. */
 int cmd_finish(struct sd_cmd *c);
 
 #endif

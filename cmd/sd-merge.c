@@ -1,4 +1,5 @@
-/* sd-merge: captions and tags from files beside the pictures, and from sd-scripts' metadata, join the records. */
+/* sd-merge: captions and tags from files beside the pictures, and from sd-scripts' metadata, join the
+ * records. */
 #include "cmd.h"
 
 #include "base/file.h"
@@ -84,14 +85,15 @@ static int take_text(struct sd_record *r, struct worker *w, const char *name, bo
     return sd_buf_add(&w->text, text, len) || set(r, w) ? sd_err_memory(err, len) : 0;
 }
 
-static int merge_metadata(const struct merge *m, const struct metadata *from, struct worker *w, struct sd_record *r,
-                          const char *path, struct sd_err *err)
+static int merge_metadata(const struct merge *m, const struct metadata *from, struct worker *w,
+                          struct sd_record *r, const char *path, struct sd_err *err)
 {
     const struct sd_member *entry = look_up(from, path);
     if (!entry)
         return 0;
     if (sd_record_parse(&w->entry, entry->value, entry->value_len, err) ||
-        take_text(r, w, "caption", m->keep, set_caption, err) || take_text(r, w, "tags", m->keep, set_tags, err))
+        take_text(r, w, "caption", m->keep, set_caption, err) ||
+        take_text(r, w, "tags", m->keep, set_tags, err))
         return sd_err_prefix(err, "entry \"%.*s\" of the metadata", (int)entry->name_len, entry->name);
     return 0;
 }
@@ -117,8 +119,8 @@ static void read_metadata(struct merge *m)
 /* ---- sidecars ---- */
 
 static int merge_sidecar(const struct merge *m, struct worker *w, struct sd_record *r, const char *path,
-                         const char *ending, const char *name, int (*set)(struct sd_record *, struct worker *),
-                         struct sd_err *err)
+                         const char *ending, const char *name,
+                         int (*set)(struct sd_record *, struct worker *), struct sd_err *err)
 {
     if (!*ending || (m->keep && sd_record_find(r, name)))
         return 0;
@@ -196,8 +198,10 @@ int main(int argc, char **argv)
         {SD_OPT_STRING("caption-extension", 0, &m.caption_extension, "EXT",
                        "ending of caption files; an empty one: look for none"),
          .alias = "caption-extention"},
-        {SD_OPT_STRING("tags-extension", 0, &m.tags_extension, "EXT", "ending of tag files; an empty one: look for none")},
-        {SD_OPT_LIST("in-json", 0, &m.in_json, "FILE", "take captions and tags from sd-scripts' metadata too")},
+        {SD_OPT_STRING("tags-extension", 0, &m.tags_extension, "EXT",
+                       "ending of tag files; an empty one: look for none")},
+        {SD_OPT_LIST("in-json", 0, &m.in_json, "FILE",
+                     "take captions and tags from sd-scripts' metadata too")},
         {SD_OPT_BOOL("keep", 'k', &m.keep, "keep the caption and tags a record already has")},
         {SD_OPT_BOOL("require-caption", 0, &m.require_caption, "a record left without a caption fails")},
         {SD_OPT_BOOL("require-tags", 0, &m.require_tags, "a record left without tags fails")},

@@ -19,7 +19,7 @@
 
 enum { CHUNK = 128, WINDOW = 64, FILE_BYTES = 1 << 30, NAMES_BYTES = 1 << 16 };
 
-struct chunk { /* the records of CHUNK pictures */
+struct chunk {                     /* the records of CHUNK pictures */
     struct sd_buf lines, messages; /* messages: NUL-terminated, one after the other */
     size_t records;
     int status;
@@ -49,8 +49,8 @@ static int verify(const struct scan *s, const char *path, struct picture *p, str
     bad = bad || (s->sha256 && sd_sha256(file.data, file.len, p->sha256, err));
     bad = bad || sd_image_decode(file.data, file.len, 3, SD_IMAGE_STRICT, &im, err);
     if (!bad && (im.width != p->info.width || im.height != p->info.height))
-        bad = sd_err_set(err, SD_ERR_DATA, "the header says %ux%u, the picture is %ux%u", p->info.width, p->info.height,
-                         im.width, im.height);
+        bad = sd_err_set(err, SD_ERR_DATA, "the header says %ux%u, the picture is %ux%u", p->info.width,
+                         p->info.height, im.width, im.height);
     sd_image_free(&im);
     sd_buf_free(&file);
     return bad ? -1 : 0;
@@ -66,7 +66,8 @@ static int look_at(const struct scan *s, const char *path, struct picture *p, st
         return sd_err_errno(err, "cannot open");
     int bad = sd_image_probe_fd(fd, buf, &p->info, err);
     if (!bad && s->sha256)
-        bad = lseek(fd, 0, SEEK_SET) < 0 ? sd_err_errno(err, "cannot read") : sd_sha256_fd(fd, p->sha256, err);
+        bad =
+            lseek(fd, 0, SEEK_SET) < 0 ? sd_err_errno(err, "cannot read") : sd_sha256_fd(fd, p->sha256, err);
     close(fd);
     return bad;
 }
@@ -137,8 +138,12 @@ static void scan_files(struct scan *s, const char *const *paths, size_t n)
     struct sd_err err = {0};
     s->paths = paths;
     s->n = n;
-    const struct sd_ordered run = {.n = (n + CHUNK - 1) / CHUNK, .window = WINDOW, .jobs = s->cmd.common.jobs,
-                                   .work = work, .finish = finish, .ctx = s};
+    const struct sd_ordered run = {.n = (n + CHUNK - 1) / CHUNK,
+                                   .window = WINDOW,
+                                   .jobs = s->cmd.common.jobs,
+                                   .work = work,
+                                   .finish = finish,
+                                   .ctx = s};
     if (sd_ordered_run(&run, &err))
         cmd_die(&s->cmd, &err);
 }

@@ -33,10 +33,10 @@ function option(name, letter, type, metavar, def, aliases, help,    head, extra)
     return head "\n" extra "\n"
 }
 
-FNR == NR && $1 == "program" { name = $2; args = $3 == "-" ? "" : " " $3; summary = $4 }
-FNR == NR && $1 == "heading" { options = options ".SS " plain($2) "\n" }
-FNR == NR && $1 == "option" { options = options option($2, $3, $4, $5, $6, $7, $8) }
-FNR == NR { next }
+FILENAME == ARGV[1] && $1 == "program" { name = $2; args = $3 == "-" ? "" : " " $3; summary = $4 }
+FILENAME == ARGV[1] && $1 == "heading" { options = options ".SS " plain($2) "\n" }
+FILENAME == ARGV[1] && $1 == "option" { options = options option($2, $3, $4, $5, $6, $7, $8) }
+FILENAME == ARGV[1] { next }
 
 /^\.\\" @NAME@/ { print plain(name) " \\- " plain(tolower(substr(summary, 1, 1)) substr(summary, 2)); next }
 /^\.\\" @SYNOPSIS@/ { print ".B " plain(name) "\n[OPTION]..." plain(args); next }

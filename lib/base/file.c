@@ -14,8 +14,10 @@ static int read_fd(int fd, size_t max, struct sd_buf *out, struct sd_err *err)
     if (!S_ISREG(st.st_mode))
         return sd_err_set(err, SD_ERR_DATA, "not a regular file");
     if ((uint64_t)st.st_size > max)
-        return sd_err_set(err, SD_ERR_DATA, "%lld bytes, more than the %zu allowed", (long long)st.st_size, max);
-    size_t start = out->len, room = (size_t)st.st_size + 1; /* one more, to see the end without a second turn */
+        return sd_err_set(err, SD_ERR_DATA, "%lld bytes, more than the %zu allowed", (long long)st.st_size,
+                          max);
+    size_t start = out->len,
+           room = (size_t)st.st_size + 1; /* one more, to see the end without a second turn */
     for (;;) {
         if (sd_buf_reserve(out, room))
             return sd_err_memory(err, room);

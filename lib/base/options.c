@@ -6,7 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The common options as text, so that they can share the table's code; turned into struct sd_common at the end. */
+/* The common options as text, so that they can share the table's code; turned into struct sd_common at the
+ * end. */
 struct common_text {
     bool quiet, verbose, help, version, dump;
     int64_t jobs;
@@ -160,7 +161,8 @@ static int unknown_option(const struct sd_option *table, const struct sd_option 
     const char *near = sd_strings_add(&names, NULL) ? NULL : sd_nearest_name(typed, names.v);
     sd_strings_free(&names);
     if (near)
-        return sd_err_set(err, SD_ERR_USAGE, "unknown option --%.*s; did you mean --%s?", (int)len, word, near);
+        return sd_err_set(err, SD_ERR_USAGE, "unknown option --%.*s; did you mean --%s?", (int)len, word,
+                          near);
     return sd_err_set(err, SD_ERR_USAGE, "unknown option --%.*s", (int)len, word);
 }
 
@@ -170,7 +172,8 @@ static int check_range(const struct sd_option *o, double v, const char *text, st
 {
     if ((o->min == 0 && o->max == 0) || (v >= o->min && v <= o->max))
         return 0;
-    return sd_err_set(err, SD_ERR_USAGE, "--%s: %s is not between %.12g and %.12g", o->name, text, o->min, o->max);
+    return sd_err_set(err, SD_ERR_USAGE, "--%s: %s is not between %.12g and %.12g", o->name, text, o->min,
+                      o->max);
 }
 
 static bool is_choice(const char *choices, const char *text)
@@ -323,7 +326,8 @@ static int parse_letters(struct parse *p, const char *letters)
         if (!o)
             o = find_letter(p->common, *letters);
         if (!o)
-            return sd_err_set(p->err, SD_ERR_USAGE, "unknown option -%.*s", (*letters & 0x80) ? 8 : 1, letters);
+            return sd_err_set(p->err, SD_ERR_USAGE, "unknown option -%.*s", (*letters & 0x80) ? 8 : 1,
+                              letters);
         letters++;
         if (o->type != SD_TYPE_BOOL)
             return take_value(p, o, *letters ? letters + (*letters == '=') : NULL);
@@ -332,7 +336,8 @@ static int parse_letters(struct parse *p, const char *letters)
     return 0;
 }
 
-/* One walk over the arguments. keep receives the positional ones (may be argv + 1 itself); returns their number. */
+/* One walk over the arguments. keep receives the positional ones (may be argv + 1 itself); returns their
+ * number. */
 static int walk(struct parse *p, char **keep)
 {
     int kept = 0;
@@ -384,9 +389,9 @@ static int set_common(struct sd_common *c, const struct common_text *t, struct s
     c->jobs = t->jobs ? (int)t->jobs : processors > 0 ? (int)processors : 1;
     c->device = kind;
     c->device_index = (int)index;
-    c->progress = *t->progress == 'n'                              ? SD_PROGRESS_NEVER
+    c->progress = *t->progress == 'n'                            ? SD_PROGRESS_NEVER
                   : *t->progress == 'a' && t->progress[1] == 'l' ? SD_PROGRESS_ALWAYS
-                                                                   : SD_PROGRESS_AUTO;
+                                                                 : SD_PROGRESS_AUTO;
     return 0;
 }
 
@@ -541,7 +546,8 @@ int sd_options_dump(const struct sd_program *p, struct sd_buf *out)
     struct common_text text = common_defaults;
     struct sd_option common[COMMON_OPTIONS];
     common_table(&text, common);
-    int bad = sd_buf_addf(out, "program\t%s\t%s\t%s\n", p->name, p->args && *p->args ? p->args : "-", p->summary);
+    int bad =
+        sd_buf_addf(out, "program\t%s\t%s\t%s\n", p->name, p->args && *p->args ? p->args : "-", p->summary);
     for (const struct sd_option *o = p->options; !is_end(o); o++)
         bad |= add_dump(o, out);
     bad |= sd_buf_adds(out, "heading\tCommon options\n");

@@ -8,10 +8,10 @@
  *          .alias = "caption-extention"},
  *         SD_OPT_END};
  *
- * Long names are written with hyphens here; underscores are accepted for them on the command line, so sd-scripts
- * spellings work. --opt value, --opt=value, -o value, -ovalue, -ab, --no-opt for switches, -- ends the options.
- * The common options (struct sd_common) are understood by every program and not part of its table.
- * Nothing here prints or exits. */
+ * Long names are written with hyphens here; underscores are accepted for them on the command line, so
+ * sd-scripts spellings work. --opt value, --opt=value, -o value, -ovalue, -ab, --no-opt for switches, -- ends
+ * the options. The common options (struct sd_common) are understood by every program and not part of its
+ * table. Nothing here prints or exits. */
 #ifndef SD_BASE_OPTIONS_H
 #define SD_BASE_OPTIONS_H
 
@@ -57,7 +57,8 @@ struct sd_option {
 
 /* The destination's type is checked by the compiler. */
 #define SD_OPT_TO(type, p) (1 ? (p) : (type *)0)
-#define SD_OPT_BOOL(n, c, p, h) .name = n, .letter = c, .type = SD_TYPE_BOOL, .to = SD_OPT_TO(bool, p), .help = h
+#define SD_OPT_BOOL(n, c, p, h) \
+    .name = n, .letter = c, .type = SD_TYPE_BOOL, .to = SD_OPT_TO(bool, p), .help = h
 #define SD_OPT_ARG(t, ctype, n, c, p, m, h) \
     .name = n, .letter = c, .type = t, .to = SD_OPT_TO(ctype, p), .metavar = m, .help = h
 #define SD_OPT_INT(n, c, p, m, h) SD_OPT_ARG(SD_TYPE_INT, int64_t, n, c, p, m, h)
@@ -100,8 +101,9 @@ enum sd_options_action {
     SD_OPTIONS_DUMP,    /* --dump-options: print sd_options_dump */
 };
 
-/* Parses argv: sets the destinations and leaves the positional arguments in argv[1..*argc-1] (reordered in place).
- * Returns an enum sd_options_action, or -1 with err (code SD_ERR_USAGE); only SD_OPTIONS_RUN sets anything. */
+/* Parses argv: sets the destinations and leaves the positional arguments in argv[1..*argc-1] (reordered in
+ * place). Returns an enum sd_options_action, or -1 with err (code SD_ERR_USAGE); only SD_OPTIONS_RUN sets
+ * anything. */
 int sd_options_parse(const struct sd_program *p, int *argc, char **argv, struct sd_err *err);
 
 /* The texts, added to out. 0, or -1 when memory is out. */

@@ -27,7 +27,8 @@ bool sd_progress_due(struct sd_progress *p)
 static int add_time(struct sd_buf *out, uint64_t s)
 {
     if (s >= 3600)
-        return sd_buf_addf(out, "%llu:%02d:%02d", (unsigned long long)(s / 3600), (int)(s / 60 % 60), (int)(s % 60));
+        return sd_buf_addf(out, "%llu:%02d:%02d", (unsigned long long)(s / 3600), (int)(s / 60 % 60),
+                           (int)(s % 60));
     return sd_buf_addf(out, "%d:%02d", (int)(s / 60), (int)(s % 60));
 }
 

@@ -17,7 +17,8 @@ const char *sd_image_format_name(enum sd_image_format format)
 int sd_image_alloc(struct sd_image *im, uint64_t width, uint64_t height, int channels, struct sd_err *err)
 {
     *im = SD_IMAGE_INIT;
-    if (!width || !height || width > UINT32_MAX || height > UINT32_MAX || width * height > SD_IMAGE_MAX_PIXELS)
+    if (!width || !height || width > UINT32_MAX || height > UINT32_MAX ||
+        width * height > SD_IMAGE_MAX_PIXELS)
         return sd_err_set(err, SD_ERR_DATA, "%llux%llu pixels: at most %llu million are supported",
                           (unsigned long long)width, (unsigned long long)height,
                           (unsigned long long)(SD_IMAGE_MAX_PIXELS >> 20));
@@ -72,8 +73,8 @@ int sd_image_crop(const struct sd_image *from, uint32_t x, uint32_t y, uint32_t 
 {
     if (x > from->width || width > from->width - x || y > from->height || height > from->height - y) {
         *to = SD_IMAGE_INIT;
-        return sd_err_set(err, SD_ERR_DATA, "a crop of %ux%u at %u,%u does not lie in %ux%u pixels", width, height, x, y,
-                          from->width, from->height);
+        return sd_err_set(err, SD_ERR_DATA, "a crop of %ux%u at %u,%u does not lie in %ux%u pixels", width,
+                          height, x, y, from->width, from->height);
     }
     if (sd_image_alloc(to, width, height, from->channels, err))
         return -1;

@@ -1,8 +1,9 @@
 /* Pictures in memory: 8 bits a channel, RGB or RGBA, rows from the top without gaps; and their decoding.
  *
- * Decoding gives what Pillow's Image.open(f).convert("RGB") gives, which is what sd-scripts trains on: palettes and grey
- * are expanded, alpha is dropped (not blended), 16-bit channels keep their high byte but 16-bit grey is cut at 255, CMYK
- * is taken as Adobe writes it, EXIF orientation and colour profiles are ignored. With 4 channels: convert("RGBA"). */
+ * Decoding gives what Pillow's Image.open(f).convert("RGB") gives, which is what sd-scripts trains on:
+ * palettes and grey are expanded, alpha is dropped (not blended), 16-bit channels keep their high byte but
+ * 16-bit grey is cut at 255, CMYK is taken as Adobe writes it, EXIF orientation and colour profiles are
+ * ignored. With 4 channels: convert("RGBA"). */
 #ifndef SD_IMAGE_IMAGE_H
 #define SD_IMAGE_IMAGE_H
 
@@ -32,7 +33,8 @@ int sd_image_alloc(struct sd_image *im, uint64_t width, uint64_t height, int cha
 void sd_image_free(struct sd_image *im);
 
 enum sd_image_flags {
-    SD_IMAGE_STRICT = 1, /* damage that decoders paint over (broken JPEG scans) is an error: for checking files */
+    SD_IMAGE_STRICT =
+        1, /* damage that decoders paint over (broken JPEG scans) is an error: for checking files */
 };
 
 /* The format is found by the first bytes. channels is 3 or 4. */

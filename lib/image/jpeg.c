@@ -35,7 +35,8 @@ static void on_error(j_common_ptr jpeg)
     fail_with(d, jpeg->err->msg_code == JERR_OUT_OF_MEMORY ? "too large a" : "broken", why);
 }
 
-/* Level -1 is damage the library paints over. Data that ends too soon is always an error, as it is in Pillow. */
+/* Level -1 is damage the library paints over. Data that ends too soon is always an error, as it is in Pillow.
+ */
 static void on_message(j_common_ptr jpeg, int level)
 {
     struct decoder *d = jpeg->client_data;

@@ -20,10 +20,11 @@ enum sd_image_list_flags {
 /* .png .jpg .jpeg .webp .bmp in any case. (sd-scripts takes them only when all small or all large.) */
 bool sd_image_has_extension(const char *name);
 
-/* Adds the folder's pictures, sorted by the bytes of their paths. A folder that cannot be read goes to complain, with a
- * message that names it, and the rest goes on. -1 only when memory is out. */
+/* Adds the folder's pictures, sorted by the bytes of their paths. A folder that cannot be read goes to
+ * complain, with a message that names it, and the rest goes on. -1 only when memory is out. */
 int sd_image_list_folder(struct sd_image_list *list, const char *folder, unsigned flags,
-                         void (*complain)(void *ctx, const struct sd_err *err), void *ctx, struct sd_err *err);
+                         void (*complain)(void *ctx, const struct sd_err *err), void *ctx,
+                         struct sd_err *err);
 void sd_image_list_free(struct sd_image_list *list);
 
 #endif

@@ -73,7 +73,8 @@ static void expand_pixel(const struct palette *p, const uint8_t *row, size_t x, 
     case SPNG_COLOR_TYPE_GRAYSCALE: {
         unsigned v = sample(row, x, depth);
         rgba[0] = rgba[1] = rgba[2] = scale_grey(v, depth);
-        if (p->trns.n_type3_entries && v == p->trns.gray) /* n_type3_entries: here, whether there is a tRNS at all */
+        if (p->trns.n_type3_entries &&
+            v == p->trns.gray) /* n_type3_entries: here, whether there is a tRNS at all */
             rgba[3] = 0;
         break;
     }
@@ -98,15 +99,18 @@ static void expand_pixel(const struct palette *p, const uint8_t *row, size_t x, 
             v[k] = sample(row, c * x + k, depth);
             rgba[k] = scale(v[k], depth);
         }
-        if (c == 3 && p->trns.n_type3_entries && v[0] == p->trns.red && v[1] == p->trns.green && v[2] == p->trns.blue)
+        if (c == 3 && p->trns.n_type3_entries && v[0] == p->trns.red && v[1] == p->trns.green &&
+            v[2] == p->trns.blue)
             rgba[3] = 0;
     }
     }
 }
 
-static void expand_row(const struct palette *p, const uint8_t *row, uint32_t width, int channels, uint8_t *out)
+static void expand_row(const struct palette *p, const uint8_t *row, uint32_t width, int channels,
+                       uint8_t *out)
 {
-    bool rgb = p->ihdr.color_type == SPNG_COLOR_TYPE_TRUECOLOR, rgba = p->ihdr.color_type == SPNG_COLOR_TYPE_TRUECOLOR_ALPHA;
+    bool rgb = p->ihdr.color_type == SPNG_COLOR_TYPE_TRUECOLOR,
+         rgba = p->ihdr.color_type == SPNG_COLOR_TYPE_TRUECOLOR_ALPHA;
     if (p->ihdr.bit_depth == 8 && ((rgb && channels == 3) || (rgba && channels == 4))) {
         memcpy(out, row, (size_t)width * (size_t)channels);
         return;
@@ -118,7 +122,8 @@ static void expand_row(const struct palette *p, const uint8_t *row, uint32_t wid
     }
 }
 
-/* Fetches palette and transparency. For the types without a palette n_type3_entries says whether there is a tRNS. */
+/* Fetches palette and transparency. For the types without a palette n_type3_entries says whether there is a
+ * tRNS. */
 static int read_palette(spng_ctx *ctx, struct palette *p)
 {
     int code = spng_get_ihdr(ctx, &p->ihdr);
@@ -129,7 +134,8 @@ static int read_palette(spng_ctx *ctx, struct palette *p)
     return code;
 }
 
-static int decode_rows(spng_ctx *ctx, const struct palette *p, struct sd_image *im, struct sd_err *err, int *code)
+static int decode_rows(spng_ctx *ctx, const struct palette *p, struct sd_image *im, struct sd_err *err,
+                       int *code)
 {
     size_t raw_len;
     if ((*code = spng_decoded_image_size(ctx, SPNG_FMT_RAW, &raw_len)))
@@ -197,8 +203,9 @@ static int add_latin1(struct sd_buf *out, const char *s, size_t len)
     int bad = 0;
     for (size_t i = 0; i < len && !bad; i++) {
         unsigned char c = (unsigned char)s[i];
-        bad = c < 0x80 ? sd_buf_addc(out, (char)c)
-                       : (sd_buf_addc(out, (char)(0xc0 | c >> 6)) || sd_buf_addc(out, (char)(0x80 | (c & 0x3f))));
+        bad = c < 0x80
+                  ? sd_buf_addc(out, (char)c)
+                  : (sd_buf_addc(out, (char)(0xc0 | c >> 6)) || sd_buf_addc(out, (char)(0x80 | (c & 0x3f))));
     }
     return bad ? -1 : 0;
 }

@@ -19,6 +19,7 @@ int sd_png_save(const char *path, const struct sd_image *im, const struct sd_png
                 struct sd_err *err);
 
 /* Appends the text with this keyword as UTF-8. 1, 0 when there is none, -1. */
-int sd_png_read_text(const void *png, size_t len, const char *keyword, struct sd_buf *out, struct sd_err *err);
+int sd_png_read_text(const void *png, size_t len, const char *keyword, struct sd_buf *out,
+                     struct sd_err *err);
 
 #endif

@@ -95,7 +95,8 @@ static int probe_png(struct source *s, struct sd_image_info *info, struct sd_err
     return set_size(info, be32(p + 8), be32(p + 12), "PNG", err);
 }
 
-/* Walks over the segments to the frame header, past EXIF and colour profiles of any size without reading them. */
+/* Walks over the segments to the frame header, past EXIF and colour profiles of any size without reading
+ * them. */
 static int probe_jpeg(struct source *s, struct sd_image_info *info, struct sd_err *err)
 {
     for (uint64_t at = 2;;) {
@@ -103,7 +104,8 @@ static int probe_jpeg(struct source *s, struct sd_image_info *info, struct sd_er
         if (!p)
             return truncated("JPEG", s, err);
         if (p[0] != 0xff)
-            return sd_err_set(err, SD_ERR_DATA, "broken JPEG (no marker at byte %llu)", (unsigned long long)at);
+            return sd_err_set(err, SD_ERR_DATA, "broken JPEG (no marker at byte %llu)",
+                              (unsigned long long)at);
         uint8_t marker = p[1];
         if (marker == 0xff) { /* a fill byte */
             at++;
@@ -200,7 +202,8 @@ static int probe(struct source *s, struct sd_image_info *info, struct sd_err *er
     }
 }
 
-int sd_image_probe_fd(int fd, uint8_t buf[SD_IMAGE_PROBE_BYTES], struct sd_image_info *info, struct sd_err *err)
+int sd_image_probe_fd(int fd, uint8_t buf[SD_IMAGE_PROBE_BYTES], struct sd_image_info *info,
+                      struct sd_err *err)
 {
     struct source s = {.fd = fd, .buf = buf};
     *info = (struct sd_image_info){0};

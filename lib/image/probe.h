@@ -13,8 +13,10 @@ struct sd_image_info {
 enum { SD_IMAGE_PROBE_BYTES = 4096 }; /* read at once */
 
 /* buf is scratch. Usually one pread and one lseek. The message does not name the file. */
-int sd_image_probe_fd(int fd, uint8_t buf[SD_IMAGE_PROBE_BYTES], struct sd_image_info *info, struct sd_err *err);
+int sd_image_probe_fd(int fd, uint8_t buf[SD_IMAGE_PROBE_BYTES], struct sd_image_info *info,
+                      struct sd_err *err);
 int sd_image_probe_memory(const void *bytes, size_t len, struct sd_image_info *info, struct sd_err *err);
-int sd_image_probe(const char *path, struct sd_image_info *info, struct sd_err *err); /* the message names it */
+int sd_image_probe(const char *path, struct sd_image_info *info,
+                   struct sd_err *err); /* the message names it */
 
 #endif

@@ -4,8 +4,8 @@
 
 #include <string.h>
 
-int sd_image_resize(const struct sd_image *from, uint32_t width, uint32_t height, enum sd_resize_filter filter,
-                    struct sd_image *to, struct sd_err *err)
+int sd_image_resize(const struct sd_image *from, uint32_t width, uint32_t height,
+                    enum sd_resize_filter filter, struct sd_image *to, struct sd_err *err)
 {
     bool shrinks = from->width >= width && from->height >= height;
     if (sd_image_alloc(to, width, height, from->channels, err))

@@ -1,8 +1,8 @@
-/* OpenCV's INTER_AREA for 8-bit pictures: the same sums in the same order and precision, so that results are equal.
- * Follows the definition in OpenCV's imgproc (resize with INTER_AREA): three cases.
- *   whole factors in both directions: integer sum over the block times 1/area, rounded to even;
- *   shrinking otherwise: float weights of the covered pixels, columns first, then rows;
- *   enlarging in a direction: linear interpolation between the pixels an output pixel covers, in 11-bit fixed point. */
+/* OpenCV's INTER_AREA for 8-bit pictures: the same sums in the same order and precision, so that results are
+ * equal. Follows the definition in OpenCV's imgproc (resize with INTER_AREA): three cases. whole factors in
+ * both directions: integer sum over the block times 1/area, rounded to even; shrinking otherwise: float
+ * weights of the covered pixels, columns first, then rows; enlarging in a direction: linear interpolation
+ * between the pixels an output pixel covers, in 11-bit fixed point. */
 #include "image/resize_filters.h"
 
 #include <float.h>
@@ -104,7 +104,8 @@ static int shrink(const struct sd_image *from, struct sd_image *to, double scale
 
 int sd_resize_area(const struct sd_image *from, struct sd_image *to)
 {
-    double scale_x = 1. / ((double)to->width / from->width), scale_y = 1. / ((double)to->height / from->height);
+    double scale_x = 1. / ((double)to->width / from->width),
+           scale_y = 1. / ((double)to->height / from->height);
     double whole_x = rint(scale_x), whole_y = rint(scale_y);
     if (fabs(scale_x - whole_x) < DBL_EPSILON && fabs(scale_y - whole_y) < DBL_EPSILON) {
         shrink_by_whole(from, to, (uint32_t)whole_x, (uint32_t)whole_y);
@@ -163,7 +164,8 @@ int sd_resize_area_enlarge(const struct sd_image *from, struct sd_image *to)
                 int64_t s = ys[y].at[t];
                 int slot = s & 1; /* the two rows are neighbours or the same */
                 if (held[slot] != s)
-                    linear_row(from->data + (size_t)s * from->width * c, xs, to->width, c, lines + slot * row);
+                    linear_row(from->data + (size_t)s * from->width * c, xs, to->width, c,
+                               lines + slot * row);
                 held[slot] = s;
                 part[t] = lines + slot * row;
             }

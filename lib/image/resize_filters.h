@@ -4,7 +4,7 @@
 
 #include "image/image.h"
 
-int sd_resize_area(const struct sd_image *from, struct sd_image *to);         /* to is not larger in any direction */
+int sd_resize_area(const struct sd_image *from, struct sd_image *to); /* to is not larger in any direction */
 int sd_resize_area_enlarge(const struct sd_image *from, struct sd_image *to); /* it is in at least one */
 int sd_resize_lanczos(const struct sd_image *from, struct sd_image *to);
 

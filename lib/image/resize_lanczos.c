@@ -1,5 +1,5 @@
-/* Pillow's LANCZOS resampling of 8-bit pictures: columns, then rows, each pass in 22-bit fixed point with the result
- * rounded to bytes in between, so that results are equal. */
+/* Pillow's LANCZOS resampling of 8-bit pictures: columns, then rows, each pass in 22-bit fixed point with the
+ * result rounded to bytes in between, so that results are equal. */
 #include "image/resize_filters.h"
 
 #include <math.h>

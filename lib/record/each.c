@@ -1,5 +1,6 @@
-/* sd_stream_each: the input is cut into batches of lines, threads work on them, and whoever finishes the oldest one
- * writes it and all finished ones behind it. With one job everything happens in the calling thread. */
+/* sd_stream_each: the input is cut into batches of lines, threads work on them, and whoever finishes the
+ * oldest one writes it and all finished ones behind it. With one job everything happens in the calling
+ * thread. */
 #include "record/stream_private.h"
 
 #include <stdlib.h>
@@ -114,7 +115,8 @@ static void write_batch(struct sd_stream *s, struct batch *b)
     b->done = false;
 }
 
-/* Writes finished batches from the oldest on. Called and left with the pool's lock held, released on the way. */
+/* Writes finished batches from the oldest on. Called and left with the pool's lock held, released on the way.
+ */
 static void write_finished(struct pool *p)
 {
     if (p->writing)

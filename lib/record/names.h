@@ -13,7 +13,8 @@ struct sd_names {
 #define SD_NAMES_NONE SIZE_MAX
 
 int sd_names_build(struct sd_names *n, const struct sd_record *record, struct sd_err *err);
-size_t sd_names_find(const struct sd_names *n, const char *name, size_t len); /* index of the member, or SD_NAMES_NONE */
+size_t sd_names_find(const struct sd_names *n, const char *name,
+                     size_t len); /* index of the member, or SD_NAMES_NONE */
 void sd_names_free(struct sd_names *n);
 
 #endif

@@ -66,7 +66,8 @@ static struct sd_member *new_member(struct sd_record *r)
     return m;
 }
 
-/* Reads `"name" : value` up to the comma or brace that follows it. 0, -1 for bad text, -2 when memory is out. */
+/* Reads `"name" : value` up to the comma or brace that follows it. 0, -1 for bad text, -2 when memory is out.
+ */
 static int read_member(struct sd_record *r, struct sd_scan *s)
 {
     struct sd_member *m = new_member(r);
@@ -314,7 +315,8 @@ int sd_record_bool(const struct sd_record *r, const char *name, bool *v, struct 
     return 1;
 }
 
-/* Steps to the next element of the array s stands in: 1 with *value set, 0 behind the last. The text is valid. */
+/* Steps to the next element of the array s stands in: 1 with *value set, 0 behind the last. The text is
+ * valid. */
 static int next_element(struct sd_scan *s, struct sd_scan *value)
 {
     s->at += s->at < s->end && (*s->at == '[' || *s->at == ',');
@@ -358,7 +360,8 @@ int sd_record_strings(struct sd_record *r, const char *name, struct sd_strings *
     if (*m->value != '[' && *m->value != '"')
         return wrong_type(name, m->value, "an array of strings", err);
     struct sd_scan s = {.at = m->value, .end = m->value + m->value_len}, e = s;
-    for (bool more = *s.at == '"' || next_element(&s, &e); more; more = *m->value == '[' && next_element(&s, &e)) {
+    for (bool more = *s.at == '"' || next_element(&s, &e); more;
+         more = *m->value == '[' && next_element(&s, &e)) {
         size_t len;
         if (*e.at != '"')
             return wrong_type(name, e.at, "a string", err);
@@ -517,6 +520,7 @@ int sd_record_set_error(struct sd_record *r, const char *tool, const char *messa
     struct sd_buf *b = &r->scratch;
     sd_buf_clear(b);
     int bad = sd_buf_adds(b, "{\"tool\":") || sd_scan_quote(b, tool, strlen(tool)) ||
-              sd_buf_adds(b, ",\"message\":") || sd_scan_quote(b, message, strlen(message)) || sd_buf_addc(b, '}');
+              sd_buf_adds(b, ",\"message\":") || sd_scan_quote(b, message, strlen(message)) ||
+              sd_buf_addc(b, '}');
     return set_scratch(r, "error", bad);
 }

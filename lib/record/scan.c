@@ -25,7 +25,8 @@ size_t sd_utf8_sequence(const char *p, const char *end)
     if (u[0] < 0xc2 || u[0] > 0xf4)
         return 0;
     size_t n = u[0] < 0xe0 ? 2 : u[0] < 0xf0 ? 3 : 4;
-    if (left < n || (u[1] & 0xc0) != 0x80 || (n > 2 && (u[2] & 0xc0) != 0x80) || (n > 3 && (u[3] & 0xc0) != 0x80))
+    if (left < n || (u[1] & 0xc0) != 0x80 || (n > 2 && (u[2] & 0xc0) != 0x80) ||
+        (n > 3 && (u[3] & 0xc0) != 0x80))
         return 0;
     if ((u[0] == 0xe0 && u[1] < 0xa0) || (u[0] == 0xed && u[1] > 0x9f) || (u[0] == 0xf0 && u[1] < 0x90) ||
         (u[0] == 0xf4 && u[1] > 0x8f)) /* overlong, surrogate, beyond U+10FFFF */
@@ -36,7 +37,8 @@ size_t sd_utf8_sequence(const char *p, const char *end)
 #define ONES UINT64_C(0x0101010101010101)
 #define HIGH UINT64_C(0x8080808080808080)
 
-/* The high bit of each byte that is zero (bytes above the first such may be wrong, which does not matter here). */
+/* The high bit of each byte that is zero (bytes above the first such may be wrong, which does not matter
+ * here). */
 static uint64_t zero_bytes(uint64_t w)
 {
     return (w - ONES) & ~w & HIGH;
@@ -48,7 +50,8 @@ static const char *skip_plain(const char *p, const char *end)
     while (end - p >= 8) {
         uint64_t w;
         memcpy(&w, p, 8);
-        uint64_t odd = (w & HIGH) | ((w - ONES * 0x20) & HIGH) | zero_bytes(w ^ ONES * '"') | zero_bytes(w ^ ONES * '\\');
+        uint64_t odd = (w & HIGH) | ((w - ONES * 0x20) & HIGH) | zero_bytes(w ^ ONES * '"') |
+                       zero_bytes(w ^ ONES * '\\');
         if (odd)
             break;
         p += 8;
@@ -63,7 +66,9 @@ static int hex4(const char *p)
     int v = 0;
     for (int i = 0; i < 4; i++) {
         int c = (unsigned char)p[i];
-        int d = c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
+        int d = c >= '0' && c <= '9'                 ? c - '0'
+                : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10
+                                                     : -1;
         if (d < 0)
             return -1;
         v = v << 4 | d;
@@ -184,7 +189,8 @@ static int scan_name(struct sd_scan *s)
     return 0;
 }
 
-/* Behind a value: a comma (then on to the next value, 1) or the ends of what is open (0 when nothing is left open). */
+/* Behind a value: a comma (then on to the next value, 1) or the ends of what is open (0 when nothing is left
+ * open). */
 static int scan_after(struct sd_scan *s, char *open, int *depth)
 {
     while (*depth) {

@@ -1,5 +1,5 @@
-/* The JSON scanner under the record: walks over text without building anything, and turns strings into bytes and back.
- * Strict as RFC 8259 is; UTF-8 is checked on the way. */
+/* The JSON scanner under the record: walks over text without building anything, and turns strings into bytes
+ * and back. Strict as RFC 8259 is; UTF-8 is checked on the way. */
 #ifndef SD_RECORD_SCAN_H
 #define SD_RECORD_SCAN_H
 
@@ -22,8 +22,9 @@ void sd_scan_space(struct sd_scan *s);
 int sd_scan_string(struct sd_scan *s, bool *escaped); /* escaped: it holds a backslash */
 int sd_scan_value(struct sd_scan *s);
 
-/* The bytes of a JSON string, text being what is between the quotes (already scanned). out needs len bytes; what is
- * written is never longer. Returns the length. \udc80..\udcff alone become bytes, other lone surrogates U+FFFD. */
+/* The bytes of a JSON string, text being what is between the quotes (already scanned). out needs len bytes;
+ * what is written is never longer. Returns the length. \udc80..\udcff alone become bytes, other lone
+ * surrogates U+FFFD. */
 size_t sd_scan_unescape(char *out, const char *text, size_t len);
 
 /* Appends s as a JSON string with its quotes; bytes that are not UTF-8 become \udcXX. 0 or -1. */

@@ -78,15 +78,15 @@ void sd_stream_report(struct sd_stream *s, const char *message)
     pthread_mutex_unlock(&s->lock);
 }
 
-void sd_stream_describe_bad_line(struct sd_buf *out, uint64_t line_no, const struct sd_err *why, const char *line,
-                                 size_t len)
+void sd_stream_describe_bad_line(struct sd_buf *out, uint64_t line_no, const struct sd_err *why,
+                                 const char *line, size_t len)
 {
     sd_buf_addf(out, "line %llu: %s\n", (unsigned long long)line_no, why->msg);
     sd_buf_add(out, line, len);
 }
 
-void sd_stream_mark_failed(struct sd_stream *s, struct sd_record *r, const struct sd_err *why, uint64_t line_no,
-                           struct sd_buf *message)
+void sd_stream_mark_failed(struct sd_stream *s, struct sd_record *r, const struct sd_err *why,
+                           uint64_t line_no, struct sd_buf *message)
 {
     const char *path = NULL, *msg = why->msg;
     size_t path_len = 0;
@@ -249,7 +249,8 @@ bool sd_stream_has_line(struct sd_stream *s)
 {
     if (s->in_eof)
         return s->in_at < s->in_end;
-    const char *newline = s->in_seen < s->in_end ? memchr(s->in + s->in_seen, '\n', s->in_end - s->in_seen) : NULL;
+    const char *newline =
+        s->in_seen < s->in_end ? memchr(s->in + s->in_seen, '\n', s->in_end - s->in_seen) : NULL;
     if (!newline)
         s->in_seen = s->in_end;
     else
@@ -316,8 +317,8 @@ static bool blank(const char *p, size_t len)
     return len == 0;
 }
 
-int sd_stream_line(struct sd_stream *s, const char **line, size_t *len, void (*before_wait)(void *), void *ctx,
-                   struct sd_err *err)
+int sd_stream_line(struct sd_stream *s, const char **line, size_t *len, void (*before_wait)(void *),
+                   void *ctx, struct sd_err *err)
 {
     for (;;) {
         while (!sd_stream_has_line(s)) {

@@ -1,5 +1,5 @@
-/* A program's stream of records: reading them, working on them in parallel, writing them in order, and the rules for
- * what fails on the way (sd-record(5)):
+/* A program's stream of records: reading them, working on them in parallel, writing them in order, and the
+ * rules for what fails on the way (sd-record(5)):
  *
  *   - a line that is not a JSON object is reported with its number, copied to the report, and sets status 1;
  *   - a record that already carries an error is passed on untouched;
@@ -7,9 +7,9 @@
  *   - output keeps the order of the input, and is flushed whenever no input is ready;
  *   - a reader that went away (EPIPE) or a stop flag ends the work quietly, with whole lines written.
  *
- * Filters use sd_stream_each. Programs that collect records before they work (batches) use sd_stream_next, keep the
- * ticket of each, and give the records back with sd_stream_put in any order. Sources use sd_stream_put_next.
- * Nothing here prints or exits: what people should read goes to the report function. */
+ * Filters use sd_stream_each. Programs that collect records before they work (batches) use sd_stream_next,
+ * keep the ticket of each, and give the records back with sd_stream_put in any order. Sources use
+ * sd_stream_put_next. Nothing here prints or exits: what people should read goes to the report function. */
 #ifndef SD_RECORD_STREAM_H
 #define SD_RECORD_STREAM_H
 
@@ -27,15 +27,15 @@ struct sd_stream_setup {
     void (*report)(void *ctx, const char *message, size_t len);
     /* Called now and then with the number of records written, from one thread at a time; may be NULL. */
     void (*progress)(void *ctx, uint64_t done);
-    void *ctx; /* for these two */
+    void *ctx;                         /* for these two */
     const volatile sig_atomic_t *stop; /* set by a signal handler: finish and end; may be NULL */
 };
 
 /* NULL when memory is out. */
 struct sd_stream *sd_stream_open(const struct sd_stream_setup *setup, struct sd_err *err);
 
-/* Flushes and frees. Returns the exit status the whole run calls for: 0, 1 (records failed), 2, 3 (output could not be
- * written, memory), or SD_STREAM_PIPE when the reader of the output went away. */
+/* Flushes and frees. Returns the exit status the whole run calls for: 0, 1 (records failed), 2, 3 (output
+ * could not be written, memory), or SD_STREAM_PIPE when the reader of the output went away. */
 int sd_stream_close(struct sd_stream *s);
 enum { SD_STREAM_PIPE = 141 };
 
@@ -43,9 +43,9 @@ enum { SD_STREAM_PIPE = 141 };
 
 enum { SD_RECORD_KEEP = 0, SD_RECORD_DROP = 1 };
 
-/* Works on one record. Returns SD_RECORD_KEEP, SD_RECORD_DROP (it is meant to leave the stream) or -1 with err. worker
- * is 0 .. jobs-1 and never runs twice at once: the index of per-thread state. The message may begin with the record's
- * path or not: the stream adds it where it is missing. */
+/* Works on one record. Returns SD_RECORD_KEEP, SD_RECORD_DROP (it is meant to leave the stream) or -1 with
+ * err. worker is 0 .. jobs-1 and never runs twice at once: the index of per-thread state. The message may
+ * begin with the record's path or not: the stream adds it where it is missing. */
 typedef int sd_record_fn(void *ctx, int worker, struct sd_record *r, struct sd_err *err);
 
 /* Runs fn over all records. 0, or -1 with err when the input could not be read to its end (status noted). */
@@ -53,15 +53,17 @@ int sd_stream_each(struct sd_stream *s, sd_record_fn *fn, void *ctx, struct sd_e
 
 /* ---- collecting programs ---- */
 
-/* Reads the next record (a copy that lives on its own) and its place in the order. Malformed lines are handled inside.
- * 1, 0 at the end or when stopped, -1 with err. Records that carry an error come too: give them back as they are. */
+/* Reads the next record (a copy that lives on its own) and its place in the order. Malformed lines are
+ * handled inside. 1, 0 at the end or when stopped, -1 with err. Records that carry an error come too: give
+ * them back as they are. */
 int sd_stream_next(struct sd_stream *s, struct sd_record *r, uint64_t *ticket, struct sd_err *err);
 
 /* False when sd_stream_next would have to wait for input: the moment to work on an unfinished batch. */
 bool sd_stream_ready(struct sd_stream *s);
 
-/* Gives the record with this ticket to the output, which writes it as soon as all earlier ones are given. Each ticket
- * is given back exactly once; sd_stream_drop does so without a record. Safe from several threads. */
+/* Gives the record with this ticket to the output, which writes it as soon as all earlier ones are given.
+ * Each ticket is given back exactly once; sd_stream_drop does so without a record. Safe from several threads.
+ */
 void sd_stream_put(struct sd_stream *s, uint64_t ticket, const struct sd_record *r);
 void sd_stream_drop(struct sd_stream *s, uint64_t ticket);
 

@@ -33,10 +33,11 @@ struct sd_pending {
     struct sd_buf text; /* empty: dropped */
 };
 
-/* The next line without its newline, borrowed until the next call; lines of white space are skipped. Flushes the output
- * before it waits for input, by calling before_wait when that is not NULL. 1, 0 at the end or when stopped, -1. */
-int sd_stream_line(struct sd_stream *s, const char **line, size_t *len, void (*before_wait)(void *), void *ctx,
-                   struct sd_err *err);
+/* The next line without its newline, borrowed until the next call; lines of white space are skipped. Flushes
+ * the output before it waits for input, by calling before_wait when that is not NULL. 1, 0 at the end or when
+ * stopped, -1. */
+int sd_stream_line(struct sd_stream *s, const char **line, size_t *len, void (*before_wait)(void *),
+                   void *ctx, struct sd_err *err);
 bool sd_stream_has_line(struct sd_stream *s); /* a whole line lies in the buffer */
 
 /* With the lock held. */
@@ -46,9 +47,9 @@ void sd_stream_status_locked(struct sd_stream *s, int status);
 bool sd_stream_flush_due(struct sd_stream *s); /* long not flushed, or much to write */
 
 /* The messages of the contract, appended to out. */
-void sd_stream_describe_bad_line(struct sd_buf *out, uint64_t line_no, const struct sd_err *why, const char *line,
-                                 size_t len);
-void sd_stream_mark_failed(struct sd_stream *s, struct sd_record *r, const struct sd_err *why, uint64_t line_no,
-                           struct sd_buf *message);
+void sd_stream_describe_bad_line(struct sd_buf *out, uint64_t line_no, const struct sd_err *why,
+                                 const char *line, size_t len);
+void sd_stream_mark_failed(struct sd_stream *s, struct sd_record *r, const struct sd_err *why,
+                           uint64_t line_no, struct sd_buf *message);
 
 #endif

@@ -34,7 +34,8 @@ static int check(const struct sd_buf *text, struct sd_err *err)
 {
     const char *nul = memchr(text->data, 0, text->len);
     if (nul)
-        return sd_err_set(err, SD_ERR_DATA, "a NUL at byte %zu: not UTF-8 text", (size_t)(nul - text->data) + 1);
+        return sd_err_set(err, SD_ERR_DATA, "a NUL at byte %zu: not UTF-8 text",
+                          (size_t)(nul - text->data) + 1);
     if (!sd_utf8_valid(text->data, text->len))
         return sd_err_set(err, SD_ERR_DATA, "not UTF-8 text");
     return 0;

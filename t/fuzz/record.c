@@ -1,5 +1,5 @@
-/* Any bytes as a record: what is accepted is written back the same, can be edited, and is then still a record.
- * fuzz-seeds: t/data/record */
+/* Any bytes as a record: what is accepted is written back the same, can be edited, and is then still a
+ * record. fuzz-seeds: t/data/record */
 #include "record/record.h"
 
 #include <stdlib.h>

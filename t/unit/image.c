@@ -56,7 +56,8 @@ static void test_decoding(void)
         snprintf(path, sizeof path, "%s%s", DIR, name);
         struct sd_image im;
         struct sd_image_info info;
-        int bad = sd_image_load(path, mode[3] ? 4 : 3, SD_IMAGE_STRICT, &im, &err) || im.width != w || im.height != h;
+        int bad = sd_image_load(path, mode[3] ? 4 : 3, SD_IMAGE_STRICT, &im, &err) || im.width != w ||
+                  im.height != h;
         int worst = bad ? 255 : difference(&im, (uint8_t *)pixels.data + at);
         if (worst > 1)
             printf("# differs by %d\n", worst);
@@ -79,7 +80,8 @@ static void test_resizing(void)
         unsigned w, h;
         size_t at;
         sscanf(line, "%15s %u %u %zu", filter, &w, &h, &at);
-        int bad = sd_image_resize(&from, w, h, *filter == 'a' ? SD_RESIZE_AREA : SD_RESIZE_LANCZOS, &to, &err);
+        int bad =
+            sd_image_resize(&from, w, h, *filter == 'a' ? SD_RESIZE_AREA : SD_RESIZE_LANCZOS, &to, &err);
         int worst = bad ? 255 : difference(&to, (uint8_t *)pixels.data + at);
         if (worst > 1)
             printf("# differs by %d\n", worst);
@@ -97,19 +99,23 @@ static void test_editing(void)
     struct sd_buf png = SD_BUF_INIT, text = SD_BUF_INIT;
     const struct sd_png_text texts[] = {{"parameters", "caf\xc3\xa9\nSteps: 20"}, {"other", "\xe7\x8c\xab"}};
     ok(!sd_image_load(DIR "rgba.png", 4, 0, &im, &err), "%s", "load");
-    ok(!sd_image_crop(&im, 3, 2, 5, 4, &crop, &err) && !memcmp(crop.data, im.data + (2 * im.width + 3) * 4, 20), "%s",
-       "crop");
+    ok(!sd_image_crop(&im, 3, 2, 5, 4, &crop, &err) &&
+           !memcmp(crop.data, im.data + (2 * im.width + 3) * 4, 20),
+       "%s", "crop");
     sd_image_free(&crop);
-    ok(sd_image_crop(&im, im.width - 4, 0, 5, 4, &crop, &err) && !crop.data, "%s", "a crop outside is refused");
+    ok(sd_image_crop(&im, im.width - 4, 0, 5, 4, &crop, &err) && !crop.data, "%s",
+       "a crop outside is refused");
     ok(!sd_png_encode(&im, texts, 2, &png, &err) && !sd_image_decode(png.data, png.len, 4, 0, &again, &err) &&
            difference(&again, im.data) == 0,
        "%s", "a PNG written and read is the same");
-    ok(sd_png_read_text(png.data, png.len, "parameters", &text, &err) == 1 && !strcmp(text.data, texts[0].text), "%s",
-       "text in Latin-1");
-    ok(memmem(png.data, png.len, "tEXt", 4) && memmem(png.data, png.len, "iTXt", 4), "%s", "two kinds of text chunks");
+    ok(sd_png_read_text(png.data, png.len, "parameters", &text, &err) == 1 &&
+           !strcmp(text.data, texts[0].text),
+       "%s", "text in Latin-1");
+    ok(memmem(png.data, png.len, "tEXt", 4) && memmem(png.data, png.len, "iTXt", 4), "%s",
+       "two kinds of text chunks");
     sd_buf_clear(&text);
-    ok(sd_png_read_text(png.data, png.len, "other", &text, &err) == 1 && !strcmp(text.data, texts[1].text), "%s",
-       "text beyond Latin-1");
+    ok(sd_png_read_text(png.data, png.len, "other", &text, &err) == 1 && !strcmp(text.data, texts[1].text),
+       "%s", "text beyond Latin-1");
     ok(sd_png_read_text(png.data, png.len, "none", &text, &err) == 0, "%s", "no such text");
     sd_image_flip(&again);
     ok(!memcmp(again.data, im.data + (im.width - 1) * 4, 4), "%s", "flip");
@@ -138,7 +144,8 @@ static void test_cuts(const char *name, const char *message)
     }
     ok(good, "%s cut anywhere is refused", name);
     memset(&err, 0, sizeof err);
-    ok(sd_image_decode(file.data, file.len * 2 / 3, 3, 0, &im, &err) && strstr(err.msg, message), "message: %s", message);
+    ok(sd_image_decode(file.data, file.len * 2 / 3, 3, 0, &im, &err) && strstr(err.msg, message),
+       "message: %s", message);
     sd_buf_free(&file);
 }
 
@@ -147,7 +154,8 @@ static void test_hostile(void)
     struct sd_image_info info;
     struct sd_image im;
     uint8_t png[64] = "\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\x7f\xff\xff\xff\x7f\xff\xff\xff\x08\x02";
-    ok(!sd_image_probe_memory(png, sizeof png, &info, &err) && info.width == 0x7fffffff, "%s", "a huge PNG is told");
+    ok(!sd_image_probe_memory(png, sizeof png, &info, &err) && info.width == 0x7fffffff, "%s",
+       "a huge PNG is told");
     ok(sd_image_decode(png, sizeof png, 3, 0, &im, &err) && !im.data, "%s", "and not decoded");
     uint8_t none[64] = "\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\0\0\0\0\0\1\x08\x02";
     ok(sd_image_probe_memory(none, sizeof none, &info, &err), "%s", "no width");

@@ -1,7 +1,7 @@
 /* Runs a fuzz target without libFuzzer: mutates seed files for some seconds, or replays inputs.
  *     target -t SECONDS [-s SEED] FILE|FOLDER...     mutate (0 seconds: each seed as it is)
- * The input that crashes is kept in fuzz-crash-NAME. Which inputs are tried depends on the seed alone, so a run can be
- * repeated. */
+ * The input that crashes is kept in fuzz-crash-NAME. Which inputs are tried depends on the seed alone, so a
+ * run can be repeated. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdint.h>
@@ -82,7 +82,8 @@ static void add_seeds(const char *path)
 
 static void mutate(void)
 {
-    static const uint32_t odd[] = {0, 1, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff, 0x7fffffff, 0x80000000, 0xffffffff};
+    static const uint32_t odd[] = {0,      1,      0x7f,       0x80,       0xff,      0x7fff,
+                                   0x8000, 0xffff, 0x7fffffff, 0x80000000, 0xffffffff};
     size_t at = below(input_size), n = 1 + below(8);
     switch (below(8)) {
     case 0: /* a bit */
