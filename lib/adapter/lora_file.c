@@ -202,7 +202,8 @@ static int add(struct outgoing *o, const char *name, const float *values, int nd
     for (int i = 0; i < ndim; i++)
         n *= (size_t)shape[i];
     int64_t *kept = o->shapes[o->count];
-    memcpy(kept, shape, (size_t)ndim * sizeof *kept);
+    if (ndim)
+        memcpy(kept, shape, (size_t)ndim * sizeof *kept);
     void *data = sd_arena_array(&o->arena, n, sd_store_dtype_bytes(dtype));
     if (!data || !name)
         return sd_err_memory(err, n * sd_store_dtype_bytes(dtype));

@@ -95,7 +95,8 @@ static int add(struct file *f, const char *key, int ndim, const int64_t *shape, 
     }
     if (!t || !name || !kept)
         return sd_err_memory(err, sizeof *t);
-    memcpy(kept, shape, (size_t)ndim * sizeof *kept);
+    if (ndim)
+        memcpy(kept, shape, (size_t)ndim * sizeof *kept);
     *t = (struct tensor){.seed = seed_of(f->seed, key), .mean = mean, .bound = bound, .file = f};
     f->tensors[f->count++] = (struct sd_store_tensor){
         .name = name, .dtype = f->dtype, .ndim = ndim, .shape = kept, .fill = fill, .ctx = t};
