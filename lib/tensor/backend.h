@@ -31,6 +31,7 @@ struct sd_kernel {
 
 struct sd_backend {
     const char *name;
+    bool share_small; /* run small plans on all threads too, which is slower: for tests of what threads do */
     const struct sd_kernel *const *kernel; /* [SD_OP_COUNT] */
     void (*free)(struct sd_backend *b);
     /* A frozen variable as plain dense memory of dtype, made at most once; NULL with err set when memory is out. */

@@ -355,7 +355,7 @@ struct sd_plan *sd_plan_new_in(const struct sd_graph *g, struct sd_backend *b, s
     p->graph = g;
     p->backend = b;
     p->workspace = w ? w : &p->own;
-    p->serial = sd_graph_flops(g) < SHARED_FLOPS * g->n_nodes;
+    p->serial = !b->share_small && sd_graph_flops(g) < SHARED_FLOPS * g->n_nodes;
     int threads = threads_for(p);
     bool bad = sd_graph_verify(g, err) || layout_make(g, &p->layout, err) || make_calls(p, err) ||
                plan_kernels(p, err) || claim(p, err) || bind_memory(p, err);

@@ -93,6 +93,8 @@ static int run_open(struct run *r, const char *backend, enum sd_op op, int numbe
             return sd_graph_error(r->s.g, &r->err);
     }
     r->backend = sd_backend_new(backend, &r->err);
+    if (r->backend)
+        r->backend->share_small = true;
     r->plan = r->backend ? sd_plan_new(r->s.g, r->backend, &r->err) : NULL;
     return r->plan ? 0 : -1;
 }

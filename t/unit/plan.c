@@ -125,8 +125,10 @@ static int net_open(struct net *n, const char *backend, enum sd_dtype dtype, int
     *n = (struct net){.g = sd_graph_new(), .dtype = dtype};
     sd_rng_seed(&n->rng, 1);
     build(n, flags);
-    if (sd_graph_error(n->g, &n->err) || !(n->backend = sd_backend_new(backend, &n->err)) ||
-        !(n->plan = sd_plan_new(n->g, n->backend, &n->err)))
+    if (sd_graph_error(n->g, &n->err) || !(n->backend = sd_backend_new(backend, &n->err)))
+        return -1;
+    n->backend->share_small = true;
+    if (!(n->plan = sd_plan_new(n->g, n->backend, &n->err)))
         return -1;
     fill(n, n->x);
     fill(n, n->target);

@@ -141,6 +141,7 @@ static void open_session(struct session *s, const struct course *c, const struct
         !(s->backend = sd_backend_new("cpu", &err)) || !(s->weights = sd_weights_new(find_in_file, s->model, &err)) ||
         sd_lora_new(&s->lora, &s->config, &lora, &rng, &err))
         bail(err.msg);
+    s->backend->share_small = true;
     assign_initial(s);
     s->stack = (struct sd_lora_stack){&s->lora, 1};
     if (open_optimizer(s, &err) || sd_lr_init(&s->lr, c->schedule, c->warmup, 12, &err) ||
