@@ -84,6 +84,7 @@ static int bind(struct sd_weights *w, struct sd_var *var, const struct sd_store_
     bool known = e->dtype == SD_STORE_F32 || e->dtype == SD_STORE_BF16 || e->dtype == SD_STORE_F16;
     if (known && (uintptr_t)e->data % sd_dtype_size(var->dtype) == 0) {
         var->data = e->data;
+        var->mapped = e->mapped;
         return 0;
     }
     size_t n = e->bytes / sd_store_dtype_bytes(e->dtype), bytes = n * sd_dtype_size(var->dtype);

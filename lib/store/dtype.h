@@ -2,6 +2,7 @@
 #ifndef SD_STORE_DTYPE_H
 #define SD_STORE_DTYPE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -45,6 +46,7 @@ struct sd_store_entry {
         *data; /* inside the mapped file, at no particular alignment; NULL where the file compresses it */
     size_t bytes;
     uint64_t offset; /* of the data in the file */
+    bool mapped;     /* data lies in a read-only mapping of the file */
 };
 
 /* Converts count elements at src, of any alignment, to f32. Every number type is accepted. */

@@ -260,6 +260,8 @@ int sd_tensor_file_open(struct sd_tensor_file **out, const char *path, struct sd
         sd_tensor_file_close(tf);
         return -1;
     }
+    for (size_t i = 0; i < tf->count; i++)
+        tf->entries[i].mapped = true;
     *out = tf;
     return 0;
 }
