@@ -35,7 +35,8 @@ static int clean_text(struct worker *w, clean_fn *clean, struct sd_err *err)
     return w->cleaned.len != w->text.len || memcmp(w->cleaned.data, w->text.data, w->text.len);
 }
 
-static int clean_string(struct worker *w, struct sd_record *r, const char *name, clean_fn *clean, struct sd_err *err)
+static int clean_string(struct worker *w, struct sd_record *r, const char *name, clean_fn *clean,
+                        struct sd_err *err)
 {
     const char *s;
     size_t len;
@@ -93,11 +94,13 @@ static int clean_list(struct worker *w, struct sd_record *r, const char *name, s
         }
         rc |= sd_strings_add(&w->parts, s);
     }
-    return rc || sd_record_set_strings(r, name, w->parts.v, w->parts.n) ? sd_err_memory(err, w->cleaned.len) : 1;
+    return rc || sd_record_set_strings(r, name, w->parts.v, w->parts.n) ? sd_err_memory(err, w->cleaned.len)
+                                                                        : 1;
 }
 
 /* 1 when the member changed, 0 when it was clean or is not there, -1. */
-static int clean_member(struct worker *w, struct sd_record *r, const char *name, clean_fn *clean, struct sd_err *err)
+static int clean_member(struct worker *w, struct sd_record *r, const char *name, clean_fn *clean,
+                        struct sd_err *err)
 {
     if (is_string(r, name))
         return clean_string(w, r, name, clean, err);

@@ -1,5 +1,6 @@
-/* Training step by step against sd-scripts (t/data/lora, made by t/ref/lora.py): losses, norms, rates and the trained
- * network, on the cpu backend; what must not change them (checkpointing, threads), and what may a little (bfloat16). */
+/* Training step by step against sd-scripts (t/data/lora, made by t/ref/lora.py): losses, norms, rates and the
+ * trained network, on the cpu backend; what must not change them (checkpointing, threads), and what may a
+ * little (bfloat16). */
 #include <math.h>
 #include <omp.h>
 #include <stdio.h>
@@ -39,12 +40,22 @@ struct course {
     int accumulation;
 };
 
-static const struct course run1 = {.label = "run1", .model = "t/data/model/sd1-small.safetensors",
-                                   .file = "t/data/lora/run1.safetensors", .alpha = 1, .rate = 1e-3,
-                                   .max_grad_norm = 1, .schedule = "constant", .accumulation = 1};
-static const struct course run2 = {.label = "run2", .model = "t/data/model/sd2-small.safetensors",
-                                   .file = "t/data/lora/run2.safetensors", .alpha = 2, .rate = 2e-3,
-                                   .max_grad_norm = 0.05, .schedule = "constant_with_warmup", .warmup = 4,
+static const struct course run1 = {.label = "run1",
+                                   .model = "t/data/model/sd1-small.safetensors",
+                                   .file = "t/data/lora/run1.safetensors",
+                                   .alpha = 1,
+                                   .rate = 1e-3,
+                                   .max_grad_norm = 1,
+                                   .schedule = "constant",
+                                   .accumulation = 1};
+static const struct course run2 = {.label = "run2",
+                                   .model = "t/data/model/sd2-small.safetensors",
+                                   .file = "t/data/lora/run2.safetensors",
+                                   .alpha = 2,
+                                   .rate = 2e-3,
+                                   .max_grad_norm = 0.05,
+                                   .schedule = "constant_with_warmup",
+                                   .warmup = 4,
                                    .accumulation = 2};
 
 /* How we go through it. */
@@ -75,7 +86,8 @@ struct session {
     struct sd_trainer *trainer;
 };
 
-static const struct sd_store_entry *tensor(const struct sd_tensor_file *tf, const char *prefix, const char *name)
+static const struct sd_store_entry *tensor(const struct sd_tensor_file *tf, const char *prefix,
+                                           const char *name)
 {
     char key[256];
     snprintf(key, sizeof key, "%s%s", prefix, name);
@@ -132,21 +144,24 @@ static void open_session(struct session *s, const struct course *c, const struct
     struct sd_err err = {0};
     struct sd_rng rng;
     const struct sd_lora_options lora = {.rank = 4, .alpha = c->alpha, .text_encoder = true, .unet = true};
-    const struct sd_trainer_options options = {.dtype = way->dtype, .checkpointing = way->checkpointing,
-                                               .text_chunks = 1, .accumulation = c->accumulation};
+    const struct sd_trainer_options options = {.dtype = way->dtype,
+                                               .checkpointing = way->checkpointing,
+                                               .text_chunks = 1,
+                                               .accumulation = c->accumulation};
     *s = (struct session){.course = c, .config = *sd_model_config_builtin("sd1")};
     sd_rng_seed(&rng, 1);
     if (sd_tensor_file_open(&s->model, c->model, &err) || sd_tensor_file_open(&s->data, c->file, &err) ||
         sd_model_config_parse_text(&s->config, sd_tensor_file_meta(s->model, "sd_config"), &err) ||
-        !(s->backend = sd_backend_new("cpu", &err)) || !(s->weights = sd_weights_new(find_in_file, s->model, &err)) ||
+        !(s->backend = sd_backend_new("cpu", &err)) ||
+        !(s->weights = sd_weights_new(find_in_file, s->model, &err)) ||
         sd_lora_new(&s->lora, &s->config, &lora, &rng, &err))
         bail(err.msg);
     s->backend->share_small = true;
     assign_initial(s);
     s->stack = (struct sd_lora_stack){&s->lora, 1};
     if (open_optimizer(s, &err) || sd_lr_init(&s->lr, c->schedule, c->warmup, 12, &err) ||
-        !(s->trainer = sd_trainer_new(&s->config, &options, s->weights, sd_lora_adapt, &s->stack, &s->optimizer,
-                                      s->backend, &err)))
+        !(s->trainer = sd_trainer_new(&s->config, &options, s->weights, sd_lora_adapt, &s->stack,
+                                      &s->optimizer, s->backend, &err)))
         bail(err.msg);
 }
 
@@ -172,7 +187,9 @@ static void run_step(struct session *s, int step, struct result *r)
     int64_t timesteps[8];
     for (int64_t i = 0; i < latents->shape[0] && i < 8; i++)
         timesteps[i] = ((const int32_t *)times->data)[i];
-    const struct sd_train_batch batch = {.n = latents->shape[0], .h = latents->shape[2], .w = latents->shape[3],
+    const struct sd_train_batch batch = {.n = latents->shape[0],
+                                         .h = latents->shape[2],
+                                         .w = latents->shape[3],
                                          .latents = latents->data,
                                          .noise = tensor(s->data, prefix, "noise")->data,
                                          .timesteps = timesteps,
@@ -227,7 +244,8 @@ static const float *expected(const struct sd_tensor_file *tf, const char *name)
     return tensor(tf, "out.", name)->data;
 }
 
-/* --- the trained tensors ---------------------------------------------------------------------------------------- */
+/* --- the trained tensors
+ * ---------------------------------------------------------------------------------------- */
 
 static int by_value(const void *a, const void *b)
 {
@@ -247,7 +265,8 @@ static double distance(const float *got, const struct sd_store_entry *want)
     return sqrt(d / scale);
 }
 
-/* AdamW divides gradients by their size, so the last bits of the small ones show: t/ref/lora.py says how much. */
+/* AdamW divides gradients by their size, so the last bits of the small ones show: t/ref/lora.py says how
+ * much. */
 static void compare_final(const struct session *s, const struct sd_tensor_file *tf, const char *prefix)
 {
     size_t n = 0;
@@ -265,8 +284,8 @@ static void compare_final(const struct session *s, const struct sd_tensor_file *
         }
     }
     qsort(d, n, sizeof *d, by_value);
-    snprintf(what, sizeof what, "%s: the trained network, %zu tensors (median %.1e, largest %.1e)", s->course->label, n,
-             d[n / 2], d[n - 1]);
+    snprintf(what, sizeof what, "%s: the trained network, %zu tensors (median %.1e, largest %.1e)",
+             s->course->label, n, d[n / 2], d[n - 1]);
     ok(d[n / 2] < 2e-5 && d[n - 1] < 2e-3, what);
     free(d);
 }
@@ -286,7 +305,8 @@ static void look2(const struct session *s)
     compare_final(s, s->data, "final.");
 }
 
-/* --- the tests -------------------------------------------------------------------------------------------------- */
+/* --- the tests
+ * -------------------------------------------------------------------------------------------------- */
 
 static void check_run(const struct course *c, const struct result *r)
 {
@@ -295,7 +315,8 @@ static void check_run(const struct course *c, const struct result *r)
     char what[200];
     if (sd_tensor_file_open(&tf, c->file, &err))
         bail(err.msg);
-    double loss = worst_ratio(r->loss, expected(tf, "loss")), norm = worst_ratio(r->norm, expected(tf, "grad_norm"));
+    double loss = worst_ratio(r->loss, expected(tf, "loss")),
+           norm = worst_ratio(r->norm, expected(tf, "grad_norm"));
     double untrained = worst_ratio(r->loss, expected(tf, "base_loss"));
     snprintf(what, sizeof what, "%s: losses of %d batches (%.1e)", c->label, STEPS, loss);
     ok(loss < 1e-4, what);
@@ -315,8 +336,8 @@ static void check_same(const char *label, const char *what, const struct result 
                 !memcmp(a->loss, b.loss, sizeof b.loss) && !memcmp(a->norm, b.norm, sizeof b.norm);
     if (!same)
         for (int i = 0; i < STEPS; i++)
-            printf("# %2d %.9g %.9g, norm %.9g %.9g\n", i, (double)a->loss[i], (double)b.loss[i], (double)a->norm[i],
-                   (double)b.norm[i]);
+            printf("# %2d %.9g %.9g, norm %.9g %.9g\n", i, (double)a->loss[i], (double)b.loss[i],
+                   (double)a->norm[i], (double)b.norm[i]);
     snprintf(name, sizeof name, "%s: %s changes no bit", label, what);
     ok(same, name);
     free(b.values);
@@ -355,8 +376,8 @@ static void check_course(const struct course *c, void (*look)(const struct sessi
     struct result r = go(c, (struct way){.dtype = SD_F32, .threads = 1}, look);
     check_run(c, &r);
     struct result less = go(c, (struct way){.dtype = SD_F32, .checkpointing = true, .threads = 1}, NULL);
-    snprintf(what, sizeof what, "%s: checkpointing takes less memory (%zu of %zu KiB)", c->label, less.memory >> 10,
-             r.memory >> 10);
+    snprintf(what, sizeof what, "%s: checkpointing takes less memory (%zu of %zu KiB)", c->label,
+             less.memory >> 10, r.memory >> 10);
     ok(less.memory < r.memory, what);
     check_same(c->label, "checkpointing", &r, less);
     struct result half = check_bf16(c, &r);
