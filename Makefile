@@ -6,12 +6,16 @@
 # make fuzz     run the fuzz targets for FUZZ_SECONDS each; FUZZ_CC=clang takes libFuzzer
 # make lint     what a machine can see of the house rules
 # make install, uninstall   programs, manual, completions; PREFIX=/usr/local DESTDIR=
+# V=1           show the commands
 # SAN=address,undefined     a build with sanitizers, kept apart in build/san
 
 CC ?= cc
 CFLAGS ?= -O3 -g1
 PREFIX ?= /usr/local
 BASH_COMPLETIONS ?= $(PREFIX)/share/bash-completion/completions
+
+Q := $(if $(V),,@)
+say := @$(if $(V),:,printf '  %-4s %s\n')
 
 MODE := $(if $(SAN),san,release)
 B := build/$(MODE)
@@ -40,26 +44,31 @@ benches: $(BENCH:%=$(B)/bench/%)
 
 $(BIN)/%: $(B)/cmd/%.o $(B)/libcmd.a $(B)/libsdcore.a
 	@mkdir -p $(@D)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+	$(say) LINK $@
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
 
 $(B)/t/%: $(B)/t/unit/%.o $(B)/libsdcore.a
 	@mkdir -p $(@D)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+	$(say) LINK $@
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
 
 $(B)/bench/%: $(B)/bench/%.o $(B)/libsdcore.a
 	@mkdir -p $(@D)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+	$(say) LINK $@
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
 
 # What programs share: members are linked where used, so sd-scan carries no oneDNN.
 $(B)/libcmd.a: $(CMD_SHARED)
 $(B)/libsdcore.a: $(LIB_OBJ)
 $(B)/%.a:
+	$(say) AR $@
 	@rm -f $@
-	ar rcs $@ $^
+	$(Q)ar rcs $@ $^
 
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+	$(say) CC $@
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
 # ---- manual and completions, from the option tables ----
 
@@ -100,7 +109,7 @@ deps:
 
 # Sub-makes, so that pkg-config is asked again once the packages are there.
 demo: deps
-	$(MAKE) all
+	$(MAKE) -j$$(nproc) all
 	contrib/demo.sh
 
 test: all unit
@@ -108,8 +117,8 @@ test: all unit
 
 # Programs and unit tests in both builds; tests marked "# no-sanitizer" run with the release build only.
 check: deps
-	$(MAKE) all unit man completions
-	$(MAKE) SAN=address,undefined all unit fuzzers
+	$(MAKE) -j$$(nproc) all unit man completions
+	$(MAKE) -j$$(nproc) SAN=address,undefined all unit fuzzers
 	@rm -rf build/san/again && mkdir -p build/san/again
 	@for t in $$(grep -L '^# no-sanitizer' t/*.t); do \
 	  printf '#!/bin/sh\nSD_BIN=build/san/bin SD_SAN=1 exec sh %s\n' $$t > build/san/again/$${t##*/}; done
@@ -123,7 +132,8 @@ fuzzers: $(FUZZ:%=$(B)/fuzz/%)
 
 $(B)/fuzz/%: $(B)/t/fuzz/%.o $(B)/t/fuzz/driver/main.o $(B)/libsdcore.a
 	@mkdir -p $(@D)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+	$(say) LINK $@
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
 
 fuzz:
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) FUZZ_CC=$(FUZZ_CC) t/fuzz/driver/run $(FUZZ)
