@@ -168,6 +168,8 @@ static double time_op(const struct bench *b, enum sd_dtype dtype, int runs, stru
     double best = -1;
     if (y)
         sd_graph_output(g, y);
+    if (cpu)
+        cpu->share_small = true;
     if (!y || (y->node->op != b->op && add_backward(g, y)) || sd_graph_error(g, err) || !cpu ||
         !(p = sd_plan_new(g, cpu, err)))
         goto out;
@@ -199,6 +201,8 @@ static double time_adamw(int64_t n, int runs, struct sd_err *err)
     struct sd_var var[4];
     struct sd_tensor *t[4];
     double best = -1;
+    if (cpu)
+        cpu->share_small = true;
     for (int i = 0; i < 4; i++) {
         var[i] =
             (struct sd_var){name[i], .dtype = SD_F32, .ndim = 1, .dim = {n}, .state = calloc((size_t)n, 4)};
