@@ -4,6 +4,7 @@
 # make deps     install the Debian packages that building and testing need (.ci/install)
 # make test     the tests, with the release build only
 # make fuzz     run the fuzz targets for FUZZ_SECONDS each; FUZZ_CC=clang takes libFuzzer
+# make bench    measure everything against the peers; BENCH_NAMES="unet lora" picks
 # make lint     what a machine can see of the house rules
 # make install, uninstall   programs, manual, completions; PREFIX=/usr/local DESTDIR=
 # V=1           show the commands
@@ -138,6 +139,14 @@ $(B)/fuzz/%: $(B)/t/fuzz/%.o $(B)/t/fuzz/driver/main.o $(B)/libsdcore.a
 fuzz:
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) FUZZ_CC=$(FUZZ_CC) t/fuzz/driver/run $(FUZZ)
 
+# The peers live in a virtual environment outside the repository; without one their lines say so.
+BENCH_VENV ?= $(HOME)/.cache/sd-bench-venv
+BENCH_PYTHON ?= $(BENCH_VENV)/bin/python
+
+bench: all benches
+	@[ -x "$(BENCH_PYTHON)" ] || t/ref/venv "$(BENCH_VENV)" || echo "no peers: t/ref/venv failed" >&2
+	@SD_BENCH_PYTHON=$$([ ! -x "$(BENCH_PYTHON)" ] || echo "$(BENCH_PYTHON)") bench/run $(BENCH_NAMES)
+
 lint:
 	@t/lint
 
@@ -145,5 +154,5 @@ clean:
 	rm -rf build bin
 
 .SECONDARY:
-.PHONY: all unit benches man completions install uninstall deps demo test check fuzzers fuzz lint clean
+.PHONY: all unit benches man completions install uninstall deps demo test check fuzzers fuzz bench lint clean
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
