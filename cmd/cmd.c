@@ -140,7 +140,7 @@ static _Noreturn void print_and_exit(int bad, const struct sd_buf *text)
 {
     if (!bad)
         fputs(text->data, stdout);
-    exit(bad || fflush(stdout) ? SD_ERR_MACHINE : 0);
+    exit(bad || fflush(stdout) || ferror(stdout) ? SD_ERR_MACHINE : 0);
 }
 
 static void parse(struct sd_cmd *c, int *argc, char **argv)

@@ -55,7 +55,8 @@ else
     skip 'no variable of lib/ outlives a call' "no $lib"
 fi
 
-find cmd lib gpu t bench contrib -name '*.c' -o -name '*.h' -o -name '*.cc' -o -name '*.cu' -o -name '*.py' -o -name '*.sh' |
+find cmd lib gpu t bench contrib -name '*.[ch]' -o -name '*.cc' -o -name '*.cu' -o -name '*.py' -o -name '*.sh' \
+    2>/dev/null |
     xargs wc -l | awk '$2 != "total" && $1 > 800 { print $2 ": " $1 " lines" }' | sort >"$tmp/wrong"
 is 'no source file is longer than 800 lines' "$(cat "$tmp/wrong")" ''
 

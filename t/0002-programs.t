@@ -24,7 +24,7 @@ for c in "$root"/cmd/sd-*.c; do
         done)" ''
     awk -f "$root/completions/bash.awk" table >completion
     ok "$name: its completion is a shell script" bash -n completion
-    is "$name: completes --he" "$(bash -c '. ./completion; COMP_WORDS=('"$name"' --he); COMP_CWORD=1; _'"$(echo "$name" | tr - _)"'; echo "${COMPREPLY[@]}"')" --help
+    is "$name: completes --hel" "$(bash -c '. ./completion; COMP_WORDS=('"$name"' --hel); COMP_CWORD=1; _'"$(echo "$name" | tr - _)"'; echo "${COMPREPLY[@]}"')" --help
 
     ok "$name has a test" sh -c "ls $root/t/[0-9]*-$name.t"
     ok "$name has a line in the README" grep -q "\`$name\`" "$root/README.md"

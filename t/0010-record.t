@@ -44,7 +44,7 @@ echo '{"path":"second"}' >&3
 sleep 0.3
 kill -TERM $pid
 rc=0
-wait $pid 2>/dev/null || rc=$?
+{ wait $pid || rc=$?; } 2>/dev/null
 exec 3>&-
 is 'SIGTERM: what was read is out, and the status tells of the signal' "$rc $(wc -l <flow)" '143 2'
 

@@ -23,7 +23,7 @@
 #include <stdint.h>
 
 enum sd_option_type {
-    SD_TYPE_HEADING, /* not an option: a title in --help */
+    SD_TYPE_HEADING, /* not an option: a title in --help, without a colon */
     SD_TYPE_BOOL,    /* bool: --x sets it, --no-x clears it */
     SD_TYPE_INT,     /* int64_t */
     SD_TYPE_DOUBLE,  /* double; NaN as the default means "not given" and is not shown */
