@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { HYPER = 7 };
-
 static struct sd_var state_var(const struct sd_var *like, const char *name, float *memory)
 {
     struct sd_var v = *like;
@@ -52,7 +50,7 @@ static int build(struct sd_optimizer *o, struct sd_backend *backend, struct sd_e
         return sd_err_memory(err, sizeof *grads);
     }
     for (int i = 0; i < o->n_groups; i++)
-        o->groups[i].hyper = sd_graph_input(g, o->groups[i].name, SD_F32, 1, (int64_t[]){HYPER});
+        o->groups[i].hyper = sd_graph_input(g, o->groups[i].name, SD_F32, 1, (int64_t[]){SD_ADAMW_HYPER});
     for (int i = 0; i < o->n_params; i++)
         grads[i] = sd_graph_var(g, &o->params[i].grad, SD_F32);
     o->clip = sd_graph_clip(g, grads, o->n_params, (float)o->config.max_grad_norm);
@@ -66,9 +64,9 @@ static int build(struct sd_optimizer *o, struct sd_backend *backend, struct sd_e
     return (o->plan = sd_plan_new(g, backend, err)) ? 0 : -1;
 }
 
-int sd_optimizer_init(struct sd_optimizer *o, const struct sd_adamw *config, const struct sd_optim_group *groups,
-                      int n_groups, struct sd_var *const *vars, const int *group_of, int n, struct sd_backend *backend,
-                      struct sd_err *err)
+int sd_optimizer_init(struct sd_optimizer *o, const struct sd_adamw *config,
+                      const struct sd_optim_group *groups, int n_groups, struct sd_var *const *vars,
+                      const int *group_of, int n, struct sd_backend *backend, struct sd_err *err)
 {
     *o = (struct sd_optimizer){.config = *config, .n_groups = n_groups};
     o->groups = malloc(((size_t)n_groups + 1) * sizeof *o->groups);
@@ -106,13 +104,15 @@ float sd_optimizer_update(struct sd_optimizer *o, double factor)
     o->updates++;
     for (int i = 0; i < o->n_groups; i++) {
         float *h = sd_plan_data(o->plan, o->groups[i].hyper);
-        h[0] = (float)(o->groups[i].lr * factor);
-        h[1] = (float)c->beta1;
-        h[2] = (float)c->beta2;
-        h[3] = (float)c->eps;
-        h[4] = (float)c->weight_decay;
-        h[5] = (float)(1 - pow(c->beta1, (double)o->updates));
-        h[6] = (float)(1 - pow(c->beta2, (double)o->updates));
+        double lr = o->groups[i].lr * factor, t = (double)o->updates;
+        h[SD_ADAMW_KEEP] = (float)(1 - lr * c->weight_decay);
+        h[SD_ADAMW_BETA1] = (float)c->beta1;
+        h[SD_ADAMW_NEW1] = (float)(1 - c->beta1);
+        h[SD_ADAMW_BETA2] = (float)c->beta2;
+        h[SD_ADAMW_NEW2] = (float)(1 - c->beta2);
+        h[SD_ADAMW_EPS] = (float)c->eps;
+        h[SD_ADAMW_RATE] = (float)(lr / (1 - pow(c->beta1, t)));
+        h[SD_ADAMW_ROOT] = (float)(1 / sqrt(1 - pow(c->beta2, t)));
     }
     sd_plan_run(o->plan);
     return ((const float *)sd_plan_data(o->plan, o->clip))[0];

@@ -176,7 +176,19 @@ void sd_graph_accumulate(struct sd_graph *g, struct sd_tensor *acc, struct sd_te
 /* [2] f32: the global L2 norm of n tensors, and min(1, max_norm / (norm + 1e-6)) (1 when max_norm is 0). */
 struct sd_tensor *sd_graph_clip(struct sd_graph *g, struct sd_tensor **grads, int n, float max_norm);
 /* Decoupled AdamW (Loshchilov and Hutter, 2019; torch.optim.AdamW) on param with the gradient times clip[1], then
- * grad = 0. hyper f32 [7]: lr, beta1, beta2, eps, weight_decay, 1-beta1^t, 1-beta2^t. */
+ * grad = 0. hyper f32 [8]: what it needs of its settings, worked out in double and then rounded, for in f32 1 - beta2
+ * alone would be off by 5e-5. */
+enum sd_adamw_hyper {
+    SD_ADAMW_KEEP, /* 1 - lr weight_decay */
+    SD_ADAMW_BETA1,
+    SD_ADAMW_NEW1, /* 1 - beta1 */
+    SD_ADAMW_BETA2,
+    SD_ADAMW_NEW2, /* 1 - beta2 */
+    SD_ADAMW_EPS,
+    SD_ADAMW_RATE, /* lr / (1 - beta1^t) */
+    SD_ADAMW_ROOT, /* 1 / sqrt(1 - beta2^t) */
+    SD_ADAMW_HYPER /* how many */
+};
 void sd_graph_adamw(struct sd_graph *g, struct sd_tensor *param, struct sd_tensor *grad, struct sd_tensor *m,
                     struct sd_tensor *v, struct sd_tensor *clip, struct sd_tensor *hyper);
 

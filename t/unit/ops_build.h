@@ -271,11 +271,11 @@ static struct sd_tensor *build_clip(struct session *s, const int64_t *p)
 /* elements */
 static struct sd_tensor *build_adamw(struct session *s, const int64_t *p)
 {
-    static const float hyper[7] = {0.01f, 0.9f, 0.99f, 1e-6f, 0.1f, 0.271f, 0.0297f};
+    static const float hyper[SD_ADAMW_HYPER] = {0.999f, 0.9f, 0.1f, 0.99f, 0.01f, 1e-6f, 0.0369f, 5.8f};
     struct sd_tensor *x[] = {VAR("param", STATE, p[0]), VAR("grad", STATE, p[0]), VAR("m", STATE, p[0])};
     struct sd_tensor *v = variable(s, "v", STATE, 6, 1, p),
                      *clip = variable(s, "clip", DATA, 1, 1, (int64_t[]){2});
-    struct sd_tensor *h = VAR("hyper", DATA, 7);
+    struct sd_tensor *h = VAR("hyper", DATA, SD_ADAMW_HYPER);
     memcpy(values(s), hyper, sizeof hyper);
     sd_graph_adamw(s->g, x[0], x[1], x[2], v, clip, h);
     return NULL;

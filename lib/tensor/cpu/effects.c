@@ -94,13 +94,15 @@ SD_CPU_CLONES static void adamw_chunk(const struct sd_call *c, int64_t from, int
 {
     float *param = c->in[0], *grad = c->in[1], *m = c->in[2], *v = c->in[3];
     const float *clipping = c->in[4], *hyper = c->in[5];
-    float lr = hyper[0], beta1 = hyper[1], beta2 = hyper[2], eps = hyper[3], keep = 1 - lr * hyper[4];
-    float rate = lr / hyper[5], root = 1 / sqrtf(hyper[6]), k = clipping ? clipping[1] : 1;
+    float keep = hyper[SD_ADAMW_KEEP], eps = hyper[SD_ADAMW_EPS], rate = hyper[SD_ADAMW_RATE];
+    float beta1 = hyper[SD_ADAMW_BETA1], new1 = hyper[SD_ADAMW_NEW1];
+    float beta2 = hyper[SD_ADAMW_BETA2], new2 = hyper[SD_ADAMW_NEW2];
+    float root = hyper[SD_ADAMW_ROOT], k = clipping ? clipping[1] : 1;
 #pragma omp simd
     for (int64_t i = from; i < to; i++) {
         float g = grad[i] * k;
-        m[i] = beta1 * m[i] + (1 - beta1) * g;
-        v[i] = beta2 * v[i] + (1 - beta2) * g * g;
+        m[i] = beta1 * m[i] + new1 * g;
+        v[i] = beta2 * v[i] + new2 * g * g;
         param[i] = param[i] * keep - rate * m[i] / (sqrtf(v[i]) * root + eps);
         grad[i] = 0;
     }

@@ -34,8 +34,8 @@ void sd_graph_adamw(struct sd_graph *g, struct sd_tensor *param, struct sd_tenso
             sd_graph_fail(g, SD_OP_adamw, "takes four mutable f32 variables of one shape");
             return;
         }
-    if (!clip || !hyper || sd_tensor_count(clip) != 2 || sd_tensor_count(hyper) != 7) {
-        sd_graph_fail(g, SD_OP_adamw, "takes clip [2] and hyper [7]");
+    if (!clip || !hyper || sd_tensor_count(clip) != 2 || sd_tensor_count(hyper) != SD_ADAMW_HYPER) {
+        sd_graph_fail(g, SD_OP_adamw, "takes clip [2] and hyper [8]");
         return;
     }
     sd_graph_node(g, SD_OP_adamw, in, 6, 6, 0, NULL);

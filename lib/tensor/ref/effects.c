@@ -26,16 +26,17 @@ static void adamw(const struct sd_call *c)
 {
     struct array param = in(c, 0), grad = in(c, 1), m = in(c, 2), v = in(c, 3), clipping = in(c, 4),
                  hyper = in(c, 5);
-    double lr = ld(hyper, 0), beta1 = ld(hyper, 1), beta2 = ld(hyper, 2), eps = ld(hyper, 3),
-           decay = ld(hyper, 4);
-    double correct1 = ld(hyper, 5), correct2 = ld(hyper, 6);
+    double keep = ld(hyper, SD_ADAMW_KEEP), eps = ld(hyper, SD_ADAMW_EPS);
+    double beta1 = ld(hyper, SD_ADAMW_BETA1), new1 = ld(hyper, SD_ADAMW_NEW1);
+    double beta2 = ld(hyper, SD_ADAMW_BETA2), new2 = ld(hyper, SD_ADAMW_NEW2);
+    double rate = ld(hyper, SD_ADAMW_RATE), root = ld(hyper, SD_ADAMW_ROOT);
     for (int64_t i = 0; i < param.n; i++) {
         double g = ld(grad, i) * (clipping.data ? ld(clipping, 1) : 1);
-        double mean = beta1 * ld(m, i) + (1 - beta1) * g, square = beta2 * ld(v, i) + (1 - beta2) * g * g;
-        double step = mean / correct1 / (sqrt(square / correct2) + eps);
+        double mean = beta1 * ld(m, i) + new1 * g, square = beta2 * ld(v, i) + new2 * g * g;
+        double step = rate * mean / (sqrt(square) * root + eps);
         st(m, i, mean);
         st(v, i, square);
-        st(param, i, ld(param, i) * (1 - lr * decay) - lr * step);
+        st(param, i, ld(param, i) * keep - step);
         st(grad, i, 0);
     }
 }

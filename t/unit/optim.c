@@ -1,0 +1,216 @@
+/* AdamW, clipping and learning-rate schedules against torch and sd-scripts (t/data/lora/optim.safetensors,
+ * made by t/ref/lora.py). */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "optim/lr.h"
+#include "optim/optimizer.h"
+#include "store/safetensors.h"
+#include "tensor/frozen.h"
+
+enum { PARAMS = 3, UPDATES = 200, MOST = 6 };
+
+static int tests, failures;
+
+static void ok(int good, const char *name)
+{
+    printf("%sok %d - %s\n", good ? "" : "not ", ++tests, name);
+    failures += !good;
+}
+
+static void bail(const char *why)
+{
+    printf("Bail out! %s\n", why);
+    exit(1);
+}
+
+static const struct sd_store_entry *entry(const struct sd_tensor_file *tf, const char *key)
+{
+    const struct sd_store_entry *e = sd_tensor_file_find(tf, key);
+    if (!e)
+        bail(key);
+    return e;
+}
+
+/* Three small parameters and their optimizer. */
+struct subject {
+    const char *label; /* "a", "b": the case in the fixture */
+    struct sd_tensor_file *tf;
+    struct sd_backend *backend;
+    struct sd_optimizer o;
+    struct sd_var var[PARAMS];
+    float value[PARAMS][MOST];
+    const float *gradients[PARAMS]; /* [UPDATES, count] */
+};
+
+static const char *const names[PARAMS] = {"w", "k", "b"};
+
+static void read_params(struct subject *s)
+{
+    for (int i = 0; i < PARAMS; i++) {
+        char key[64];
+        snprintf(key, sizeof key, "%s.in.%s", s->label, names[i]);
+        const struct sd_store_entry *e = entry(s->tf, key);
+        snprintf(key, sizeof key, "%s.in.grad.%s", s->label, names[i]);
+        s->gradients[i] = entry(s->tf, key)->data;
+        memcpy(s->value[i], e->data, e->bytes);
+        s->var[i] = (struct sd_var){.name = names[i],
+                                    .dtype = SD_F32,
+                                    .ndim = e->ndim,
+                                    .data = s->value[i],
+                                    .state = s->value[i],
+                                    .trainable = true};
+        memcpy(s->var[i].dim, e->shape, (size_t)e->ndim * sizeof *e->shape);
+    }
+}
+
+static void set_gradients(struct subject *s, int update)
+{
+    for (int i = 0; i < PARAMS; i++) {
+        size_t n = (size_t)sd_var_count(&s->var[i]);
+        memcpy(sd_optimizer_grad(&s->o, &s->var[i])->state, s->gradients[i] + (size_t)update * n,
+               n * sizeof(float));
+    }
+}
+
+static bool gradients_are_zero(struct subject *s)
+{
+    bool zero = true;
+    for (int i = 0; i < PARAMS; i++)
+        for (int64_t k = 0; k < sd_var_count(&s->var[i]); k++)
+            zero &= ((const float *)sd_optimizer_grad(&s->o, &s->var[i])->data)[k] == 0;
+    return zero;
+}
+
+/* Largest difference from the fixture after n updates, over the largest element of each parameter. */
+static double difference(const struct subject *s, int n)
+{
+    double worst = 0;
+    for (int i = 0; i < PARAMS; i++) {
+        char key[64];
+        snprintf(key, sizeof key, "%s.out.%d.%s", s->label, n, names[i]);
+        const float *want = entry(s->tf, key)->data;
+        double scale = 0, most = 0;
+        for (int64_t k = 0; k < sd_var_count(&s->var[i]); k++) {
+            double d = fabs((double)s->value[i][k] - (double)want[k]);
+            most = d > most || isnan(d) ? d : most;
+            scale = fmax(scale, fabs((double)want[k]));
+        }
+        worst = fmax(worst, most / scale);
+    }
+    return worst;
+}
+
+static void run(struct sd_tensor_file *tf, const char *backend, const char *label,
+                const struct sd_adamw *config, double rate, int warmup)
+{
+    struct subject s = {.label = label, .tf = tf};
+    struct sd_err err = {0};
+    struct sd_lr lr;
+    struct sd_var *vars[PARAMS] = {&s.var[0], &s.var[1], &s.var[2]};
+    /* Two groups of one rate are as good as one group. */
+    const struct sd_optim_group groups[] = {{.name = "one", .lr = rate}, {.name = "two", .lr = rate}};
+    const float *norms = config->max_grad_norm > 0 ? entry(tf, "b.out.norm")->data : NULL;
+    double worst_norm = 0;
+    bool zeroed = true;
+    char what[160];
+    read_params(&s);
+    if (!(s.backend = sd_backend_new(backend, &err)) ||
+        sd_optimizer_init(&s.o, config, groups, 2, vars, (int[]){0, 1, 0}, PARAMS, s.backend, &err) ||
+        sd_lr_init(&lr, warmup ? "constant_with_warmup" : "constant", warmup, UPDATES, &err))
+        bail(err.msg);
+    for (int i = 0; i < UPDATES; i++) {
+        set_gradients(&s, i);
+        float norm = sd_optimizer_update(&s.o, sd_lr_factor(&lr, i));
+        zeroed &= gradients_are_zero(&s);
+        if (norms && norms[i] > 0)
+            worst_norm = fmax(worst_norm, fabs((double)norm / (double)norms[i] - 1));
+        else if (norms && norm != 0)
+            worst_norm = INFINITY;
+        if (i + 1 <= 3 || i + 1 == 20 || i + 1 == UPDATES) {
+            double d = difference(&s, i + 1);
+            snprintf(what, sizeof what, "%s %s: %d updates (%.1e)", backend, label, i + 1, d);
+            ok(d < 5e-6, what);
+        }
+    }
+    ok(zeroed, "gradients are zero after an update");
+    if (norms) {
+        snprintf(what, sizeof what, "%s %s: norms before clipping (%.1e)", backend, label, worst_norm);
+        ok(worst_norm < 1e-6, what);
+    }
+    sd_optimizer_free(&s.o);
+    sd_backend_free(s.backend);
+}
+
+/* What is not trained must not be in an optimizer. */
+static void test_frozen(struct sd_tensor_file *tf)
+{
+    struct subject s = {.label = "a", .tf = tf};
+    struct sd_err err = {0};
+    const struct sd_adamw config = SD_ADAMW_DEFAULT;
+    const struct sd_optim_group group = {.name = "one", .lr = 1};
+    read_params(&s);
+    s.var[1].trainable = false;
+    struct sd_var *vars[] = {&s.var[0], &s.var[1]};
+    if (!(s.backend = sd_backend_new("cpu", &err)))
+        bail(err.msg);
+    ok(sd_optimizer_init(&s.o, &config, &group, 1, vars, (int[]){0, 0}, 2, s.backend, &err), err.msg);
+    sd_backend_free(s.backend);
+}
+
+static bool factors_are(const struct sd_lr *lr, const float *want)
+{
+    bool same = true;
+    for (int i = 0; i < 12; i++)
+        same &= (float)sd_lr_factor(lr, i) == want[i];
+    return same;
+}
+
+static void test_schedules(const struct sd_tensor_file *tf)
+{
+    static const int warmups[] = {0, 1, 4, 12};
+    struct sd_err err = {0};
+    struct sd_lr lr;
+    ok(!sd_lr_init(&lr, "constant", 0, 12, &err) && factors_are(&lr, entry(tf, "lr.constant")->data),
+       "constant");
+    for (int i = 0; i < 4; i++) {
+        char key[64];
+        snprintf(key, sizeof key, "lr.warmup.%d", warmups[i]);
+        ok(!sd_lr_init(&lr, "constant_with_warmup", warmups[i], 12, &err) &&
+               factors_are(&lr, entry(tf, key)->data),
+           key);
+    }
+    ok(!sd_lr_init(&lr, "constant_with_warmup", 0.34, 12, &err) &&
+           factors_are(&lr, entry(tf, "lr.warmup.4")->data),
+       "a share of the steps");
+    ok(sd_lr_init(&lr, "constant", 4, 12, &err) && err.code == SD_ERR_USAGE, err.msg);
+    ok(sd_lr_init(&lr, "cosin", 0, 12, &err) && err.code == SD_ERR_USAGE, err.msg);
+    ok(sd_lr_init(&lr, "constant_with_warmup", -1, 12, &err) && err.code == SD_ERR_USAGE, err.msg);
+    ok(sd_lr_init(&lr, "constant_with_warmup", 1.5, 12, &err) && err.code == SD_ERR_USAGE, err.msg);
+    ok(sd_lr_init(&lr, "constant_with_warmup", NAN, 12, &err) && err.code == SD_ERR_USAGE, err.msg);
+    ok(sd_lr_init(&lr, "constant_with_warmup", 1e300, 12, &err) && err.code == SD_ERR_USAGE, err.msg);
+}
+
+int main(void)
+{
+    struct sd_tensor_file *tf;
+    struct sd_err err = {0};
+    struct sd_adamw a = SD_ADAMW_DEFAULT;
+    const struct sd_adamw b = {
+        .beta1 = 0.8, .beta2 = 0.99, .eps = 1e-6, .weight_decay = 0.1, .max_grad_norm = 2};
+    a.max_grad_norm = 0;
+    if (sd_tensor_file_open(&tf, "t/data/lora/optim.safetensors", &err))
+        bail(err.msg);
+    static const char *const backends[] = {"ref", "cpu"};
+    for (int i = 0; i < 2; i++) {
+        run(tf, backends[i], "a", &a, 1e-2, 0);
+        run(tf, backends[i], "b", &b, 2e-2, 20);
+    }
+    test_frozen(tf);
+    test_schedules(tf);
+    sd_tensor_file_close(tf);
+    printf("1..%d\n", tests);
+    return failures > 0;
+}
