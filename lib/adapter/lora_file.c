@@ -184,8 +184,7 @@ int sd_lora_assign(struct sd_lora *l, const char *path, struct sd_lora_report *r
     return rc;
 }
 
-/* --- saving
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- saving ---- */
 
 /* A module's three tensors as they will lie in the file, converted into fresh memory of the arena. */
 struct outgoing {

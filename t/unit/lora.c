@@ -114,8 +114,7 @@ static void test_initial_values(const struct sd_model_config *c, const struct sd
     sd_lora_free(l);
 }
 
-/* --- one training step
- * ------------------------------------------------------------------------------------------ */
+/* ---- one training step ---- */
 
 static bool find_in_file(void *ctx, const char *name, struct sd_store_entry *entry)
 {
@@ -265,8 +264,138 @@ static void test_step(const char *backend, const struct sd_model_config *c, stru
         sd_backend_free(be);
 }
 
-/* --- files
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- merged ---- */
+
+/* Weights with a network already added to them: W + scale * up down. */
+struct merged {
+    struct sd_weights *weights;
+    const struct sd_lora *lora;
+    struct sd_var var[400];
+    int n;
+};
+
+static void merge(const struct sd_lora_module *m, float *w)
+{
+    int64_t cols = m->target->in * m->target->kernel * m->target->kernel;
+    const float *up = m->up.data, *down = m->down.data;
+    for (int64_t o = 0; o < m->target->out; o++)
+        for (int64_t i = 0; i < cols; i++)
+            for (int64_t r = 0; r < m->rank; r++)
+                w[o * cols + i] += m->scale * up[o * m->rank + r] * down[r * cols + i];
+}
+
+static struct sd_var *merged_param(void *ctx, const char *name, int ndim, const int64_t *dim,
+                                   struct sd_err *err)
+{
+    struct merged *t = ctx;
+    struct sd_var *var = sd_weights_param(t->weights, name, ndim, dim, err);
+    for (size_t i = 0; var && i < t->lora->count && t->n < 400; i++) {
+        const struct sd_lora_module *m = &t->lora->modules[i];
+        size_t len = strlen(m->target->path);
+        if (strncmp(name, m->target->path, len) || strcmp(name + len, ".weight"))
+            continue;
+        struct sd_var *copy = &t->var[t->n++];
+        int64_t n = 1;
+        for (int k = 0; k < ndim; k++)
+            n *= dim[k];
+        float *w = malloc((size_t)n * sizeof *w);
+        if (!w || sd_dtype_convert(w, SD_F32, var->data, var->dtype, (size_t)n))
+            exit(3);
+        merge(m, w);
+        *copy = *var;
+        copy->data = w;
+        copy->dtype = SD_F32;
+        return copy;
+    }
+    return var;
+}
+
+enum { PREDICTED = 8 * 12 * 4 };
+
+/* One prediction of the U-Net in f32; false when it could not be made. */
+static bool predict(const struct sd_model_config *c, sd_nn_param *param, void *ctx,
+                    struct sd_lora_stack *stack, const char *backend, float out[PREDICTED])
+{
+    struct sd_err err = {0};
+    struct sd_backend *be = sd_backend_new(backend, &err);
+    struct sd_graph *g = sd_graph_new();
+    struct sd_nn b;
+    if (!be || !g)
+        exit(3);
+    sd_nn_init(&b, g, SD_F32, param, ctx);
+    b.adapt = stack ? sd_lora_adapt : NULL;
+    b.adapt_ctx = stack;
+    struct sd_tensor *x = sd_graph_input(g, "x", SD_F32, 4, (int64_t[]){1, 8, 12, 4});
+    struct sd_tensor *t = sd_graph_input(g, "t", SD_F32, 1, (int64_t[]){1});
+    struct sd_tensor *k = sd_graph_input(g, "k", SD_F32, 3, (int64_t[]){1, 77, c->unet.context});
+    struct sd_tensor *y = sd_unet(&b, &c->unet, x, t, k);
+    if (y)
+        sd_graph_output(g, y);
+    sd_graph_fuse(g);
+    struct sd_plan *p = sd_plan_new(g, be, &err);
+    if (p) {
+        struct sd_rng rng;
+        sd_rng_seed(&rng, 5);
+        sd_rng_randn(&rng, sd_plan_data(p, x), (size_t)sd_tensor_count(x));
+        sd_rng_randn(&rng, sd_plan_data(p, k), (size_t)sd_tensor_count(k));
+        *(float *)sd_plan_data(p, t) = 300;
+        sd_plan_run(p);
+        memcpy(out, sd_plan_data(p, y), PREDICTED * sizeof *out);
+    } else {
+        printf("# %s\n", err.msg);
+    }
+    bool done = p != NULL;
+    sd_plan_free(p);
+    sd_nn_free(&b);
+    sd_graph_free(g);
+    sd_backend_free(be);
+    return done;
+}
+
+/* Every kind of layer, convolutions too: the hook gives what merged weights give, and not what plain ones do.
+ */
+static void test_merged(const struct sd_model_config *c, struct sd_tensor_file *model, const char *backend)
+{
+    struct sd_err err = {0};
+    struct sd_lora_options o = both;
+    o.conv_rank = 3;
+    o.conv_alpha = 2;
+    struct sd_weights *w = sd_weights_new(find_in_file, model, &err);
+    struct sd_lora *l = make(c, &o, &err);
+    struct sd_lora_stack stack = {&l, 1};
+    struct merged *m = calloc(1, sizeof *m);
+    float plain[PREDICTED], hooked[PREDICTED], folded[PREDICTED];
+    char what[100];
+    struct sd_rng rng;
+    if (!w || !l || !m)
+        exit(3);
+    m->weights = w;
+    m->lora = l;
+    sd_rng_seed(&rng, 9);
+    for (size_t i = 0; i < l->count; i++) {
+        const struct sd_lora_module *each = &l->modules[i];
+        sd_rng_normal(&rng, 0, 0.5, each->up.state, (size_t)(each->rank * each->target->out));
+    }
+    bool good = predict(c, sd_weights_param, w, NULL, backend, plain) &&
+                predict(c, sd_weights_param, w, &stack, backend, hooked) &&
+                predict(c, merged_param, m, NULL, backend, folded);
+    double d = 0, scale = 0, change = 0;
+    for (int i = 0; i < PREDICTED && good; i++) {
+        d = fmax(d, fabs((double)hooked[i] - (double)folded[i]));
+        change = fmax(change, fabs((double)hooked[i] - (double)plain[i]));
+        scale = fmax(scale, fabs((double)folded[i]));
+    }
+    snprintf(what, sizeof what, "%s: the hook is what %d merged weights are (%.1e)", backend, m->n,
+             d / scale);
+    ok(good && m->n > 200 && d < 1e-4 * scale && change > 0.1 * scale, what);
+    for (int i = 0; i < m->n; i++)
+        free((void *)m->var[i].data);
+    free(m);
+    sd_lora_free(l);
+    sd_weights_free(w);
+}
+
+/* ---- files ---- */
 
 static bool same_tensors(const char *a, const char *b)
 {
@@ -335,6 +464,8 @@ int main(void)
     test_counts("sd1", conv, 72, 192, 86);
     test_initial_values(&c, run);
     test_files(&c, "t/data/lora/run1-final.safetensors");
+    test_merged(&c, model, "ref");
+    test_merged(&c, model, "cpu");
     test_step("ref", &c, model, run, SD_F32, false);
     test_step("ref", &c, model, run, SD_F32, true);
     test_step("cpu", &c, model, run, SD_F32, false);

@@ -237,8 +237,7 @@ static void test_all(const struct subject *s)
     test_decode(s, "in.vae.latents2", "out.vae.image2");
 }
 
-/* --- gradients
- * -------------------------------------------------------------------------------------------------- */
+/* ---- gradients ---- */
 
 /* Weights and inputs whose gradients are in the file, made trainable: copies of what the store holds. */
 struct trained {
@@ -417,8 +416,7 @@ static void test_all_gradients(const struct subject *s)
     sd_tensor_file_close(grads);
 }
 
-/* --- files
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- files ---- */
 
 /* The fixture `name`; its weights from the file `weights` (LDM layout), or its own where that is NULL. */
 static void test_fixture(const char *name, const char *weights, const char *backend, enum sd_dtype dtype)
