@@ -8,7 +8,8 @@ static int plan(struct sd_sampler *s, struct sd_err *err)
 {
     (void)err;
     for (int i = 0; i < s->n; i++) {
-        double t = s->n == 1 ? 0 : (double)(SD_TIMESTEPS - 1) * (s->n - 1 - i) / (s->n - 1);
+        /* As numpy.linspace makes floats, and numpy.interp reads them. */
+        double t = s->n == 1 ? 0 : (double)(float)((s->n - 1 - i) * ((SD_TIMESTEPS - 1) / (double)(s->n - 1)));
         int below = (int)t < SD_TIMESTEPS - 1 ? (int)t : SD_TIMESTEPS - 2;
         double low = (double)s->schedule.sigma[below], high = (double)s->schedule.sigma[below + 1];
         s->timestep[i] = (float)t;

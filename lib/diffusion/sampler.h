@@ -26,6 +26,8 @@ struct sd_sampler_setup {
     bool v_prediction;      /* the model predicts velocity, not noise */
     bool clip_sample;       /* ddim: clamp the predicted latents to [-1,1], as sd-scripts' training samples do */
     int steps_offset;       /* ddim: added to every timestep; 0 in sd-scripts' training samples, 1 elsewhere */
+    bool end_at_first;      /* ddim: the last step ends at alpha_bar[0], not at 1: diffusers' set_alpha_to_one = false, as
+                               in the configuration published with SD1 */
 };
 
 struct sd_sampler;

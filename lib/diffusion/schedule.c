@@ -4,16 +4,17 @@
 
 void sd_schedule_init(struct sd_schedule *s)
 {
-    /* torch.linspace in f32: counted from the start in the first half, from the end in the second. */
+    /* torch.linspace in f32: counted from the start in the first half, from the end in the second, each value rounded
+     * once (a fused multiply-add; these doubles are exact). */
     float from = (float)sqrt(0.00085), to = (float)sqrt(0.012), step = (to - from) / (SD_TIMESTEPS - 1);
     double product = 1; /* torch.cumprod carries a double and stores floats */
     for (int i = 0; i < SD_TIMESTEPS; i++) {
-        float root = i < SD_TIMESTEPS / 2 ? from + step * (float)i : to - step * (float)(SD_TIMESTEPS - 1 - i);
+        float root = (float)(i < SD_TIMESTEPS / 2 ? (double)from + (double)step * i
+                                                  : (double)to - (double)step * (SD_TIMESTEPS - 1 - i));
         s->beta[i] = root * root;
         product *= (double)(1.0f - s->beta[i]);
         s->alpha_bar[i] = (float)product;
-        double a = (double)s->alpha_bar[i];
-        s->sigma[i] = (float)sqrt((1 - a) / a);
+        s->sigma[i] = sqrtf((1 - s->alpha_bar[i]) / s->alpha_bar[i]);
     }
 }
 
