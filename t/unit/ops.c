@@ -1,6 +1,6 @@
 /* Every op of ops.def, by the shapes of ops_cases.def:
  *   - its gradients against central differences, on the reference backend, for a fixed random cotangent;
- *   - a backend against the reference, forward and backward, in f32 and bf16;
+ *   - a backend against the reference, forward and backward, in f32 and bf16, and that it passes NaN on;
  *   - on the cpu, the same bytes whatever the number of threads.
  * An op that no case reaches, or that a backend lacks, fails. Memory is poisoned with NaN before use.
  *
@@ -311,6 +311,30 @@ static double tolerance(enum sd_dtype dtype)
     return dtype == SD_F32 ? 1e-5 : dtype == SD_BF16 ? 2e-2 : 3e-3;
 }
 
+/* NaN in the first element of the first variable must show in the result wherever it does in the reference's:
+ * training notices a broken step by it. */
+static void check_nan(struct run *want, struct run *got, char *why, size_t size)
+{
+    char name[64];
+    int64_t n, lost = 0;
+    enum sd_dtype dw = SD_F32, dg = SD_F32;
+    want->s.v[0].value[0] = got->s.v[0].value[0] = NAN;
+    run_go(want);
+    run_go(got);
+    const void *w = result(want, 0, &n, &dw, name, sizeof name),
+               *g = result(got, 0, &n, &dg, name, sizeof name);
+    if (!w || !g)
+        return;
+    float *a = as_floats(w, dw, n), *b = as_floats(g, dg, n);
+    for (int64_t i = 0; i < n; i++)
+        lost += isnan(a[i]) && !isnan(b[i]);
+    if (lost)
+        snprintf(why, size, "NaN in %s is lost in %lld elements of the result", want->s.v[0].var.name,
+                 (long long)lost);
+    free(a);
+    free(b);
+}
+
 static void check_backend(struct tap *tap, const struct options *o, enum sd_op op, int number,
                           enum sd_dtype dtype)
 {
@@ -332,6 +356,8 @@ static void check_backend(struct tap *tap, const struct options *o, enum sd_op o
         run_go(&want);
         run_go(&got);
         compare(&want, &got, tolerance(dtype), why, sizeof why);
+        if (!*why && want.s.n_v)
+            check_nan(&want, &got, why, sizeof why);
     }
     report(tap, what, why, reproduce);
     run_close(&want);
