@@ -15,7 +15,7 @@
 struct options {
     const char *model, *vae, *output, *precision, *sampler, *negative;
     struct sd_strings lora;
-    bool v_prediction, clip_sample, strict;
+    bool v_prediction, clip_sample, alpha_to_one, strict;
     int64_t clip_skip, width, height, steps, seed, steps_offset;
     double scale;
 };
@@ -84,7 +84,8 @@ static int read_line(const struct options *o, struct sd_str line, struct sd_aren
     d->prompt = sd_arena_strndup(arena, p.prompt.data, p.prompt.len);
     d->negative = o->negative;
     d->sampler = (struct sd_sampler_setup){.name = o->sampler, .steps = (int)o->steps, .clip_sample = o->clip_sample,
-                                           .steps_offset = (int)o->steps_offset};
+                                           .steps_offset = (int)o->steps_offset,
+                                           .end_at_first = !o->alpha_to_one};
     d->width = side(p.set & SD_PROMPT_WIDTH ? p.width : o->width);
     d->height = side(p.set & SD_PROMPT_HEIGHT ? p.height : o->height);
     d->scale = p.set & SD_PROMPT_SCALE ? p.scale : o->scale;
@@ -208,6 +209,7 @@ int main(int argc, char **argv)
         {SD_OPT_BOOL("clip-sample", 0, &o.clip_sample, "ddim: clamp latents as sd-scripts' training samples do")},
         {SD_OPT_INT("steps-offset", 0, &o.steps_offset, "N", "ddim: added to the timesteps; training samples use 0"),
          .max = 1},
+        {SD_OPT_BOOL("set-alpha-to-one", 0, &o.alpha_to_one, "ddim: end without noise, as sd-scripts does")},
         SD_OPT_END};
     struct sd_cmd c = {.program = {.name = "sd-sample",
                                    .args = "",
