@@ -16,6 +16,7 @@ void sd_dataset_free(struct sd_dataset *d)
         free(d->buckets[i].order);
     free(d->buckets);
     free(d->batches);
+    free(d->shuffled);
     free(d->items);
     sd_arena_free(&d->arena);
     *d = (struct sd_dataset){0};
@@ -138,17 +139,9 @@ static int make_buckets(struct sd_dataset *d)
         b->count += (size_t)d->items[i].repeats;
     }
     qsort(d->buckets, d->n_buckets, sizeof *d->buckets, by_size);
-    for (size_t i = 0; i < d->n_buckets; i++) {
-        struct sd_dataset_bucket *b = &d->buckets[i];
-        if (!(b->order = malloc(b->count * sizeof *b->order)))
+    for (size_t i = 0; i < d->n_buckets; i++)
+        if (!(d->buckets[i].order = malloc(d->buckets[i].count * sizeof(size_t))))
             return -1;
-        b->count = 0;
-    }
-    for (size_t i = 0; i < d->n_items; i++) {
-        struct sd_dataset_bucket *b = bucket_of(d, d->items[i].bucket);
-        for (int64_t k = 0; k < d->items[i].repeats; k++)
-            b->order[b->count++] = i;
-    }
     return 0;
 }
 
@@ -161,34 +154,58 @@ int sd_dataset_finish(struct sd_dataset *d, struct sd_err *err)
         return sd_err_memory(err, d->n_items * sizeof(size_t));
     for (size_t i = 0; i < d->n_buckets; i++)
         d->n_batches += (d->buckets[i].count + size - 1) / size;
-    if (!(d->batches = malloc(d->n_batches * sizeof *d->batches)))
-        return sd_err_memory(err, d->n_batches * sizeof *d->batches);
-    return 0;
+    d->epoch = -1;
+    d->batches = malloc(d->n_batches * sizeof *d->batches);
+    d->shuffled = malloc(d->n_batches * sizeof *d->shuffled);
+    return d->batches && d->shuffled ? 0 : sd_err_memory(err, d->n_batches * sizeof *d->batches);
+}
+
+/* Items and batches as they were added. */
+static void put_in_order(struct sd_dataset *d)
+{
+    size_t n = 0, size = (size_t)d->options.batch_size;
+    for (size_t i = 0; i < d->n_buckets; i++) {
+        size_t count = d->buckets[i].count;
+        for (size_t at = 0; at < count; at += size)
+            d->shuffled[n++] = (struct sd_batch_ref){i, at, count - at < size ? count - at : size};
+        d->buckets[i].count = 0;
+    }
+    for (size_t i = 0; i < d->n_items; i++) {
+        struct sd_dataset_bucket *b = bucket_of(d, d->items[i].bucket);
+        for (int64_t k = 0; k < d->items[i].repeats; k++)
+            b->order[b->count++] = i;
+    }
+}
+
+/* From one epoch to the next. Epoch 0, which no one sees, is the shuffle that sd-scripts makes before it has a seed. */
+static void shuffle(struct sd_dataset *d)
+{
+    struct sd_pyrandom random;
+    d->epoch++;
+    sd_pyrandom_seed(&random, d->epoch ? d->seed + d->epoch : 0);
+    sd_pyrandom_shuffle(&random, d->shuffled, d->n_batches, sizeof *d->shuffled);
+    for (size_t i = 0; i < d->n_buckets; i++)
+        sd_pyrandom_shuffle(&random, d->buckets[i].order, d->buckets[i].count, sizeof(size_t));
 }
 
 int sd_dataset_epoch(struct sd_dataset *d, int64_t seed, int64_t epoch, struct sd_rng *loader, struct sd_err *err)
 {
-    struct sd_batch_ref *list = malloc(d->n_batches * sizeof *list);
+    struct sd_rng sampler;
     int64_t *order = malloc(d->n_batches * sizeof *order);
-    if (!list || !order) {
-        free(list);
-        free(order);
-        return sd_err_memory(err, d->n_batches * sizeof *list);
+    if (!order)
+        return sd_err_memory(err, d->n_batches * sizeof *order);
+    if (d->epoch < 0 || d->epoch > epoch || d->seed != seed) {
+        put_in_order(d);
+        d->seed = seed;
+        d->epoch = -1;
     }
-    size_t n = 0, size = (size_t)d->options.batch_size;
-    for (size_t i = 0; i < d->n_buckets; i++)
-        for (size_t at = 0; at < d->buckets[i].count; at += size)
-            list[n++] = (struct sd_batch_ref){
-                i, at, d->buckets[i].count - at < size ? d->buckets[i].count - at : size};
-    struct sd_pyrandom random;
-    sd_pyrandom_seed(&random, seed + epoch);
-    sd_pyrandom_shuffle(&random, list, n, sizeof *list);
-    for (size_t i = 0; i < d->n_buckets; i++)
-        sd_pyrandom_shuffle(&random, d->buckets[i].order, d->buckets[i].count, sizeof(size_t));
-    sd_rng_randperm(loader, order, n);
-    for (size_t i = 0; i < n; i++)
-        d->batches[i] = list[order[i]];
-    free(list);
+    while (d->epoch < epoch)
+        shuffle(d);
+    sd_rng_int63(loader); /* the seed that a DataLoader has ready for its workers */
+    sd_rng_seed(&sampler, (uint64_t)sd_rng_int63(loader));
+    sd_rng_randperm(&sampler, order, d->n_batches);
+    for (size_t i = 0; i < d->n_batches; i++)
+        d->batches[i] = d->shuffled[order[i]];
     free(order);
     return 0;
 }

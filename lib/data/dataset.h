@@ -33,7 +33,7 @@ struct sd_batch_ref {
 
 struct sd_dataset_bucket {
     struct sd_size size;
-    size_t *order; /* item indices, each as often as it repeats; shuffled anew each epoch */
+    size_t *order; /* item indices, each as often as it repeats; shuffled each epoch */
     size_t count;
 };
 
@@ -45,6 +45,8 @@ struct sd_dataset {
     size_t n_buckets;
     struct sd_batch_ref *batches; /* one epoch, in order */
     size_t n_batches;
+    struct sd_batch_ref *shuffled; /* private from here: the batches before the loader permutes them */
+    int64_t seed, epoch;           /* what the orders belong to; -1: not shuffled yet */
     struct sd_arena arena;
 };
 
@@ -58,7 +60,9 @@ int sd_dataset_add(struct sd_dataset *d, struct sd_record *r, struct sd_err *err
 /* After the last record: buckets, batches. */
 int sd_dataset_finish(struct sd_dataset *d, struct sd_err *err);
 
-/* Orders an epoch, counted from 0. seed is the dataset's; loader permutes the batches as a shuffling DataLoader would. */
+/* Orders an epoch; the first is 1. As in sd-scripts every epoch shuffles what the one before left, so the order depends on
+ * seed and epoch alone, and going on from the epoch before is quickest. loader then permutes the batches; it gives the
+ * two numbers that torch's DataLoader and RandomSampler take from the global generator. */
 int sd_dataset_epoch(struct sd_dataset *d, int64_t seed, int64_t epoch, struct sd_rng *loader, struct sd_err *err);
 
 /* Item k of batch b. */
