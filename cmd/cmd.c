@@ -1,4 +1,7 @@
+#define _GNU_SOURCE
 #include "cmd.h"
+
+#include "base/path.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -45,12 +48,18 @@ static void hide_bar(const struct sd_cmd *c)
 
 static void print_message(const struct sd_cmd *c, const char *fmt, va_list ap)
 {
+    struct sd_buf text = SD_BUF_INIT;
+    char *message = NULL;
+    int len = vasprintf(&message, fmt, ap);
+    /* Names from outside may hold control characters, which a terminal must not get. */
+    if (len < 0 || sd_path_visible(&text, message, (size_t)len))
+        sd_buf_clear(&text);
     flockfile(stderr);
     hide_bar(c);
-    fprintf(stderr, "%s: ", c->program.name);
-    vfprintf(stderr, fmt, ap);
-    putc('\n', stderr);
+    fprintf(stderr, "%s: %s\n", c->program.name, text.data ? text.data : "out of memory");
     funlockfile(stderr);
+    sd_buf_free(&text);
+    free(len < 0 ? NULL : message);
 }
 
 void cmd_say(const struct sd_cmd *c, const char *fmt, ...)
