@@ -3,11 +3,13 @@
 
 #include "train/train.h"
 
+#include <errno.h>
 #include <math.h>
-#include <stdlib.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/stat.h>
 
 struct options {
     struct sd_train_config t;
@@ -30,22 +32,40 @@ static struct options defaults(void)
 
 /* --- records ------------------------------------------------------------------------------------------------------ */
 
-static void read_records(struct sd_cmd *c, struct sd_dataset *data)
+/* Takes a record into the set; one whose cache cannot be used later is refused now. */
+static int add(struct sd_dataset *data, struct sd_record *r, const struct sd_model_config *model, bool flip,
+               struct sd_buf *scratch, struct sd_err *err)
+{
+    if (sd_dataset_add(data, r, err))
+        return -1;
+    const struct sd_item *item = &data->items[data->n_items - 1];
+    size_t bytes = (size_t)(item->bucket.w / 8 * (item->bucket.h / 8) * model->unet.in_channels) * sizeof(float);
+    sd_buf_clear(scratch);
+    if (sd_buf_reserve(scratch, bytes))
+        sd_err_memory(err, bytes);
+    else if (!sd_train_latents(item, model, false, (float *)scratch->data, err) &&
+             (!flip || !sd_train_latents(item, model, true, (float *)scratch->data, err)))
+        return 0;
+    data->n_items--;
+    return -1;
+}
+
+static void read_records(struct sd_cmd *c, struct sd_dataset *data, const struct sd_model_config *model, bool flip)
 {
     struct sd_record r = SD_RECORD_INIT;
+    struct sd_buf scratch = SD_BUF_INIT;
     uint64_t ticket;
     int64_t failed = 0;
     while (cmd_next(c, &r, &ticket)) {
         struct sd_err err = {0};
-        if (sd_record_failed(&r)) {
+        if (sd_record_failed(&r))
             failed++;
-        } else if (sd_dataset_add(data, &r, &err)) {
-            cmd_warn(c, "%s", err.msg);
-            cmd_status(c, err.code);
-        }
+        else if (add(data, &r, model, flip, &scratch, &err))
+            cmd_fail(c, &r, &err);
         cmd_drop(c, ticket);
     }
     sd_record_free(&r);
+    sd_buf_free(&scratch);
     if (failed) {
         cmd_warn(c, "left out %lld records that carry an error", (long long)failed);
         cmd_status(c, SD_ERR_DATA);
@@ -154,6 +174,11 @@ static void settle(struct sd_cmd *c, struct options *o, const struct sd_model_co
     if (!t->output) { /* sd-scripts' way: a folder and a name */
         if (!o->output_dir)
             cmd_usage(c, "no output: -o FILE, or --output-dir and --output-name");
+        struct sd_err err;
+        if (mkdir(o->output_dir, 0777) && errno != EEXIST) {
+            sd_err_errno(&err, o->output_dir);
+            cmd_die(c, &err);
+        }
         if (sd_buf_addf(&o->path, "%s/%s.safetensors", o->output_dir, o->output_name ? o->output_name : "last"))
             cmd_usage(c, "out of memory");
         t->output = o->path.data;
@@ -252,7 +277,7 @@ int main(int argc, char **argv)
     struct sd_dataset data;
     sd_dataset_init(&data, &(struct sd_dataset_options){.batch_size = o.batch_size, .enable_wildcard = o.wildcard,
                                                         .separator = t->caption.separator});
-    read_records(&c, &data);
+    read_records(&c, &data, sd_model_file_config(model), t->flip_aug);
     if (sd_dataset_finish(&data, &err))
         cmd_die(&c, &err);
     struct sd_backend *backend = cmd_backend(&c);

@@ -191,6 +191,38 @@ static void put_dirs(struct pairs *p, const struct sd_dataset *d, const char *fo
 
 /* --- the groups of keys -------------------------------------------------------------------------------------------- */
 
+/* What sd-scripts can do and this does not yet: its defaults, which say so. */
+static const struct sd_store_meta unused[] = {
+    {"ss_num_validation_images", "0"},
+    {"ss_network_dropout", "None"},
+    {"ss_lowram", "False"},
+    {"ss_noise_offset", "None"},
+    {"ss_noise_offset_random_strength", "False"},
+    {"ss_adaptive_noise_scale", "None"},
+    {"ss_multires_noise_iterations", "None"},
+    {"ss_multires_noise_discount", "0.3"},
+    {"ss_ip_noise_gamma", "None"},
+    {"ss_ip_noise_gamma_random_strength", "False"},
+    {"ss_zero_terminal_snr", "False"},
+    {"ss_min_snr_gamma", "None"},
+    {"ss_debiased_estimation", "False"},
+    {"ss_scale_weight_norms", "None"},
+    {"ss_face_crop_aug_range", "None"},
+    {"ss_color_aug", "False"},
+    {"ss_random_crop", "False"},
+    {"ss_reg_dataset_dirs", "{}"},
+    {"ss_huber_schedule", "snr"},
+    {"ss_huber_scale", "1.0"},
+    {"ss_huber_c", "0.1"},
+    {"ss_fp8_base", "False"},
+};
+
+static void put_unused(struct pairs *p)
+{
+    for (size_t i = 0; i < sizeof unused / sizeof *unused; i++)
+        put(p, unused[i].key, unused[i].value);
+}
+
 static void put_network(struct pairs *p, const struct sd_train_config *c)
 {
     put_bool(p, "ss_v2", c->v2);
@@ -218,7 +250,10 @@ static void put_run(struct pairs *p, const struct sd_train_config *c, const stru
     put_bool(p, "ss_gradient_checkpointing", c->trainer.checkpointing);
     put_int(p, "ss_gradient_accumulation_steps", c->trainer.accumulation);
     put_int(p, "ss_max_train_steps", plan->steps);
-    put_float(p, "ss_lr_warmup_steps", c->lr_warmup_steps);
+    if (c->lr_warmup_steps == floor(c->lr_warmup_steps)) /* Python's int, or a float for a share of the steps */
+        put_int(p, "ss_lr_warmup_steps", (int64_t)c->lr_warmup_steps);
+    else
+        put_float(p, "ss_lr_warmup_steps", c->lr_warmup_steps);
     put(p, "ss_lr_scheduler", c->lr_scheduler);
     put(p, "ss_mixed_precision", c->trainer.dtype == SD_BF16 ? "bf16" : "no");
     put_bool(p, "ss_full_fp16", false);
@@ -293,6 +328,7 @@ int sd_train_metadata(const struct sd_train_config *config, const struct sd_trai
         put_run(&p, config, plan, progress);
         put(&p, "ss_output_name", stem);
         put_data(&p, config, data);
+        put_unused(&p);
     }
     put_network(&p, config);
     put_modelspec(&p, config, plan, stem, progress->finished);

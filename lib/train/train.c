@@ -1,5 +1,6 @@
 #include "train/train.h"
 
+#include "base/atomic.h"
 #include "base/progress.h"
 #include "store/latents.h"
 #include "tensor/frozen.h"
@@ -28,10 +29,11 @@ struct run {
     struct sd_rng rng;          /* initial weights, noise, timesteps, the order of batches */
     struct sd_pyrandom random;  /* captions, flips */
     struct sd_caption_options caption;
-    struct sd_arena arena; /* of one cache file */
     float *latents, *noise, *weight;
     int64_t *timesteps;
     int32_t *ids;
+    float *good;       /* the weights before the last update: the last that are known to give a finite loss */
+    int64_t good_step; /* updates in them */
     float *losses; /* by batch of an epoch: those of the running average */
     size_t n_losses;
     int64_t started_ns, shown_ns;
@@ -92,7 +94,13 @@ static int make_network(struct run *r, struct sd_err *err)
     if (sd_lora_new(&r->lora, r->model, &o, &r->rng, err))
         return -1;
     struct sd_lora_report report;
-    return r->config->network_weights ? sd_lora_assign(r->lora, r->config->network_weights, &report, err) : 0;
+    if (!r->config->network_weights)
+        return 0;
+    if (sd_lora_assign(r->lora, r->config->network_weights, &report, err))
+        return -1;
+    return report.modules ? 0
+                          : sd_err_set(err, SD_ERR_DATA, "%s: no LoRA of this model (%zu keys that belong to no layer: %s)",
+                                       r->config->network_weights, report.unmatched, report.first);
 }
 
 static int make_buffers(struct run *r, struct sd_err *err)
@@ -111,8 +119,9 @@ static int make_buffers(struct run *r, struct sd_err *err)
     r->timesteps = malloc(n * sizeof *r->timesteps);
     r->ids = malloc(n * chunks * SD_CLIP_CONTEXT * sizeof *r->ids);
     r->losses = malloc(r->data->n_batches * sizeof(float));
-    if (!r->latents || !r->noise || !r->weight || !r->timesteps || !r->ids || !r->losses)
-        return sd_err_memory(err, n * each * sizeof(float));
+    r->good = malloc(r->plan.parameters * sizeof(float));
+    if (!r->latents || !r->noise || !r->weight || !r->timesteps || !r->ids || !r->losses || !r->good)
+        return sd_err_memory(err, (n * each + r->plan.parameters) * sizeof(float));
     return 0;
 }
 
@@ -128,6 +137,15 @@ static void count_steps(struct run *r)
     r->plan.model = *r->model;
 }
 
+/* Found out before the work, not after it. */
+static int can_write(const char *path, struct sd_err *err)
+{
+    struct sd_atomic *a;
+    int rc = sd_atomic_open(&a, path, err);
+    sd_atomic_discard(&a);
+    return rc;
+}
+
 static int set_up(struct run *r, struct sd_model_file *model, struct sd_backend *backend, struct sd_err *err)
 {
     const struct sd_train_config *c = r->config;
@@ -139,7 +157,7 @@ static int set_up(struct run *r, struct sd_model_file *model, struct sd_backend 
     sd_pyrandom_seed(&r->random, (int64_t)c->seed);
     r->progress.session = sd_pyrandom_getrandbits(&r->random, 32);
     count_steps(r);
-    if (sd_lr_init(&r->lr, c->lr_scheduler, c->lr_warmup_steps, r->plan.steps, err) ||
+    if (can_write(c->output, err) || sd_lr_init(&r->lr, c->lr_scheduler, c->lr_warmup_steps, r->plan.steps, err) ||
         sd_model_file_need(model, SD_PART_UNET, err) || sd_model_file_need(model, SD_PART_TEXT, err) ||
         sd_clip_bpe_new(c->v2 ? SD_CLIP_SD2 : SD_CLIP_SD1, &r->bpe, err) || make_network(r, err) ||
         make_optimizer(r, backend, err) || make_buffers(r, err) ||
@@ -155,13 +173,13 @@ static void tear_down(struct run *r)
     sd_lora_free(r->lora);
     sd_weights_free(r->weights);
     sd_clip_bpe_free(r->bpe);
-    sd_arena_free(&r->arena);
     free(r->latents);
     free(r->noise);
     free(r->weight);
     free(r->timesteps);
     free(r->ids);
     free(r->losses);
+    free(r->good);
 }
 
 /* --- telling and saving ------------------------------------------------------------------------------------------ */
@@ -223,27 +241,16 @@ static int save_between(struct run *r, const char *fmt, int64_t number, int64_t 
 
 /* --- one batch --------------------------------------------------------------------------------------------------- */
 
-/* The cached latents of a picture, or of its mirror image. */
-static int load_latents(struct run *r, const struct sd_item *item, bool flip, float *to, struct sd_err *err)
+int sd_train_latents(const struct sd_item *item, const struct sd_model_config *model, bool flipped, float *out,
+                     struct sd_err *err)
 {
-    int64_t c = r->model->unet.in_channels, h = item->bucket.h / 8, w = item->bucket.w / 8;
-    struct sd_latents l;
-    sd_arena_reset(&r->arena);
-    if (sd_latents_read(&l, item->latents, &r->arena, err))
+    int64_t c = model->unet.in_channels, h = item->bucket.h / 8, w = item->bucket.w / 8;
+    if (sd_latents_load(item->latents, (int)c, (int)h, (int)w, flipped, out, err))
         return -1;
-    if (l.channels != c || l.height != h || l.width != w)
-        return sd_err_set(err, SD_ERR_DATA, "%s: latents are [%d,%d,%d], the bucket of %s needs [%lld,%lld,%lld]",
-                          item->latents, l.channels, l.height, l.width, item->path, (long long)c, (long long)h,
-                          (long long)w);
-    if (flip && !l.flipped)
-        return sd_err_set(err, SD_ERR_DATA, "%s: there are no latents_flipped; make them with sd-encode-latents "
-                          "--flip-aug", item->latents);
-    const float *from = flip ? l.flipped : l.latents;
-    size_t n = (size_t)(c * h * w);
-    for (size_t i = 0; i < n; i++)
-        if (!isfinite(from[i]))
-            return sd_err_set(err, SD_ERR_DATA, "%s: latent %zu is %g", item->latents, i, (double)from[i]);
-    memcpy(to, from, n * sizeof *to);
+    for (int64_t i = 0; i < c * h * w; i++)
+        if (!isfinite(out[i]))
+            return sd_err_set(err, SD_ERR_DATA, "%s: number %lld of the latents is %s", item->latents, (long long)i,
+                              isnan(out[i]) ? "NaN" : "infinite");
     return 0;
 }
 
@@ -252,7 +259,7 @@ static int load_item(struct run *r, const struct sd_item *item, size_t k, size_t
     const struct sd_train_config *c = r->config;
     size_t chunks = sd_clip_bpe_chunk_count(c->max_token_length + 2);
     bool flip = c->flip_aug && sd_pyrandom_random(&r->random) < 0.5;
-    if (load_latents(r, item, flip, r->latents + k * each, err))
+    if (sd_train_latents(item, r->model, flip, r->latents + k * each, err))
         return -1;
     struct sd_buf text = SD_BUF_INIT;
     struct sd_caption_context now = {.epoch = r->progress.epoch, .step = r->progress.step,
@@ -296,15 +303,42 @@ static bool stopping(const struct run *r)
     return r->hooks->stop && r->hooks->stop(r->hooks->ctx);
 }
 
+/* Copies the trained weights to r->good, or back. */
+static void keep_weights(struct run *r, bool back)
+{
+    float *good = r->good;
+    for (int i = 0; i < r->optimizer.n_params; i++) {
+        struct sd_var *v = r->optimizer.params[i].var;
+        size_t n = (size_t)sd_var_count(v);
+        memcpy(back ? v->state : good, back ? good : v->state, n * sizeof *good);
+        good += n;
+    }
+}
+
+/* Ends the run with the error at hand; what was trained is saved, and the message says where. */
+static int stop_and_save(struct run *r, struct sd_err *err)
+{
+    struct sd_err why = *err, not_saved;
+    int64_t step = r->progress.step;
+    if (!step)
+        sd_err_set(err, why.code, "%s; nothing is trained yet, so nothing is saved", why.msg);
+    else if (save(r, r->config->output, r->progress.epoch, &not_saved))
+        sd_err_set(err, why.code, "%s; and %s", why.msg, not_saved.msg);
+    else
+        sd_err_set(err, why.code, "%s; the weights after step %lld are in %s", why.msg, (long long)step,
+                   r->config->output);
+    return -1;
+}
+
 static int stop_at_nan(struct run *r, float loss, struct sd_err *err)
 {
-    struct sd_err ignored;
-    int64_t step = r->progress.step;
-    bool kept = step > 0 && !save(r, r->config->output, r->progress.epoch, &ignored);
-    return sd_err_set(err, SD_ERR_DATA, "the loss became %g at step %lld (learning rate too high, or latents with NaN?); %s%s",
-                      (double)loss, (long long)step + 1,
-                      kept ? "the weights after the step before are in " : "nothing was trained, so nothing is saved",
-                      kept ? r->config->output : "");
+    sd_err_set(err, SD_ERR_DATA, "the loss became %s at step %lld (learning rate too high?)",
+               isnan(loss) ? "NaN" : "infinite", (long long)r->progress.step + 1);
+    if (r->progress.step) { /* the last update may be what broke the weights */
+        keep_weights(r, true);
+        r->progress.step = r->good_step;
+    }
+    return stop_and_save(r, err);
 }
 
 static void update(struct run *r, double loss, size_t batches)
@@ -313,6 +347,8 @@ static void update(struct run *r, double loss, size_t batches)
     struct sd_train_event e = {.kind = SD_TRAIN_STEP, .loss = loss / (double)batches};
     for (int i = 0; i < r->plan.n_groups; i++)
         e.lr[i] = r->optimizer.groups[i].lr * factor;
+    keep_weights(r, false);
+    r->good_step = r->progress.step;
     e.grad_norm = (double)sd_optimizer_update(&r->optimizer, factor);
     r->progress.step++;
     tell(r, e);
@@ -334,7 +370,7 @@ static int train_epoch(struct run *r, struct sd_err *err)
     for (size_t i = 0; i <= last && r->progress.step < r->plan.steps && !stopping(r); i++) {
         float loss;
         if (train_batch(r, &r->data->batches[i], &loss, err))
-            return -1;
+            return stop_and_save(r, err);
         if (!isfinite(loss))
             return stop_at_nan(r, loss, err);
         record_loss(r, i, loss);

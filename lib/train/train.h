@@ -66,7 +66,13 @@ struct sd_train_hooks {
     void *ctx;
 };
 
-/* Trains and saves. A loss that is not finite ends it with an error, after the weights before that step were saved. */
+/* The latents of a picture (mirrored: flipped) from its cache into out, as a batch needs them: of the model's channels and
+ * the bucket's size, all finite. */
+int sd_train_latents(const struct sd_item *item, const struct sd_model_config *model, bool flipped, float *out,
+                     struct sd_err *err);
+
+/* Trains and saves. What goes wrong on the way ends it with an error after what was trained is saved. After a loss that is
+ * not finite these are the weights before the last update, which may have broken them. */
 int sd_train_lora(const struct sd_train_config *config, struct sd_model_file *model, struct sd_dataset *data,
                   struct sd_backend *backend, const struct sd_train_hooks *hooks, struct sd_err *err);
 
