@@ -53,6 +53,11 @@ static struct sd_lora **open_loras(struct sd_cmd *c, const struct options *o, co
         struct sd_lora_report report = {0};
         if (!path || sd_lora_open(&loras[i], config, path, (float)factor, false, &report, &err))
             cmd_die(c, &err);
+        if (!report.modules)
+            sd_err_set(&err, SD_ERR_DATA, "%s: no LoRA of this model (%zu keys that belong to no layer: %s)", path,
+                       report.unmatched, report.first);
+        if (!report.modules)
+            cmd_die(c, &err);
         if (report.unmatched)
             cmd_warn(c, "%s: %zu keys belong to no layer of this model: %s", path, report.unmatched, report.first);
         if (report.unmatched && o->strict)
@@ -125,7 +130,8 @@ static void put_record(struct sd_cmd *c, const struct sd_draw *d, const struct s
     sd_record_set_string(&r, "prompt", d->prompt);
     if (d->negative)
         sd_record_set_string(&r, "negative_prompt", d->negative);
-    sd_record_set_int(&r, "seed", (int64_t)d->seed);
+    char seed[24]; /* up to 2^64-1 */
+    sd_record_set_raw(&r, "seed", seed, (size_t)snprintf(seed, sizeof seed, "%llu", (unsigned long long)d->seed));
     sd_record_set_int(&r, "steps", d->sampler.steps);
     sd_record_set_double(&r, "scale", d->scale);
     sd_record_set_string(&r, "sampler", d->sampler.name);
@@ -170,7 +176,7 @@ static void each_line(struct ctx *x, FILE *in)
         sd_arena_reset(&arena);
         if (draw(x, line, &arena, &err)) {
             cmd_warn(x->cmd, "line %llu: %s", (unsigned long long)number, err.msg);
-            cmd_status(x->cmd, err.code);
+            cmd_status(x->cmd, err.code == SD_ERR_USAGE ? SD_ERR_DATA : err.code); /* one line's fault */
             if (err.code == SD_ERR_MACHINE)
                 break;
         }
@@ -178,6 +184,29 @@ static void each_line(struct ctx *x, FILE *in)
     }
     sd_arena_free(&arena);
     free(text);
+}
+
+/* A sampler that the options ask for and that cannot be is wrong usage; one that a line asks for fails that line. */
+static void check_sampler(struct sd_cmd *c, const struct options *o)
+{
+    struct sd_sampler s;
+    struct sd_err err = {0};
+    struct sd_sampler_setup setup = {.name = o->sampler, .steps = (int)o->steps, .steps_offset = (int)o->steps_offset};
+    if (sd_sampler_init(&s, &setup, &err))
+        cmd_usage(c, "%s", err.msg);
+    sd_sampler_free(&s);
+}
+
+static void make_folder(struct sd_cmd *c, const char *path)
+{
+    struct sd_err err = {0};
+    struct stat st;
+    if (!mkdir(path, 0777) || (errno == EEXIST && !stat(path, &st) && S_ISDIR(st.st_mode)))
+        return;
+    if (errno == EEXIST)
+        errno = ENOTDIR;
+    sd_err_errno(&err, path);
+    cmd_die(c, &err);
 }
 
 int main(int argc, char **argv)
@@ -223,10 +252,8 @@ int main(int argc, char **argv)
         cmd_usage(&c, "no model: --model FILE");
     struct sd_err err = {0};
     struct sd_model_file *model, *vae = NULL;
-    if (mkdir(o.output, 0777) && errno != EEXIST) {
-        sd_err_errno(&err, o.output);
-        cmd_die(&c, &err);
-    }
+    check_sampler(&c, &o);
+    make_folder(&c, o.output);
     if (sd_model_file_open(&model, o.model, &err) || (o.vae && sd_model_file_open(&vae, o.vae, &err)))
         cmd_die(&c, &err);
     const struct sd_model_config *config = sd_model_file_config(model);

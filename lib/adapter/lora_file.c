@@ -88,7 +88,7 @@ static void report_unmatched(const struct sd_lora *l, const struct sd_tensor_fil
             found = !strncmp(l->modules[k].target->name, name, len) && !l->modules[k].target->name[len];
         if (found)
             continue;
-        if (r->unmatched++ < 4 && used < sizeof r->first)
+        if (r->unmatched++ < 4 && used + strlen(name) + 3 <= sizeof r->first) /* whole names only */
             used += (size_t)snprintf(r->first + used, sizeof r->first - used, "%s%s", used ? ", " : "", name);
     }
 }

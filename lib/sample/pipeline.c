@@ -242,8 +242,8 @@ static int denoise(struct sd_pipeline *p, const struct sd_draw *d, struct sd_sam
         sd_sampler_step(sampler, i, guided, x, count);
         for (size_t k = 0; k < count; k++)
             if (!isfinite(x[k]))
-                return sd_err_set(err, SD_ERR_DATA, "the latents became %g at step %d of %d", (double)x[k], i + 1,
-                                  sampler->n);
+                return sd_err_set(err, SD_ERR_DATA, "the latents became %s at step %d of %d",
+                                  isnan(x[k]) ? "NaN" : "infinite", i + 1, sampler->n);
         if (d->step && !d->step(d->ctx, i + 1, sampler->n))
             return 1;
     }
