@@ -71,9 +71,10 @@ static int new_buffer(struct layout *l, const struct sd_tensor *t, int at)
 static const struct sd_tensor *overwritten(const struct layout *l, const struct sd_node *n, int at)
 {
     const struct sd_tensor *y = n->n_out ? n->out[0] : NULL;
-    for (int k = 0; y && k < n->n_in; k++) {
+    unsigned may = sd_op_info[n->op].inplace; /* a bit an input */
+    for (int k = 0; y && may && k < n->n_in; k++, may >>= 1) {
         const struct sd_tensor *x = n->in[k];
-        if (!(sd_op_info[n->op].inplace >> k & 1) || !x || sd_tensor_bytes(x) != sd_tensor_bytes(y))
+        if (!(may & 1) || !x || sd_tensor_bytes(x) != sd_tensor_bytes(y))
             continue;
         int id = l->buffer_of[x->id];
         const struct buffer *b = &l->buffers[id];
