@@ -1,12 +1,16 @@
 #include "train/metadata.h"
 
 #include "base/buf.h"
+#include "base/hash.h"
 #include "record/scan.h"
 
+#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 void sd_python_float(double v, char text[32])
 {
@@ -25,6 +29,29 @@ void sd_python_float(double v, char text[32])
     } else { /* 1e-05 already looks like Python's */
         snprintf(text, 32, "%.*e", digits - 1, v);
     }
+}
+
+void sd_train_hash_model(const char *path, struct sd_train_progress *progress)
+{
+    enum { FROM = 0x100000, BYTES = 0x10000 };
+    char *whole = progress->model_hash, *old = progress->old_model_hash;
+    struct stat st;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    whole[0] = old[0] = 0;
+    if (fd >= 0 && !fstat(fd, &st) && S_ISDIR(st.st_mode)) {
+        strcpy(whole, "IsADirectory");
+        strcpy(old, "IsADirectory");
+    } else if (fd >= 0) {
+        char *part = malloc(BYTES);
+        ssize_t n = part ? pread(fd, part, BYTES, FROM) : -1;
+        if (n < 0 || sd_sha256(part, (size_t)n, old, NULL) || sd_sha256_fd(fd, whole, NULL))
+            whole[0] = old[0] = 0;
+        else
+            old[8] = 0;
+        free(part);
+    }
+    if (fd >= 0)
+        close(fd);
 }
 
 /* Pairs being collected; the first failure sticks. */
@@ -277,6 +304,10 @@ static void put_run(struct pairs *p, const struct sd_train_config *c, const stru
     put_int(p, "ss_steps", progress->step);
     put_int(p, "ss_epoch", progress->epoch);
     put_text(p, "ss_sd_model_name", c->model_path ? base_name(c->model_path) : NULL);
+    if (progress->model_hash[0]) {
+        put(p, "ss_sd_model_hash", progress->old_model_hash);
+        put(p, "ss_new_sd_model_hash", progress->model_hash);
+    }
 }
 
 static void put_data(struct pairs *p, const struct sd_train_config *c, const struct sd_dataset *d)

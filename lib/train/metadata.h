@@ -11,7 +11,12 @@ struct sd_train_progress {
     int64_t step, epoch;
     time_t started, finished;
     uint64_t session;
+    char model_hash[65], old_model_hash[65]; /* of the base model's file; "" leaves them out */
 };
+
+/* The base model's hashes as sd-scripts records them: SHA-256 of the whole file, and the first 8 digits of that of 64 KiB
+ * from the second MiB on. For a folder "IsADirectory". */
+void sd_train_hash_model(const char *path, struct sd_train_progress *progress);
 
 /* An array of pairs in the arena. */
 int sd_train_metadata(const struct sd_train_config *config, const struct sd_train_plan *plan,

@@ -163,6 +163,8 @@ static int set_up(struct run *r, struct sd_model_file *model, struct sd_backend 
         make_optimizer(r, backend, err) || make_buffers(r, err) ||
         !(r->weights = sd_weights_new(sd_model_file_find, model, err)))
         return -1;
+    if (c->model_path && !c->no_metadata)
+        sd_train_hash_model(c->model_path, &r->progress);
     return 0;
 }
 
