@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 #define ALIGN ((size_t)64)
 #define HUGE_PAGE ((size_t)2 << 20)
@@ -300,12 +301,24 @@ static int make_calls(struct sd_plan *p, struct sd_err *err)
     return 0;
 }
 
+/* The kernel promises memory it has not got; asking it for the real amount beats being killed half-way. */
+static int fits_machine(size_t bytes, struct sd_err *err)
+{
+    size_t pages = (size_t)sysconf(_SC_PHYS_PAGES), page = (size_t)sysconf(_SC_PAGESIZE);
+    if (bytes / page < pages)
+        return 0;
+    return sd_err_set(err, SD_ERR_MACHINE, "this size needs %zu MiB of activations, the machine has %zu MiB of memory",
+                      bytes >> 20, pages * page >> 20);
+}
+
 /* At least bytes at *p, which held *have; what was there is lost. */
 static int grow(char **p, size_t *have, size_t bytes, struct sd_err *err)
 {
     bytes = (bytes + ALIGN) & ~(ALIGN - 1);
     if (*p && *have >= bytes)
         return 0;
+    if (fits_machine(bytes, err))
+        return -1;
     free(*p);
     *have = 0;
     *p = aligned_alloc(bytes >= HUGE_PAGE ? HUGE_PAGE : ALIGN, (bytes + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1));
