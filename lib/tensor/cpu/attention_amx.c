@@ -45,7 +45,7 @@ const struct sd_attn_kernels *sd_attn_amx(void)
 #define TILE_FMA(sum, a, b) __asm__ volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #sum ::)
 
 #define TILE 1024         /* bytes of a tile */
-#define KEYS 256          /* forward: keys of a block of scores */
+#define KEYS 128          /* forward: keys of a block of scores; with 32 queries 16 KiB, to stay in L1 */
 #define BACK_QUERIES 256  /* backward: queries of a block */
 
 typedef char *tiles;
@@ -301,13 +301,13 @@ INLINE void sums_step_b(ctiles wide, ctiles narrow, int n)
 TILE_PRODUCT(product_a, sums_step_a)
 TILE_PRODUCT(product_b, sums_step_b)
 
-/* -inf where a key does not exist or lies after a query, in s[key tile 0, 1][query tile 0, 1] */
-AMX static void mask_scores(const struct sd_attn *a, tiles s, int64_t key, int64_t query)
+/* -inf where a key does not exist or lies after a query, in s[key tile 0, 1][query tile 0..count-1] */
+AMX static void mask_scores(const struct sd_attn *a, tiles s, int count, int64_t key, int64_t query)
 {
     __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     for (int i = 0; i < 32; i++)
-        for (int j = 0; j < 2; j++) {
-            float *row = (float *)(s + (i / 16 * 2 + j) * TILE + i % 16 * 64);
+        for (int j = 0; j < count; j++) {
+            float *row = (float *)(s + (i / 16 * count + j) * TILE + i % 16 * 64);
             int64_t after = key + i - query - 16 * j; /* queries before lane `after` may not see the key */
             __mmask16 hide = key + i >= a->k_len ? 0xffff : 0;
             if (a->causal && after > 0)
@@ -333,7 +333,7 @@ static uint32_t score_flip(const struct sd_attn *a)
 struct fwd_layout {
     int64_t deep, wide, key_rows; /* tiles of 32 channels; of 16, ones included; keys a head, filled up to 32 */
     int64_t groups;               /* 32 queries each, that share each block of keys while it is in cache */
-    size_t q, s, p, o, top, local;
+    size_t q, s, o, top, local;
 };
 
 static struct fwd_layout fwd_layout(const struct sd_attn *a)
@@ -343,8 +343,7 @@ static struct fwd_layout fwd_layout(const struct sd_attn *a)
                            .key_rows = sd_attn_up(a->k_len, 32)};
     y.groups = a->head_dim <= 96 ? 2 : 4;
     y.s = y.q + (size_t)(y.groups * 2 * y.deep) * TILE;
-    y.p = y.s + KEYS / 16 * 2 * TILE;
-    y.o = y.p + KEYS / 32 * 2 * TILE;
+    y.o = y.s + KEYS / 16 * 2 * TILE;
     y.top = y.o + (size_t)(y.groups * 2 * y.wide) * TILE;
     y.local = y.top + (size_t)y.groups * 32 * sizeof(float);
     return y;
@@ -379,55 +378,55 @@ AMX static void fwd_pack(const struct sd_attn_job *job, int64_t piece, void *loc
     }
 }
 
-/* New maximum of 32 queries after a block of scores; where it grew, the sums so far are brought to it. */
-INLINE void raise(float *top, ctiles s, int64_t chunks, float factor, tiles o, int64_t wide)
+/* Keeps in m the greatest scores of 16 queries, in eight parts that do not wait for each other. */
+INLINE void greatest(__m512 m[8], ctiles s, int bytes)
 {
-    for (int j = 0; j < 2; j++) {
-        __m512 old = _mm512_load_ps(top + 16 * j), m[4];
-        for (int i = 0; i < 4; i++)
-            m[i] = _mm512_set1_ps(-INFINITY);
-        for (int64_t c = 0; c < 2 * chunks; c++)
-            for (int i = 0; i < 16; i++)
-                m[i % 4] = _mm512_max_ps(m[i % 4], _mm512_load_ps(s + (2 * c + j) * TILE + 64 * i));
-        m[0] = _mm512_max_ps(_mm512_max_ps(m[0], m[1]), _mm512_max_ps(m[2], m[3]));
-        m[0] = _mm512_max_ps(_mm512_mul_ps(m[0], _mm512_set1_ps(factor)), old);
-        if (!_mm512_cmp_ps_mask(m[0], old, _CMP_NEQ_UQ))
-            continue;
-        _mm512_store_ps(top + 16 * j, m[0]);
-        __m512 shrink = exp2_short(_mm512_sub_ps(old, m[0]), 0);
-        for (int64_t i = 0; i < 16 * wide; i++) {
-            float *x = (float *)(o + j * wide * TILE + 64 * i);
-            _mm512_store_ps(x, _mm512_mul_ps(_mm512_load_ps(x), shrink));
-        }
-    }
-}
-
-/* 32 keys by 32 queries of scores become p in bf16, [query tile 0, 1], keys paired. The half step that rounds is added
- * within the polynomial. */
-INLINE void weigh(tiles p, ctiles s, __m512 factor, const __m512 *top)
-{
-    for (int j = 0; j < 2; j++)
 #pragma GCC unroll 4
-        for (int i = 0; i < 16; i++) {
-            __m512 low = _mm512_load_ps(s + j * TILE + 64 * i), high = _mm512_load_ps(s + (2 + j) * TILE + 64 * i);
-            low = exp2_short(_mm512_fmsub_ps(low, factor, top[j]), 0x1p-8F);
-            high = exp2_short(_mm512_fmsub_ps(high, factor, top[j]), 0x1p-8F);
-            _mm512_store_si512(p + j * TILE + 64 * i, pair(_mm512_castps_si512(low), _mm512_castps_si512(high)));
-        }
+    for (int i = 0; i < bytes; i += 512)
+#pragma GCC unroll 8
+        for (int j = 0; j < 8; j++)
+            m[j] = _mm512_max_ps(m[j], _mm512_load_ps(s + i + 64 * j));
 }
 
-/* o[query tile 0, 1][wide] += V^T p^T over a block; p is made on the way, its vector code beside the tile products */
-INLINE void weigh_and_sum(tiles o, int64_t wide, ctiles v, tiles p, ctiles s, int64_t chunks, __m512 factor,
-                          const __m512 *top, int n)
+INLINE void greatest_start(__m512 m[8])
 {
-    sums_load(o, wide, n);
-    weigh(p, s, factor, top);
-    for (int64_t c = 0; c < chunks; c++) {
-        if (c + 1 < chunks)
-            weigh(p + 2 * (c + 1) * TILE, s + 4 * (c + 1) * TILE, factor, top);
-        sums_step_a(v + c * wide * TILE, p + 2 * c * TILE, n);
+    for (int j = 0; j < 8; j++)
+        m[j] = _mm512_set1_ps(-INFINITY);
+}
+
+INLINE __m512 greatest_end(const __m512 m[8])
+{
+    return _mm512_max_ps(_mm512_max_ps(_mm512_max_ps(m[0], m[1]), _mm512_max_ps(m[2], m[3])),
+                         _mm512_max_ps(_mm512_max_ps(m[4], m[5]), _mm512_max_ps(m[6], m[7])));
+}
+
+/* The maximum of 16 queries after a block whose greatest scores are given; where it grew, the sums so far are brought
+ * to it. */
+INLINE __m512 raise(float *top, __m512 scores, float factor, tiles o, int64_t wide)
+{
+    __m512 old = _mm512_load_ps(top), now = _mm512_max_ps(_mm512_mul_ps(scores, _mm512_set1_ps(factor)), old);
+    if (!_mm512_cmp_ps_mask(now, old, _CMP_NEQ_UQ))
+        return now;
+    _mm512_store_ps(top, now);
+    __m512 shrink = exp2_short(_mm512_sub_ps(old, now), 0);
+    for (int64_t i = 0; i < 16 * wide; i++) {
+        float *x = (float *)(o + 64 * i);
+        _mm512_store_ps(x, _mm512_mul_ps(_mm512_load_ps(x), shrink));
     }
-    sums_store(o, wide, n);
+    return now;
+}
+
+/* 32 keys by 16 queries of scores, tiles 0 and 2 of a chunk (or 1 and 3), become p in bf16, keys paired, in place of
+ * the first. The half step that rounds is added within the polynomial. */
+INLINE void weigh(tiles s, __m512 factor, __m512 top)
+{
+#pragma GCC unroll 4
+    for (int i = 0; i < 16; i++) {
+        __m512 low = _mm512_load_ps(s + 64 * i), high = _mm512_load_ps(s + 2 * TILE + 64 * i);
+        low = exp2_short(_mm512_fmsub_ps(low, factor, top), 0x1p-8F);
+        high = exp2_short(_mm512_fmsub_ps(high, factor, top), 0x1p-8F);
+        _mm512_store_si512(s + 64 * i, pair(_mm512_castps_si512(low), _mm512_castps_si512(high)));
+    }
 }
 
 /* Rows of 16 queries from sums o^T[wide], divided by the sum in channel dim; returns those sums. */
@@ -447,58 +446,84 @@ INLINE __m512 store_queries(sd_bf16 *to, int64_t stride, int64_t queries, ctiles
     return sum;
 }
 
+/* One piece of forward work: up to 32 * groups queries of a head against all keys. */
+struct fwd_work {
+    const struct sd_attn *a;
+    struct fwd_layout y;
+    int64_t first, queries; /* the first query, how many */
+    ctiles keys, values;    /* packed, of the head */
+    tiles q, s, o;
+    float *top, factor;
+};
+
+/* Keys from `key` on, at most `most`, that some query up to `last` sees; a multiple of 32 */
+static int64_t keys_seen(const struct fwd_work *w, int64_t key, int64_t most, int64_t last)
+{
+    int64_t keys = sd_attn_min(most, w->y.key_rows - key);
+    return w->a->causal ? sd_attn_min(keys, sd_attn_up(last + 1, 32) - key) : keys;
+}
+
+/* Block by block of keys, 32 queries at a time: scores, maximum, p in place of the scores, o. */
+AMX static void attend(const struct fwd_work *w)
+{
+    const struct fwd_layout *y = &w->y;
+    for (int64_t key = 0; key < y->key_rows; key += KEYS)
+        for (int64_t g = 0; 32 * g < w->queries; g++) {
+            int64_t query = w->first + 32 * g, chunks = keys_seen(w, key, KEYS, query + 31) / 32;
+            if (chunks <= 0)
+                continue;
+            tiles sum = w->o + g * 2 * y->wide * TILE;
+            ctiles k = w->keys + key / 16 * y->deep * TILE, v = w->values + key / 32 * y->wide * TILE;
+            for (int64_t c = 0; c < chunks; c++) {
+                scores(w->s + 4 * c * TILE, k + 2 * c * y->deep * TILE, w->q + 2 * g * y->deep * TILE, y->deep);
+                if (key + 32 * c + 32 > w->a->k_len || (w->a->causal && key + 32 * c + 31 > query))
+                    mask_scores(w->a, w->s + 4 * c * TILE, 2, key + 32 * c, query);
+            }
+            for (int j = 0; j < 2; j++) {
+                __m512 m[8], top;
+                greatest_start(m);
+                for (int64_t c = 0; c < 2 * chunks; c++)
+                    greatest(m, w->s + (2 * c + j) * TILE, TILE);
+                top = raise(w->top + 32 * g + 16 * j, greatest_end(m), w->factor, sum + j * y->wide * TILE, y->wide);
+                for (int64_t c = 0; c < chunks; c++)
+                    weigh(w->s + (4 * c + j) * TILE, _mm512_set1_ps(w->factor), top);
+            }
+            product_a(sum, y->wide, v, y->wide, w->s, 4, chunks, 0);
+        }
+}
+
 AMX static void fwd_item(const struct sd_attn_job *job, int64_t piece, void *local)
 {
     const struct sd_attn *a = &job->a;
-    struct fwd_layout y = fwd_layout(a);
-    int64_t span = 32 * y.groups, items = sd_attn_blocks(a->q_len, span);
-    int64_t head = piece / items, first = piece % items * span, b = head / a->heads, h = head % a->heads;
-    int64_t queries = sd_attn_min(span, a->q_len - first);
-    tiles q = (tiles)local + y.q, s = (tiles)local + y.s, p = (tiles)local + y.p, o = (tiles)local + y.o;
-    float *top = (float *)((char *)local + y.top), factor = score_factor(a);
-
-    for (int64_t i = 0; i < queries; i += 16) {
-        int64_t at = (b * a->q_len + first + i) * a->q_stride + h * a->head_dim;
-        pack_rows(q + i / 16 * y.deep * TILE, (const sd_bf16 *)job->q + at, a->q_stride, queries - i, a->head_dim, 1,
-                  score_flip(a));
+    struct fwd_work w = {.a = a, .y = fwd_layout(a), .factor = score_factor(a)};
+    int64_t span = 32 * w.y.groups, items = sd_attn_blocks(a->q_len, span);
+    int64_t head = piece / items, b = head / a->heads, h = head % a->heads;
+    w.first = piece % items * span;
+    w.queries = sd_attn_min(span, a->q_len - w.first);
+    w.keys = fwd_keys(job, &w.y, head, 0);
+    w.values = fwd_values(job, &w.y, head, 0);
+    w.q = (tiles)local + w.y.q;
+    w.s = (tiles)local + w.y.s;
+    w.o = (tiles)local + w.y.o;
+    w.top = (float *)((char *)local + w.y.top);
+    for (int64_t i = 0; i < sd_attn_up(w.queries, 32); i += 16) {
+        int64_t there = w.queries - i, at = (b * a->q_len + w.first + i) * a->q_stride + h * a->head_dim;
+        pack_rows(w.q + i / 16 * w.y.deep * TILE, (const sd_bf16 *)job->q + (there > 0 ? at : 0), a->q_stride, there,
+                  a->head_dim, 1, score_flip(a));
     }
-    memset(o, 0, (size_t)(y.groups * 2 * y.wide) * TILE);
+    memset(w.o, 0, (size_t)(w.y.groups * 2 * w.y.wide) * TILE);
     for (int64_t i = 0; i < span; i++)
-        top[i] = -INFINITY;
+        w.top[i] = -INFINITY;
     tiles_begin();
-    for (int64_t key = 0; key < y.key_rows; key += KEYS)
-        for (int64_t g = 0; 32 * g < queries; g++) {
-            int64_t query = first + 32 * g, keys = sd_attn_min(KEYS, y.key_rows - key);
-            if (a->causal)
-                keys = sd_attn_min(keys, query + 32 - key);
-            if (keys <= 0)
-                continue;
-            int64_t chunks = keys / 32;
-            tiles sum = o + g * 2 * y.wide * TILE;
-            ctiles k = fwd_keys(job, &y, head, key), v = fwd_values(job, &y, head, key);
-            for (int64_t c = 0; c < chunks; c++) {
-                scores(s + 4 * c * TILE, k + 2 * c * y.deep * TILE, q + 2 * g * y.deep * TILE, y.deep);
-                if (key + 32 * c + 32 > a->k_len || (a->causal && key + 32 * c + 31 > query))
-                    mask_scores(a, s + 4 * c * TILE, key + 32 * c, query);
-            }
-            raise(top + 32 * g, s, chunks, factor, sum, y.wide);
-            __m512 tops[2] = {_mm512_load_ps(top + 32 * g), _mm512_load_ps(top + 32 * g + 16)};
-            __m512 factors = _mm512_set1_ps(factor);
-            if (y.wide >= 3)
-                weigh_and_sum(sum, y.wide, v, p, s, chunks, factors, tops, 3);
-            else if (y.wide == 2)
-                weigh_and_sum(sum, y.wide, v, p, s, chunks, factors, tops, 2);
-            else
-                weigh_and_sum(sum, y.wide, v, p, s, chunks, factors, tops, 1);
-            product_a(sum, y.wide, v, y.wide, p, 2, chunks, 3);
-        }
+    attend(&w);
     tiles_end();
-    for (int64_t i = 0; i < queries; i += 16) {
-        sd_bf16 *to = (sd_bf16 *)job->out + (b * a->q_len + first + i) * a->o_stride + h * a->head_dim;
+    for (int64_t i = 0; i < w.queries; i += 16) {
+        sd_bf16 *to = (sd_bf16 *)job->out + (b * a->q_len + w.first + i) * a->o_stride + h * a->head_dim;
         float sum[16];
-        _mm512_storeu_ps(sum, store_queries(to, a->o_stride, queries - i, o + i / 16 * y.wide * TILE, a->head_dim));
-        for (int64_t j = 0; job->lse_out && j < 16 && i + j < queries; j++)
-            job->lse_out[head * a->q_len + first + i + j] = (top[i + j] + log2f(sum[j])) * SD_LN2;
+        _mm512_storeu_ps(sum, store_queries(to, a->o_stride, w.queries - i, w.o + i / 16 * w.y.wide * TILE,
+                                            a->head_dim));
+        for (int64_t j = 0; job->lse_out && j < 16 && i + j < w.queries; j++)
+            job->lse_out[head * a->q_len + w.first + i + j] = (w.top[i + j] + log2f(sum[j])) * SD_LN2;
     }
 }
 
@@ -682,7 +707,7 @@ AMX static void bwd_unit(const struct sd_attn_job *job, int64_t piece, void *loc
                     scores(s, k, q + c * pack * TILE, y.deep);
                     scores(dp, k + 2 * y.deep * TILE, q + (c * pack + 2 * y.deep) * TILE, y.deep);
                     if (32 * key + 32 > a->k_len || (a->causal && key >= query + c))
-                        mask_scores(a, s, 32 * key, 32 * (query + c));
+                        mask_scores(a, s, 2, 32 * key, 32 * (query + c));
                     weigh_bwd(p + 2 * c * TILE, ds + 2 * c * TILE, turned + 2 * c * TILE, s, dp, factor,
                               (float *)(job->shared + y.lse) + at, (float *)(job->shared + y.delta) + at);
                 }
