@@ -97,6 +97,18 @@ void cmd_usage(const struct sd_cmd *c, const char *fmt, ...)
     exit(SD_ERR_USAGE);
 }
 
+void cmd_folder(struct sd_cmd *c, const char *path)
+{
+    struct sd_err err = {0};
+    struct stat st;
+    if (!mkdir(path, 0777) || (errno == EEXIST && !stat(path, &st) && S_ISDIR(st.st_mode)))
+        return;
+    if (errno == EEXIST)
+        errno = ENOTDIR;
+    sd_err_errno(&err, path);
+    cmd_die(c, &err);
+}
+
 /* From the stream: the message may hold a copied input line with any bytes. */
 static void report(void *ctx, const char *message, size_t len)
 {

@@ -43,6 +43,9 @@ void cmd_warn(const struct sd_cmd *c, const char *fmt, ...) __attribute__((forma
 _Noreturn void cmd_die(struct sd_cmd *c, const struct sd_err *err);
 _Noreturn void cmd_usage(const struct sd_cmd *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+/* Makes the folder where it is missing. Ends the program when that cannot be. */
+void cmd_folder(struct sd_cmd *c, const char *path);
+
 /* Redraws the progress bar when it is wanted and due; extra (may be NULL) is put behind the counts. */
 void cmd_progress(struct sd_cmd *c, uint64_t done, const char *extra);
 

@@ -8,7 +8,6 @@
 #include "sample/encoder.h"
 #include "store/latents.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -311,10 +310,8 @@ int main(int argc, char **argv)
     struct sd_model_file *model;
     struct stat st;
     const char *path = o.vae ? o.vae : o.model;
-    if (o.cache_dir && mkdir(o.cache_dir, 0777) && errno != EEXIST) {
-        sd_err_errno(&err, o.cache_dir);
-        cmd_die(&c, &err);
-    }
+    if (o.cache_dir)
+        cmd_folder(&c, o.cache_dir);
     if (sd_model_file_open(&model, path, &err))
         cmd_die(&c, &err);
     struct sd_backend *backend = cmd_backend(&c);

@@ -6,11 +6,9 @@
 #include "sample/pipeline.h"
 #include "text/prompt.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 struct options {
     const char *model, *vae, *output, *precision, *sampler, *negative;
@@ -197,18 +195,6 @@ static void check_sampler(struct sd_cmd *c, const struct options *o)
     sd_sampler_free(&s);
 }
 
-static void make_folder(struct sd_cmd *c, const char *path)
-{
-    struct sd_err err = {0};
-    struct stat st;
-    if (!mkdir(path, 0777) || (errno == EEXIST && !stat(path, &st) && S_ISDIR(st.st_mode)))
-        return;
-    if (errno == EEXIST)
-        errno = ENOTDIR;
-    sd_err_errno(&err, path);
-    cmd_die(c, &err);
-}
-
 int main(int argc, char **argv)
 {
     struct options o = {.output = "out", .precision = "no", .sampler = "ddim", .width = 512, .height = 512, .steps = 30,
@@ -253,7 +239,7 @@ int main(int argc, char **argv)
     struct sd_err err = {0};
     struct sd_model_file *model, *vae = NULL;
     check_sampler(&c, &o);
-    make_folder(&c, o.output);
+    cmd_folder(&c, o.output);
     if (sd_model_file_open(&model, o.model, &err) || (o.vae && sd_model_file_open(&vae, o.vae, &err)))
         cmd_die(&c, &err);
     const struct sd_model_config *config = sd_model_file_config(model);

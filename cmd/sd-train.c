@@ -3,13 +3,11 @@
 
 #include "train/train.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/stat.h>
 
 struct options {
     struct sd_train_config t;
@@ -174,11 +172,7 @@ static void settle(struct sd_cmd *c, struct options *o, const struct sd_model_co
     if (!t->output) { /* sd-scripts' way: a folder and a name */
         if (!o->output_dir)
             cmd_usage(c, "no output: -o FILE, or --output-dir and --output-name");
-        struct sd_err err;
-        if (mkdir(o->output_dir, 0777) && errno != EEXIST) {
-            sd_err_errno(&err, o->output_dir);
-            cmd_die(c, &err);
-        }
+        cmd_folder(c, o->output_dir);
         if (sd_buf_addf(&o->path, "%s/%s.safetensors", o->output_dir, o->output_name ? o->output_name : "last"))
             cmd_usage(c, "out of memory");
         t->output = o->path.data;
