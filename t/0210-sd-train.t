@@ -1,0 +1,235 @@
+#!/bin/sh
+# sd-train: its events, its file, what the options do, and how it ends when something is wrong.
+. "$(dirname "$0")/lib.sh"
+model=$root/contrib/tiny/sd.safetensors
+cp -r "$root/contrib/tiny/sks" sks
+sd-scan sks | sd-merge | sd-bucket -q --resolution 64 --bucket-reso-steps 8 --min-bucket-reso 32 | head -6 |
+    sd-encode-latents -j 1 --flip-aug --model "$model" --cache-dir cache >data
+train() { try sd-train lora -j 1 -q --model "$model" --seed 1 --network-dim 2 --learning-rate 1e-3 "$@"; }
+metadata() { sd-inspect --metadata-only "$1" | jq -r ".metadata.$2"; }
+tensors() { metadata "$1" sshs_model_hash; }
+# step N LOG PID: waits until training has come so far, or has ended
+step() {
+    while kill -0 "$3" 2>/dev/null && ! grep -q "\"step\":$1," "$2"; do sleep 0.05; done
+}
+losses() { jq -c 'select(.event == "step").loss' "$out" | tr '\n' ' '; }
+
+train --max-train-steps 8 -o a.safetensors <data
+is 'status, nothing said' "$status $(cat "$err")" '0 '
+is 'events' "$(jq -r .event "$out" | tr '\n' ' ')" \
+    'start step step step step step step epoch step step epoch save end '
+is 'start' "$(jq -c 'select(.event == "start") | del(.parameters)' "$out")" \
+    '{"event":"start","images":6,"reg_images":0,"batches_per_epoch":6,"epochs":2,"steps":8,"modules":60,"model":"tiny"}'
+ok 'each step has its members' jq -se 'map(select(.event == "step")) | length == 8 and all(.[];
+    (.loss | type == "number" and . > 0) and .avr_loss > 0 and .lr_unet == 0.001 and .lr_textencoder == 0.001 and
+    .grad_norm > 0 and .seconds > 0) and map(.step) == [range(1; 9)] and map(.epoch) == [1, 1, 1, 1, 1, 1, 2, 2]' "$out"
+is 'save' "$(jq -c 'select(.event == "save")' "$out")" '{"event":"save","step":8,"epoch":2,"path":"a.safetensors"}'
+ok 'end' jq -se '.[-1] | .event == "end" and .step == 8 and .epoch == 2 and .avr_loss > 0 and .seconds > 0' "$out"
+is 'the file: 60 modules of 3 tensors' "$(sd-inspect --tensors-only a.safetensors | wc -l)" 180
+is 'their names' "$(sd-inspect --tensors-only a.safetensors | jq -r .tensor | sed 's/[0-9]/N/g' | grep -c '^lora_\(unet\|te\)_.*\.\(alpha\|lora_down.weight\|lora_up.weight\)$')" 180
+is 'metadata' "$(sd-inspect --metadata-only a.safetensors | jq -c '.metadata | [.ss_steps, .ss_epoch, .ss_seed,
+    .ss_network_dim, .ss_network_alpha, .ss_learning_rate, .ss_lr_warmup_steps, .ss_output_name, .ss_network_module,
+    .ss_base_model_version, .["modelspec.architecture"]]')" \
+    '["8","2","1","2","1.0","0.001","0","a","networks.lora","sd_v1","stable-diffusion-v1/lora"]'
+is 'the model it was trained on' "$(metadata a.safetensors ss_new_sd_model_hash)" "$(sha256sum <"$model" | cut -d' ' -f1)"
+cp "$out" events
+
+# the same seed, the same file
+want=$(tensors a.safetensors)
+for how in '' '-j 2' '--gradient-checkpointing' '--no-metadata' '--network_alpha 1 --network_dim=2'; do
+    train --max-train-steps 8 -o b.safetensors $how <data
+    is "the same tensors${how:+ with $how}" "$(tensors b.safetensors)" "$want"
+done
+train --max-train-epochs 2 -o b.safetensors <data
+is '--max-train-epochs' "$(jq -c 'select(.event == "end") | [.step, .epoch]' "$out")" '[12,2]'
+train --seed 2 --max-train-steps 8 -o b.safetensors <data
+is 'another seed, other tensors' "$(test "$(tensors b.safetensors)" != "$want"; echo $?)" 0
+tac data | sd-train lora -j 1 -q --model "$model" --seed 1 --max-train-steps 1 -o b.safetensors >"$out"
+is 'the order of the records counts' "$(test "$(losses)" != "$(jq -c 'select(.event == "step" and .step == 1).loss' events) "; echo $?)" 0
+
+# options
+train --max-train-steps 3 --network-train-unet-only -o b.safetensors <data
+is '--network-train-unet-only' "$(sd-inspect --tensors-only b.safetensors | jq -r .tensor | sed 's/_.*//;s/lora//' | sort -u)$(sd-inspect --tensors-only b.safetensors | grep -c lora_te)" 0
+ok 'only its rate is told' jq -se 'map(select(.event == "step")) | all(.[]; .lr_unet and (has("lr_textencoder") | not))' "$out"
+train --max-train-steps 3 --network-train-text-encoder-only -o b.safetensors <data
+is '--network-train-text-encoder-only' "$(sd-inspect --tensors-only b.safetensors | grep -c lora_unet)" 0
+train --max-train-steps 3 --text-encoder-lr 5e-4 --unet-lr 2e-4 -o b.safetensors <data
+is 'rates of their own' "$(jq -c 'select(.event == "step") | [.lr_textencoder, .lr_unet]' "$out" | sort -u)" '[0.0005,0.0002]'
+train --max-train-steps 4 --lr-scheduler constant_with_warmup --lr-warmup-steps 4 -o b.safetensors <data
+is 'warm-up' "$(jq -c 'select(.event == "step").lr_unet' "$out" | tr '\n' ' ')" '0 0.00025 0.0005 0.00075 '
+train --max-train-steps 4 --gradient-accumulation-steps 4 -o b.safetensors <data
+is 'accumulation: an update for 4 batches and one for the 2 that are left' \
+    "$(jq -c 'select(.event == "step") | [.step, .epoch]' "$out" | tr '\n' ' ')" '[1,1] [2,1] [3,2] [4,2] '
+train --max-train-steps 2 --train-batch-size 4 -o b.safetensors <data
+is 'batches are of one bucket' "$(jq -c 'select(.event == "start").batches_per_epoch' "$out")" \
+    "$(jq -c .bucket data | sort | uniq -c | awk '{ n += int(($1 + 3) / 4) } END { print n }')"
+train --max-train-steps 3 --save-precision fp16 -o b.safetensors <data
+is '--save-precision' "$(sd-inspect --tensors-only b.safetensors | jq -r .dtype | sort -u)" F16
+train --max-train-steps 3 --mixed-precision bf16 -o b.safetensors <data
+ok 'bfloat16 is near' jq -se --slurpfile f32 events '(map(select(.event == "step").loss)) as $a |
+    ($f32 | map(select(.event == "step").loss)) as $b | [range(3) | ($a[.] - $b[.]) / $b[.] | fabs] | max < 0.05' "$out"
+train --max-train-steps 12 --save-every-n-steps 4 --save-every-n-epochs 1 -o s.safetensors <data
+is 'saves between' "$(ls s* | grep safetensors | tr '\n' ' ')" \
+    's-000001.safetensors s-step00000004.safetensors s-step00000008.safetensors s-step00000012.safetensors s.safetensors '
+is 'the last step is the end' "$(tensors s-step00000012.safetensors)" "$(tensors s.safetensors)"
+train --max-train-steps 4 -o first4.safetensors <data
+is 'a save between is what a shorter run gives' "$(tensors s-step00000004.safetensors)" "$(tensors first4.safetensors)"
+train --max-train-steps 1 --output_dir new --output_name cat <data
+is '--output_dir, --output_name' "$status $(ls new)" '0 cat.safetensors'
+train --max-train-steps 1 --learning-rate 1e-12 --network-weights a.safetensors -o b.safetensors <data
+is '--network-weights starts there' "$(losses)" \
+    "$(train --max-train-steps 1 --network-weights a.safetensors -o c.safetensors <data; losses)"
+is 'not at the base' "$(test "$(losses)" != "$(jq -c 'select(.event == "step" and .step == 1).loss' events) "; echo $?)" 0
+train --max-train-steps 4 --flip-aug -o b.safetensors <data
+is '--flip-aug: other losses' "$status $(test "$(losses)" != "$(jq -c 'select(.event == "step" and .step <= 4).loss' events | tr '\n' ' ')"; echo $?)" '0 0'
+head -2 data | jq -c '.repeats = 3' >repeated
+train --max-train-steps 1 -o b.safetensors <repeated
+is 'repeats' "$(jq -c 'select(.event == "start").images' "$out")" 6
+head -2 data | jq -c '.reg = true | .caption = null | .class_tokens = "star"' | cat - data >reg
+train --max-train-steps 2 --prior-loss-weight 0.5 -o b.safetensors <reg
+is 'regularisation pictures' "$status $(jq -c 'select(.event == "start") | [.images, .reg_images]' "$out")" '0 [6,2]'
+
+# records that cannot be used
+ok 'a cache to break' test "$(jq -r .latents data | sort -u | wc -l)" = 6
+first=$(head -1 data)
+cp "$(echo "$first" | jq -r .latents)" nan.npz
+at=$(sd-inspect --tensors-only nan.npz | jq 'select(.tensor == "latents").offset')
+bytes=$(sd-inspect --tensors-only nan.npz | jq 'select(.tensor == "latents").bytes')
+# puts a NaN there, and the checksum that belongs to it
+perl -e 'my ($at, $bytes) = @ARGV;
+    open my $f, "+<:raw", "nan.npz" or die; local $/; my $z = <$f>;
+    substr($z, $at + 8, 4) = "\0\0\300\177";
+    my $from = 30 + unpack("v", substr $z, 26, 2) + unpack("v", substr $z, 28, 2);
+    my $crc = 0xffffffff;
+    for my $byte (unpack "C*", substr $z, $from, $at + $bytes - $from) {
+        $crc ^= $byte;
+        $crc = $crc & 1 ? $crc >> 1 ^ 0xedb88320 : $crc >> 1 for 1 .. 8;
+    }
+    substr($z, 14, 4) = substr($z, index($z, "PK\1\2") + 16, 4) = pack "V", ~$crc & 0xffffffff;
+    seek $f, 0, 0; print $f $z;' "$at" "$bytes"
+head -c 900 "$(echo "$first" | jq -r .latents)" >cut.npz
+{
+    cat data
+    echo "$first" | jq -c 'del(.latents)'
+    echo 'no record'
+    echo "$first" | jq -c '.latents = "gone.npz"'
+    echo "$first" | jq -c '.latents = "nan.npz"'
+    echo "$first" | jq -c '.latents = "cut.npz"'
+    echo "$first" | jq -c '.bucket = [48, 80]'
+    echo "$first" | jq -c '.bucket = [60, 80]'
+    echo "$first" | jq -c '.repeats = 0'
+    echo "$first" | jq -c '.error = {tool: "sd-x", message: "mine"}'
+} >bad
+train --max-train-steps 8 -o b.safetensors <bad
+is 'bad records are left out: status' $status 1
+is 'each is told' "$(sed 's/cache.[^ :]*npz/CACHE/' "$err")" 'sd-train: sks/01.png: the record has no "latents"
+sd-train: line 8: not a JSON object at byte 1
+no record
+sd-train: sks/01.png: gone.npz: No such file or directory
+sd-train: sks/01.png: nan.npz: number 2 of the latents is NaN
+sd-train: sks/01.png: cut.npz: not a zip archive, or cut short (no end record)
+sd-train: sks/01.png: CACHE: array "latents" is [4,8,8], expected [4,10,6]
+sd-train: sks/01.png: a bucket of 60x80 is no multiple of 8 pixels
+sd-train: sks/01.png: repeats is 0, not 1 to 1000000
+sd-train: left out 1 records that carry an error'
+is 'and changes nothing for the others' "$(tensors b.safetensors)" "$want"
+sd-train lora -q --model "$model" -o none.safetensors </dev/null 2>"$err"
+is 'nothing to train on' "$? $(cat "$err")" '1 sd-train: there is nothing to train on: no usable record came in'
+ok 'leaves no file' test ! -e none.safetensors
+
+# a loss that is not finite
+train --max-train-steps 9 --lr-scheduler constant_with_warmup --lr-warmup-steps 4 --learning-rate 1e30 --max-grad-norm 0 \
+    -o wild.safetensors <data
+is 'a loss of NaN: status and message' "$status $(cat "$err")" \
+    '1 sd-train: the loss became NaN at step 3 (learning rate too high?); the weights after step 1 are in wild.safetensors'
+is 'the events say so' "$(jq -c 'select(.event == "save") | [.step, .path]' "$out")" '[1,"wild.safetensors"]'
+train --max-train-steps 1 --lr-scheduler constant_with_warmup --lr-warmup-steps 4 --learning-rate 1e30 --max-grad-norm 0 \
+    -o one.safetensors <data
+is 'the last good weights are kept' "$(tensors wild.safetensors)" "$(tensors one.safetensors)"
+echo 'a sks star --w 64 --h 64 --s 2 --d 1' >prompt
+try sd-sample -j 1 --model "$model" --lora wild.safetensors -o out <prompt
+is 'and can be used' "$status" 0
+train --max-train-steps 9 --learning-rate 1e30 --max-grad-norm 0 -o never.safetensors <data
+is 'from the first update on: nothing is saved' "$status $(cat "$err") $(ls never* 2>/dev/null)" \
+    '1 sd-train: the loss became NaN at step 2 (learning rate too high?); nothing is trained yet, so nothing is saved '
+
+# a cache that goes away while it trains
+sd-train lora -j 1 -q --model "$model" --seed 1 --max-train-steps 1000000 -o gone.safetensors <data >log 2>msg &
+pid=$!
+step 3 log $pid
+mv cache moved
+wait $pid 2>/dev/null
+mv moved cache
+like 'what was trained is saved' "$(cat msg)" 'sd-train: cache/*: No such file or directory; the weights after step * are in gone.safetensors'
+ok 'and can be read' sd-inspect gone.safetensors
+
+# signals
+for sig in INT TERM; do
+    env --default-signal=INT sd-train lora -j 1 -q --model "$model" --seed 1 --max-train-steps 1000000 -o sig.safetensors \
+        <data >log 2>"$err" &
+    pid=$!
+    step 3 log $pid
+    kill -$sig $pid
+    rc=0
+    wait $pid 2>/dev/null || rc=$?
+    is "SIG$sig ends it by the signal" $rc "$([ $sig = INT ] && echo 130 || echo 143)"
+    ok 'the step is finished, the weights saved' jq -se '.[-1].stopped and .[-2].event == "save" and
+        .[-1].step == (map(select(.event == "step")) | length)' log
+    is 'with their step' "$(metadata sig.safetensors ss_steps)" "$(tail -1 log | jq .step)"
+done
+{ sd-train lora -j 1 -q --model "$model" --seed 1 --max-train-steps 1000000 -o pipe.safetensors <data 2>"$err"; } | head -3 >log
+is 'a reader that goes away ends it too' "$(wc -l <log) $(cat "$err")" '3 '
+ok 'saved' sd-inspect pipe.safetensors
+
+# places that cannot be written are found out before training
+refused() {
+    like "$1" "$status $(wc -l <"$out") $(cat "$err")" "$2"
+}
+train --max-train-steps 2 -o nowhere/x.safetensors <data
+refused 'no such folder' '1 0 sd-train: nowhere/x.safetensors: No such file or directory'
+train --max-train-steps 2 -o sks <data
+refused 'a folder in place of the file' '1 0 sd-train: sks: Is a directory'
+if [ "$(id -u)" -eq 0 ]; then
+    skip 'a folder that must not be written' 'root may write everywhere'
+else
+    mkdir locked && chmod 555 locked
+    train --max-train-steps 2 -o locked/x.safetensors <data
+    refused 'a folder that must not be written' '1 0 sd-train: locked/x.safetensors: Permission denied'
+fi
+train --max-train-steps 2 -o /dev/full <data
+is 'a full disk' "$status $(cat "$err")" '3 sd-train: /dev/full: No space left on device'
+cp a.safetensors kept.safetensors
+sd-train lora -j 1 -q --model "$model" --max-train-steps 2 -o full.safetensors <data >/dev/full 2>"$err"
+is 'a full disk behind standard output' "$? $(cat "$err")" '3 sd-train: standard output: No space left on device'
+
+# models and options
+head -c 3000000 "$model" >short.safetensors
+try sd-train lora --model short.safetensors -o x.safetensors <data
+like 'a model cut short' "$status $(cat "$out" "$err")" '1 sd-train: short.safetensors: *reach outside the *'
+printf '\0\0\0\0\0\0\0\200{}' >long.safetensors
+try sd-train lora --model long.safetensors -o x.safetensors <data
+like 'a header length of 2^63' "$status $(cat "$out" "$err")" \
+    "1 sd-train: long.safetensors: the header's length 9223372036854775808 *"
+printf '\77\0\0\0\0\0\0\0{"\\u001b[2J":{"dtype":"F32","shape":[4],"data_offsets":[0,8]}} 12345678' >esc.safetensors
+try sd-train lora --model esc.safetensors -o x.safetensors <data
+like 'control characters do not reach the terminal' "$status $(cat "$err")" '1 sd-train: esc.safetensors: *\\x1b*2J*'
+train --max-train-steps 2 --network-weights "$model" -o x.safetensors <data
+like 'weights that are no LoRA' "$status $(cat "$err")" '1 sd-train: *: no LoRA of this model *'
+wrong() {
+    want=$1
+    shift
+    try sd-train "$@" <data
+    like "wrong usage: $*" "$status $(cat "$out")$(head -1 "$err")" "2 sd-train: $want*"
+}
+wrong 'too few arguments*' --model "$model" -o x.safetensors
+wrong '"ti" is no method*' ti --model "$model" -o x.safetensors
+wrong 'no model*' lora -o x.safetensors
+wrong 'no output*' lora --model "$model"
+wrong '--lr-scheduler*' lora --model "$model" -o x.safetensors --lr-scheduler linear
+wrong '--optimizer-type*' lora --model "$model" -o x.safetensors --optimizer-type Lion
+wrong 'fp16 *' lora --model "$model" -o x.safetensors --mixed-precision fp16
+wrong '--network-train*exclude*' lora --model "$model" -o x.safetensors --network-train-unet-only \
+    --network-train-text-encoder-only
+wrong '--max-train-steps*' lora --model "$model" -o x.safetensors --max-train-steps 0
+ok 'nothing lies about' test "$(ls -A | grep -c '^\.')" = 0
+finish
