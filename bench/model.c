@@ -3,8 +3,8 @@
  *     build/release/bench/model MODEL NAME [RUNS]      one JSON line (bench/run calls it)
  *     build/release/bench/model --list
  *
- * MODEL is any Stable Diffusion file, as sd-init makes them; 512x512 pixels. BENCH_OPS=1 tells the seconds by op on
- * standard error. */
+ * MODEL is any Stable Diffusion file, as sd-init makes them; 512x512 pixels. BENCH_OPS=1 tells the seconds by
+ * op on standard error. */
 #include "adapter/lora.h"
 #include "base/progress.h"
 #include "model/model_file.h"
@@ -27,10 +27,14 @@ static const struct measure {
     int64_t batch;
     bool checkpointing;
 } measures[] = {
-    {"unet-forward-512-b1-bf16", UNET, SD_BF16, 1, false},  {"unet-forward-512-b2-bf16", UNET, SD_BF16, 2, false},
-    {"unet-forward-512-b1-f32", UNET, SD_F32, 1, false},    {"lora-step-512-r16-bf16", LORA, SD_BF16, 1, false},
-    {"lora-step-512-r16-bf16-ckpt", LORA, SD_BF16, 1, true}, {"lora-step-512-r16-f32", LORA, SD_F32, 1, false},
-    {"vae-encode-512-bf16", ENCODE, SD_BF16, 1, false},     {"vae-decode-512-bf16", DECODE, SD_BF16, 1, false},
+    {"unet-forward-512-b1-bf16", UNET, SD_BF16, 1, false},
+    {"unet-forward-512-b2-bf16", UNET, SD_BF16, 2, false},
+    {"unet-forward-512-b1-f32", UNET, SD_F32, 1, false},
+    {"lora-step-512-r16-bf16", LORA, SD_BF16, 1, false},
+    {"lora-step-512-r16-bf16-ckpt", LORA, SD_BF16, 1, true},
+    {"lora-step-512-r16-f32", LORA, SD_F32, 1, false},
+    {"vae-encode-512-bf16", ENCODE, SD_BF16, 1, false},
+    {"vae-decode-512-bf16", DECODE, SD_BF16, 1, false},
     {"text-encode-bf16", TEXT, SD_BF16, 1, false},
 };
 #define MEASURES (sizeof measures / sizeof *measures)
@@ -65,7 +69,8 @@ static void *noise(size_t n)
     return v;
 }
 
-/* --- forward ------------------------------------------------------------------------------------------------------ */
+/* --- forward
+ * ------------------------------------------------------------------------------------------------------ */
 
 static void build_forward(struct bench *b)
 {
@@ -76,15 +81,18 @@ static void build_forward(struct bench *b)
     struct sd_tensor *y = NULL;
     sd_nn_init(&nn, g, b->m->dtype, sd_weights_param, b->weights);
     if (b->m->part == UNET)
-        y = sd_unet(&nn, &b->config->unet, sd_graph_input(g, "x", SD_F32, 4, (int64_t[]){n, 64, 64, 4}),
-                    sd_graph_input(g, "t", SD_F32, 1, &n),
-                    sd_graph_input(g, "context", b->m->dtype, 3, (int64_t[]){n, 77, b->config->unet.context}));
+        y = sd_unet(
+            &nn, &b->config->unet, sd_graph_input(g, "x", SD_F32, 4, (int64_t[]){n, 64, 64, 4}),
+            sd_graph_input(g, "t", SD_F32, 1, &n),
+            sd_graph_input(g, "context", b->m->dtype, 3, (int64_t[]){n, 77, b->config->unet.context}));
     else if (b->m->part == ENCODE)
-        y = sd_vae_encode(&nn, &b->config->vae, sd_graph_input(g, "x", SD_F32, 4, (int64_t[]){n, 512, 512, 3}));
+        y = sd_vae_encode(&nn, &b->config->vae,
+                          sd_graph_input(g, "x", SD_F32, 4, (int64_t[]){n, 512, 512, 3}));
     else if (b->m->part == DECODE)
         y = sd_vae_decode(&nn, &b->config->vae, sd_graph_input(g, "z", SD_F32, 4, (int64_t[]){n, 64, 64, 4}));
     else
-        y = sd_text_context(&nn, &b->config->text, sd_graph_input(g, "ids", SD_I32, 2, (int64_t[]){n, 77}), 1, 0);
+        y = sd_text_context(&nn, &b->config->text, sd_graph_input(g, "ids", SD_I32, 2, (int64_t[]){n, 77}), 1,
+                            0);
     sd_nn_free(&nn);
     sd_graph_output(g, y);
     sd_graph_fuse(g);
@@ -103,14 +111,16 @@ static void build_forward(struct bench *b)
     }
 }
 
-/* --- a LoRA step, of the U-Net as the peers' benchmark has it -------------------------------------------------------- */
+/* --- a LoRA step, of the U-Net as the peers' benchmark has it
+ * -------------------------------------------------------- */
 
 static void build_lora(struct bench *b)
 {
     struct sd_err err = {0};
     struct sd_rng rng;
     sd_rng_seed(&rng, 1);
-    if (sd_lora_new(&b->lora, b->config, &(struct sd_lora_options){.rank = 16, .alpha = 16, .unet = true}, &rng, &err))
+    if (sd_lora_new(&b->lora, b->config, &(struct sd_lora_options){.rank = 16, .alpha = 16, .unet = true},
+                    &rng, &err))
         die(&err);
     size_t n = 2 * b->lora->count;
     struct sd_var **vars = calloc(n, sizeof *vars);
@@ -119,21 +129,27 @@ static void build_lora(struct bench *b)
         vars[2 * i] = &b->lora->modules[i].down;
         vars[2 * i + 1] = &b->lora->modules[i].up;
     }
-    if (sd_optimizer_init(&b->optimizer, &SD_ADAMW_DEFAULT, &(struct sd_optim_group){.name = "unet", .lr = 1e-4}, 1, vars,
-                          group, (int)n, b->backend, &err))
+    if (sd_optimizer_init(&b->optimizer, &SD_ADAMW_DEFAULT,
+                          &(struct sd_optim_group){.name = "unet", .lr = 1e-4}, 1, vars, group, (int)n,
+                          b->backend, &err))
         die(&err);
     free(vars);
     free(group);
     static struct sd_lora_stack stack;
     stack = (struct sd_lora_stack){&b->lora, 1};
-    b->trainer = sd_trainer_new(b->config,
-                                &(struct sd_trainer_options){.dtype = b->m->dtype, .checkpointing = b->m->checkpointing,
-                                                             .text_chunks = 1, .accumulation = 1},
-                                b->weights, sd_lora_adapt, &stack, &b->optimizer, b->backend, &err);
+    b->trainer = sd_trainer_new(
+        b->config,
+        &(struct sd_trainer_options){
+            .dtype = b->m->dtype, .checkpointing = b->m->checkpointing, .text_chunks = 1, .accumulation = 1},
+        b->weights, sd_lora_adapt, &stack, &b->optimizer, b->backend, &err);
     size_t latents = (size_t)b->m->batch * 4 * 64 * 64;
     int64_t *t = calloc((size_t)b->m->batch, sizeof *t);
-    b->batch = (struct sd_train_batch){.n = b->m->batch, .h = 64, .w = 64, .latents = noise(latents),
-                                       .noise = noise(latents), .timesteps = t,
+    b->batch = (struct sd_train_batch){.n = b->m->batch,
+                                       .h = 64,
+                                       .w = 64,
+                                       .latents = noise(latents),
+                                       .noise = noise(latents),
+                                       .timesteps = t,
                                        .ids = calloc((size_t)b->m->batch * 77, sizeof(int32_t))};
     for (int64_t i = 0; i < b->m->batch; i++)
         t[i] = 500;
@@ -152,7 +168,8 @@ static void run(struct bench *b)
     sd_optimizer_update(&b->optimizer, 1);
 }
 
-/* --- figures ------------------------------------------------------------------------------------------------------ */
+/* --- figures
+ * ------------------------------------------------------------------------------------------------------ */
 
 static int64_t peak_mib(void)
 {
@@ -201,8 +218,8 @@ static void measure(struct bench *b, int runs)
         tell_ops(b, runs);
     qsort(seconds, (size_t)runs, sizeof *seconds, by_value);
     struct sd_plan_memory m = b->plan ? sd_plan_memory(b->plan) : sd_trainer_memory(b->trainer);
-    printf("{\"name\":\"%s\",\"value\":%.4f,\"unit\":\"s\",\"best\":%.4f,\"first\":%.2f", b->m->name, seconds[runs / 2],
-           seconds[0], first);
+    printf("{\"name\":\"%s\",\"value\":%.4f,\"unit\":\"s\",\"best\":%.4f,\"first\":%.2f", b->m->name,
+           seconds[runs / 2], seconds[0], first);
     if (b->graph)
         printf(",\"gflop\":%.1f", 1e-9 * sd_graph_flops(b->graph));
     printf(",\"peak_mib\":%lld,\"arena_mib\":%zu,\"weights_mib\":%zu,\"runs\":%d}\n", (long long)peak_mib(),
@@ -227,7 +244,8 @@ int main(int argc, char **argv)
         return 2;
     }
     if (sd_model_file_open(&b.file, argv[1], &err) ||
-        !(b.weights = sd_weights_new(sd_model_file_find, b.file, &err)) || !(b.backend = sd_backend_new("cpu", &err)))
+        !(b.weights = sd_weights_new(sd_model_file_find, b.file, &err)) ||
+        !(b.backend = sd_backend_new("cpu", &err)))
         die(&err);
     b.config = sd_model_file_config(b.file);
     measure(&b, runs);

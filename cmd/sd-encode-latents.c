@@ -1,4 +1,5 @@
-/* sd-encode-latents: records with path, bucket, resize and crop in, a latent cache beside each picture, its name out. */
+/* sd-encode-latents: records with path, bucket, resize and crop in, a latent cache beside each picture, its
+ * name out. */
 #include "compute.h"
 
 #include "base/path.h"
@@ -53,7 +54,8 @@ static uint64_t fnv1a(const char *s)
     return h;
 }
 
-/* STEM.npz beside the picture, as sd-scripts finds it, or in --cache-dir under a name that no other path shares. */
+/* STEM.npz beside the picture, as sd-scripts finds it, or in --cache-dir under a name that no other path
+ * shares. */
 static int cache_name(const struct options *o, const char *path, struct sd_buf *out)
 {
     size_t stem = sd_path_stem_len(path);
@@ -84,7 +86,8 @@ static void put(struct ctx *x, uint64_t ticket, struct sd_record *r)
     cmd_progress(x->cmd, ++x->done, NULL);
 }
 
-/* --- encoding a batch ----------------------------------------------------------------------------------------------- */
+/* --- encoding a batch
+ * ----------------------------------------------------------------------------------------------- */
 
 static int make_room(struct ctx *x, size_t n, struct sd_err *err)
 {
@@ -100,8 +103,8 @@ static int make_room(struct ctx *x, size_t n, struct sd_err *err)
     return x->latents && x->flipped && x->noise ? 0 : sd_err_memory(err, n * sizeof(float));
 }
 
-/* Latents of the batch's pictures. A picture's noise hangs on the seed and its path alone, so it is the same in any
- * batch and any order; the mirrored picture draws on from the same generator. */
+/* Latents of the batch's pictures. A picture's noise hangs on the seed and its path alone, so it is the same
+ * in any batch and any order; the mirrored picture draws on from the same generator. */
 static int encode(struct ctx *x, struct batch *b, bool mirrored, float *out, struct sd_err *err)
 {
     size_t each = (size_t)(b->bucket.w / 8 * (b->bucket.h / 8) * sd_encoder_channels(x->encoder));
@@ -168,7 +171,8 @@ static void flush(struct ctx *x, struct batch *b)
     b->n = 0;
 }
 
-/* --- a record -------------------------------------------------------------------------------------------------------- */
+/* --- a record
+ * -------------------------------------------------------------------------------------------------------- */
 
 struct wish { /* what the record asks for */
     const char *path;
@@ -177,16 +181,19 @@ struct wish { /* what the record asks for */
 
 static int read_wish(struct sd_record *r, struct wish *w, struct sd_err *err)
 {
-    if (sd_record_need_string(r, "path", &w->path, err) || sd_record_need_ints(r, "bucket", w->bucket, 2, err) ||
-        sd_record_need_ints(r, "resize", w->resize, 2, err) || sd_record_need_ints(r, "crop", w->crop, 2, err))
+    if (sd_record_need_string(r, "path", &w->path, err) ||
+        sd_record_need_ints(r, "bucket", w->bucket, 2, err) ||
+        sd_record_need_ints(r, "resize", w->resize, 2, err) ||
+        sd_record_need_ints(r, "crop", w->crop, 2, err))
         return -1;
     for (int i = 0; i < 2; i++)
-        if (w->bucket[i] < 8 || w->bucket[i] % 8 || w->bucket[i] > 16384 || w->resize[i] > 65536 || w->crop[i] < 0 ||
-            w->crop[i] > w->resize[i] - w->bucket[i])
-            return sd_err_set(err, SD_ERR_DATA, "bucket [%lld,%lld] at crop [%lld,%lld] does not lie in resize [%lld,%lld], "
-                              "or is no multiple of 8", (long long)w->bucket[0], (long long)w->bucket[1],
-                              (long long)w->crop[0], (long long)w->crop[1], (long long)w->resize[0],
-                              (long long)w->resize[1]);
+        if (w->bucket[i] < 8 || w->bucket[i] % 8 || w->bucket[i] > 16384 || w->resize[i] > 65536 ||
+            w->crop[i] < 0 || w->crop[i] > w->resize[i] - w->bucket[i])
+            return sd_err_set(err, SD_ERR_DATA,
+                              "bucket [%lld,%lld] at crop [%lld,%lld] does not lie in resize [%lld,%lld], "
+                              "or is no multiple of 8",
+                              (long long)w->bucket[0], (long long)w->bucket[1], (long long)w->crop[0],
+                              (long long)w->crop[1], (long long)w->resize[0], (long long)w->resize[1]);
     return 0;
 }
 
@@ -197,7 +204,8 @@ static int load_picture(const struct wish *w, struct job *j, struct sd_err *err)
     if (sd_image_load(w->path, 3, 0, &full, err))
         return -1;
     j->original = (struct sd_size){full.width, full.height};
-    int rc = sd_image_resize(&full, (uint32_t)w->resize[0], (uint32_t)w->resize[1], SD_RESIZE_AUTO, &sized, err);
+    int rc =
+        sd_image_resize(&full, (uint32_t)w->resize[0], (uint32_t)w->resize[1], SD_RESIZE_AUTO, &sized, err);
     sd_image_free(&full);
     if (rc)
         return -1;
@@ -285,14 +293,17 @@ int main(int argc, char **argv)
 {
     struct options o = {.precision = "no", .batch_size = 1, .skip_existing = true};
     const struct sd_option options[] = {
-        {SD_OPT_STRING("model", 'm', &o.model, "FILE|FOLDER", "safetensors file or diffusers folder with the VAE"),
+        {SD_OPT_STRING("model", 'm', &o.model, "FILE|FOLDER",
+                       "safetensors file or diffusers folder with the VAE"),
          .alias = "pretrained-model-name-or-path"},
         {SD_OPT_STRING("vae", 0, &o.vae, "FILE|FOLDER", "another VAE")},
         {SD_OPT_INT("batch-size", 'b', &o.batch_size, "N", "pictures of one bucket encoded together"),
          .alias = "vae-batch-size", .min = 1, .max = 256},
         {SD_OPT_BOOL("flip-aug", 0, &o.flip, "store the mirrored picture's latents too")},
-        {SD_OPT_CHOICE("mixed-precision", 0, &o.precision, "no|bf16|fp16", "type to compute in: no means f32")},
-        {SD_OPT_STRING("cache-dir", 0, &o.cache_dir, "FOLDER", "put the caches there, not beside the pictures")},
+        {SD_OPT_CHOICE("mixed-precision", 0, &o.precision, "no|bf16|fp16",
+                       "type to compute in: no means f32")},
+        {SD_OPT_STRING("cache-dir", 0, &o.cache_dir, "FOLDER",
+                       "put the caches there, not beside the pictures")},
         {SD_OPT_BOOL("skip-existing", 0, &o.skip_existing,
                      "keep caches that fit and are newer than picture and model")},
         {SD_OPT_BOOL("mean", 0, &o.mean, "store the posterior's mean instead of a draw from it")},

@@ -200,7 +200,7 @@ int main(int argc, char **argv)
     struct options o = {.output = "out", .precision = "no", .sampler = "ddim", .width = 512, .height = 512, .steps = 30,
                         .seed = -1, .scale = 7.5, .steps_offset = 1};
     const struct sd_option options[] = {
-        {SD_OPT_HEADING("Model and output:")},
+        {SD_OPT_HEADING("Model and output")},
         {SD_OPT_STRING("model", 'm', &o.model, "FILE|FOLDER", "safetensors file or diffusers folder"),
          .alias = "ckpt pretrained-model-name-or-path"},
         {SD_OPT_STRING("vae", 0, &o.vae, "FILE|FOLDER", "another VAE")},
@@ -208,7 +208,7 @@ int main(int argc, char **argv)
         {SD_OPT_BOOL("strict", 0, &o.strict, "refuse a LoRA with keys that match nothing")},
         {SD_OPT_STRING("output", 'o', &o.output, "FOLDER", "where the pictures go: NUMBER-SEED.png"),
          .alias = "outdir"},
-        {SD_OPT_HEADING("Defaults of a prompt line:")},
+        {SD_OPT_HEADING("Defaults of a prompt line")},
         {SD_OPT_INT("width", 0, &o.width, "N", "--w of the line; rounded down to a multiple of 8, at least 64"),
          .alias = "W", .min = 1, .max = 16384},
         {SD_OPT_INT("height", 0, &o.height, "N", "--h of the line"), .alias = "H", .min = 1, .max = 16384},
@@ -217,7 +217,7 @@ int main(int argc, char **argv)
         {SD_OPT_DOUBLE("scale", 0, &o.scale, "X", "--l of the line: classifier-free guidance; 1 turns it off")},
         {SD_OPT_STRING("negative-prompt", 0, &o.negative, "TEXT", "--n of the line")},
         {SD_OPT_STRING("sampler", 0, &o.sampler, "NAME", "--ss of the line: ddim, euler"), .alias = "sample-sampler"},
-        {SD_OPT_HEADING("Computing:")},
+        {SD_OPT_HEADING("Computing")},
         {SD_OPT_CHOICE("mixed-precision", 0, &o.precision, "no|bf16|fp16", "type to compute in: no means f32")},
         {SD_OPT_BOOL("v-parameterization", 0, &o.v_prediction, "the model predicts velocity (768-v models)")},
         {SD_OPT_INT("clip-skip", 0, &o.clip_skip, "N", "use the text encoder's N-th layer from the end"), .max = 23},

@@ -50,10 +50,10 @@ int main(int argc, char **argv)
     int64_t columns = 0, cell = 256, gap = 4;
     const struct sd_option options[] = {
         {SD_OPT_STRING("output", 'o', &output, "FILE", "the sheet, a PNG file")},
-        {SD_OPT_INT("columns", 'c', &columns, "N", "pictures in a row; 0 makes the sheet about square"), .min = 0,
-         .max = 65536},
-        {SD_OPT_INT("cell", 0, &cell, "N", "side of the square a picture is fitted into, in pixels"), .min = 1,
-         .max = 16384},
+        {SD_OPT_INT("columns", 'c', &columns, "N", "pictures in a row; 0 makes the sheet about square"),
+         .min = 0, .max = 65536},
+        {SD_OPT_INT("cell", 0, &cell, "N", "side of the square a picture is fitted into, in pixels"),
+         .min = 1, .max = 16384},
         {SD_OPT_INT("gap", 0, &gap, "N", "grey pixels between and around them"), .min = 0, .max = 1024},
         SD_OPT_END};
     struct sd_cmd c = {.program = {.name = "sd-sheet",

@@ -1,4 +1,5 @@
-/* A growing string of bytes. data is NUL-terminated once anything was added; the NUL is not counted in len. */
+/* A growing string of bytes. data is NUL-terminated once anything was added; the NUL is not counted in len.
+ */
 #ifndef SD_BASE_BUF_H
 #define SD_BASE_BUF_H
 

@@ -44,6 +44,7 @@ int sd_err_memory(struct sd_err *err, size_t bytes)
 int sd_err_errno(struct sd_err *err, const char *what)
 {
     int e = errno;
-    int machine = e == ENOSPC || e == EDQUOT || e == EIO || e == ENOMEM || e == EMFILE || e == ENFILE || e == EFBIG;
+    int machine =
+        e == ENOSPC || e == EDQUOT || e == EIO || e == ENOMEM || e == EMFILE || e == ENFILE || e == EFBIG;
     return sd_err_set(err, machine ? SD_ERR_MACHINE : SD_ERR_DATA, "%s: %s", what, strerror(e));
 }

@@ -61,13 +61,15 @@ static int check(const struct sd_bucket_config *c, struct sd_err *err)
     if (c->no_upscale)
         return 0;
     if (c->min_reso < 1 || c->max_reso > MAX_SIDE || c->min_reso > c->max_reso)
-        return sd_err_set(err, SD_ERR_USAGE, "the smallest bucket side, %lld, and the largest, %lld, leave no buckets",
+        return sd_err_set(err, SD_ERR_USAGE,
+                          "the smallest bucket side, %lld, and the largest, %lld, leave no buckets",
                           (long long)c->min_reso, (long long)c->max_reso);
     if (min64(r.w, r.h) < c->min_reso || r.w > c->max_reso || r.h > c->max_reso)
-        return sd_err_set(err, SD_ERR_USAGE,
-                          "the resolution %lldx%lld lies outside the bucket sides %lld to %lld (--min-bucket-reso, "
-                          "--max-bucket-reso)",
-                          (long long)r.w, (long long)r.h, (long long)c->min_reso, (long long)c->max_reso);
+        return sd_err_set(
+            err, SD_ERR_USAGE,
+            "the resolution %lldx%lld lies outside the bucket sides %lld to %lld (--min-bucket-reso, "
+            "--max-bucket-reso)",
+            (long long)r.w, (long long)r.h, (long long)c->min_reso, (long long)c->max_reso);
     return 0;
 }
 
@@ -103,7 +105,8 @@ static double ratio(struct sd_size s)
     return (double)s.w / (double)s.h;
 }
 
-/* A listed bucket: the picture's own size if it is one, else the one of nearest aspect ratio, the first of equals. */
+/* A listed bucket: the picture's own size if it is one, else the one of nearest aspect ratio, the first of
+ * equals. */
 static void choose_listed(const struct sd_buckets *b, struct sd_size image, struct sd_bucket_choice *c)
 {
     double ar = ratio(image), best = INFINITY;
@@ -118,7 +121,8 @@ static void choose_listed(const struct sd_buckets *b, struct sd_size image, stru
             c->bucket = b->sizes[i];
         }
     }
-    double scale = ar > ratio(c->bucket) ? (double)c->bucket.h / (double)image.h : (double)c->bucket.w / (double)image.w;
+    double scale =
+        ar > ratio(c->bucket) ? (double)c->bucket.h / (double)image.h : (double)c->bucket.w / (double)image.w;
     c->resize.w = (int64_t)((double)image.w * scale + 0.5);
     c->resize.h = (int64_t)((double)image.h * scale + 0.5);
 }
@@ -129,7 +133,8 @@ static int64_t round_to_steps(double x, int64_t steps)
     return n - n % steps;
 }
 
-/* The picture shrunk to the area, the side that distorts less being whole steps; the bucket is what whole steps leave. */
+/* The picture shrunk to the area, the side that distorts less being whole steps; the bucket is what whole
+ * steps leave. */
 static void choose_shrinking(const struct sd_buckets *b, struct sd_size image, struct sd_bucket_choice *c)
 {
     int64_t d = b->config.steps, area = b->config.resolution.w * b->config.resolution.h;
@@ -161,8 +166,8 @@ int sd_bucket_choose(const struct sd_buckets *b, struct sd_size image, struct sd
     else
         choose_listed(b, image, choice);
     if (choice->bucket.w < 1 || choice->bucket.h < 1)
-        return sd_err_set(err, SD_ERR_DATA, "%lldx%lld pixels are less than one bucket step of %lld", (long long)image.w,
-                          (long long)image.h, (long long)b->config.steps);
+        return sd_err_set(err, SD_ERR_DATA, "%lldx%lld pixels are less than one bucket step of %lld",
+                          (long long)image.w, (long long)image.h, (long long)b->config.steps);
     choice->crop_x = (choice->resize.w - choice->bucket.w) / 2;
     choice->crop_y = (choice->resize.h - choice->bucket.h) / 2;
     choice->ar_error = ratio(choice->bucket) - ratio(image);

@@ -29,8 +29,8 @@ struct sd_buckets {
 };
 
 struct sd_bucket_choice {
-    struct sd_size bucket; /* training size */
-    struct sd_size resize; /* size after resizing: covers the bucket */
+    struct sd_size bucket;  /* training size */
+    struct sd_size resize;  /* size after resizing: covers the bucket */
     int64_t crop_x, crop_y; /* top-left of the bucket inside it, centred */
     double ar_error;        /* bucket's aspect ratio minus the picture's */
 };
@@ -43,8 +43,8 @@ void sd_buckets_free(struct sd_buckets *b);
 int sd_bucket_choose(const struct sd_buckets *b, struct sd_size image, struct sd_bucket_choice *choice,
                      struct sd_err *err);
 
-/* The crop rectangle [left, top, right, bottom] that sd-scripts stores in latent caches (floor division included, so
- * left and top may be negative). */
+/* The crop rectangle [left, top, right, bottom] that sd-scripts stores in latent caches (floor division
+ * included, so left and top may be negative). */
 void sd_bucket_crop_ltrb(struct sd_size bucket, struct sd_size image, double ltrb[4]);
 
 /* "512" or "512,768" (width, height). */

@@ -22,7 +22,8 @@ void sd_dataset_free(struct sd_dataset *d)
     *d = (struct sd_dataset){0};
 }
 
-/* --- a record's caption ----------------------------------------------------------------------------------------- */
+/* --- a record's caption
+ * ----------------------------------------------------------------------------------------- */
 
 static int join(struct sd_buf *b, const struct sd_strings *parts, const char *between)
 {
@@ -32,9 +33,10 @@ static int join(struct sd_buf *b, const struct sd_strings *parts, const char *be
     return rc;
 }
 
-/* With wildcards each line of the caption gets the tags, for one line is drawn; without, only the first line counts. */
-static int join_caption(const struct sd_dataset *d, const struct sd_strings *lines, const struct sd_strings *tags,
-                        struct sd_buf *b)
+/* With wildcards each line of the caption gets the tags, for one line is drawn; without, only the first line
+ * counts. */
+static int join_caption(const struct sd_dataset *d, const struct sd_strings *lines,
+                        const struct sd_strings *tags, struct sd_buf *b)
 {
     const char *sep = d->options.separator ? d->options.separator : ",";
     size_t n = d->options.enable_wildcard ? lines->n : lines->n ? 1 : 0;
@@ -79,10 +81,11 @@ int sd_dataset_add(struct sd_dataset *d, struct sd_record *r, struct sd_err *err
     const char *path, *latents;
     int64_t bucket[2];
     if (sd_record_need_string(r, "path", &path, err) || sd_record_need_string(r, "latents", &latents, err) ||
-        sd_record_need_ints(r, "bucket", bucket, 2, err) || sd_record_int(r, "repeats", &item.repeats, err) < 0 ||
-        sd_record_bool(r, "reg", &item.reg, err) < 0)
+        sd_record_need_ints(r, "bucket", bucket, 2, err) ||
+        sd_record_int(r, "repeats", &item.repeats, err) < 0 || sd_record_bool(r, "reg", &item.reg, err) < 0)
         return -1;
-    if (bucket[0] < 8 || bucket[1] < 8 || bucket[0] % 8 || bucket[1] % 8 || bucket[0] > 65536 || bucket[1] > 65536)
+    if (bucket[0] < 8 || bucket[1] < 8 || bucket[0] % 8 || bucket[1] % 8 || bucket[0] > 65536 ||
+        bucket[1] > 65536)
         return sd_err_set(err, SD_ERR_DATA, "%s: a bucket of %lldx%lld is no multiple of 8 pixels", path,
                           (long long)bucket[0], (long long)bucket[1]);
     if (item.repeats < 1 || item.repeats > MAX_REPEATS)
@@ -107,7 +110,8 @@ int sd_dataset_add(struct sd_dataset *d, struct sd_record *r, struct sd_err *err
     return 0;
 }
 
-/* --- buckets and batches ---------------------------------------------------------------------------------------- */
+/* --- buckets and batches
+ * ---------------------------------------------------------------------------------------- */
 
 static int by_size(const void *a, const void *b)
 {
@@ -177,7 +181,8 @@ static void put_in_order(struct sd_dataset *d)
     }
 }
 
-/* From one epoch to the next. Epoch 0, which no one sees, is the shuffle that sd-scripts makes before it has a seed. */
+/* From one epoch to the next. Epoch 0, which no one sees, is the shuffle that sd-scripts makes before it has
+ * a seed. */
 static void shuffle(struct sd_dataset *d)
 {
     struct sd_pyrandom random;
@@ -188,7 +193,8 @@ static void shuffle(struct sd_dataset *d)
         sd_pyrandom_shuffle(&random, d->buckets[i].order, d->buckets[i].count, sizeof(size_t));
 }
 
-int sd_dataset_epoch(struct sd_dataset *d, int64_t seed, int64_t epoch, struct sd_rng *loader, struct sd_err *err)
+int sd_dataset_epoch(struct sd_dataset *d, int64_t seed, int64_t epoch, struct sd_rng *loader,
+                     struct sd_err *err)
 {
     struct sd_rng sampler;
     int64_t *order = malloc(d->n_batches * sizeof *order);

@@ -1,5 +1,6 @@
-/* The training set: records in memory, and the order in which epochs go through them in batches of one bucket, as
- * sd-scripts' BaseDataset orders them (make_buckets, shuffle_buckets) and a torch DataLoader permutes them. */
+/* The training set: records in memory, and the order in which epochs go through them in batches of one
+ * bucket, as sd-scripts' BaseDataset orders them (make_buckets, shuffle_buckets) and a torch DataLoader
+ * permutes them. */
 #ifndef SD_DATA_DATASET_H
 #define SD_DATA_DATASET_H
 
@@ -21,7 +22,7 @@ struct sd_item {
 
 struct sd_dataset_options {
     int64_t batch_size;
-    bool enable_wildcard; /* captions keep all their lines, one being drawn at a time */
+    bool enable_wildcard;  /* captions keep all their lines, one being drawn at a time */
     const char *separator; /* between caption and tags; NULL means "," */
 };
 
@@ -60,10 +61,12 @@ int sd_dataset_add(struct sd_dataset *d, struct sd_record *r, struct sd_err *err
 /* After the last record: buckets, batches. */
 int sd_dataset_finish(struct sd_dataset *d, struct sd_err *err);
 
-/* Orders an epoch; the first is 1. As in sd-scripts every epoch shuffles what the one before left, so the order depends on
- * seed and epoch alone, and going on from the epoch before is quickest. loader then permutes the batches; it gives the
- * two numbers that torch's DataLoader and RandomSampler take from the global generator. */
-int sd_dataset_epoch(struct sd_dataset *d, int64_t seed, int64_t epoch, struct sd_rng *loader, struct sd_err *err);
+/* Orders an epoch; the first is 1. As in sd-scripts every epoch shuffles what the one before left, so the
+ * order depends on seed and epoch alone, and going on from the epoch before is quickest. loader then permutes
+ * the batches; it gives the two numbers that torch's DataLoader and RandomSampler take from the global
+ * generator. */
+int sd_dataset_epoch(struct sd_dataset *d, int64_t seed, int64_t epoch, struct sd_rng *loader,
+                     struct sd_err *err);
 
 /* Item k of batch b. */
 const struct sd_item *sd_dataset_item(const struct sd_dataset *d, const struct sd_batch_ref *b, size_t k);

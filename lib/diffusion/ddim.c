@@ -9,7 +9,8 @@ static int plan(struct sd_sampler *s, struct sd_err *err)
 {
     int ratio = SD_TIMESTEPS / s->n;
     if (s->setup.steps_offset < 0 || (s->n - 1) * ratio + s->setup.steps_offset >= SD_TIMESTEPS)
-        return sd_err_set(err, SD_ERR_USAGE, "ddim with %d steps and an offset of %d leaves timesteps 0 to %d", s->n,
+        return sd_err_set(err, SD_ERR_USAGE,
+                          "ddim with %d steps and an offset of %d leaves timesteps 0 to %d", s->n,
                           s->setup.steps_offset, SD_TIMESTEPS - 1);
     for (int i = 0; i < s->n; i++)
         s->timestep[i] = (float)((s->n - 1 - i) * ratio + s->setup.steps_offset);

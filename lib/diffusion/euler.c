@@ -1,5 +1,5 @@
-/* Euler steps in sigma space (Karras et al., Elucidating the Design Space of Diffusion-Based Generative Models, 2022,
- * algorithm 2 without churn), timesteps evenly from 999 to 0, fractional ones interpolated. */
+/* Euler steps in sigma space (Karras et al., Elucidating the Design Space of Diffusion-Based Generative
+ * Models, 2022, algorithm 2 without churn), timesteps evenly from 999 to 0, fractional ones interpolated. */
 #include "diffusion/sampler.h"
 
 #include <math.h>
@@ -9,7 +9,8 @@ static int plan(struct sd_sampler *s, struct sd_err *err)
     (void)err;
     for (int i = 0; i < s->n; i++) {
         /* As numpy.linspace makes floats, and numpy.interp reads them. */
-        double t = s->n == 1 ? 0 : (double)(float)((s->n - 1 - i) * ((SD_TIMESTEPS - 1) / (double)(s->n - 1)));
+        double t =
+            s->n == 1 ? 0 : (double)(float)((s->n - 1 - i) * ((SD_TIMESTEPS - 1) / (double)(s->n - 1)));
         int below = (int)t < SD_TIMESTEPS - 1 ? (int)t : SD_TIMESTEPS - 2;
         double low = (double)s->schedule.sigma[below], high = (double)s->schedule.sigma[below + 1];
         s->timestep[i] = (float)t;

@@ -23,7 +23,8 @@ int sd_sampler_init(struct sd_sampler *s, const struct sd_sampler_setup *setup, 
         return sd_err_set(err, SD_ERR_USAGE, "there is no sampler \"%s\"; ddim, euler and k_euler are known",
                           setup->name);
     if (setup->steps < 1 || setup->steps > SD_TIMESTEPS)
-        return sd_err_set(err, SD_ERR_USAGE, "a sampler takes 1 to %d steps, not %d", SD_TIMESTEPS, setup->steps);
+        return sd_err_set(err, SD_ERR_USAGE, "a sampler takes 1 to %d steps, not %d", SD_TIMESTEPS,
+                          setup->steps);
     s->n = setup->steps;
     s->timestep = calloc((size_t)s->n, sizeof *s->timestep);
     s->sigma = calloc((size_t)s->n + 1, sizeof *s->sigma);

@@ -10,7 +10,8 @@
  *     }
  *     sd_sampler_free(&s);
  *
- * Arrays hold count f32 values in any order. A sampler is a row of the table in sampler.c and a file of its own. */
+ * Arrays hold count f32 values in any order. A sampler is a row of the table in sampler.c and a file of its
+ * own. */
 #ifndef SD_DIFFUSION_SAMPLER_H
 #define SD_DIFFUSION_SAMPLER_H
 
@@ -21,19 +22,19 @@
 #include <stddef.h>
 
 struct sd_sampler_setup {
-    const char *name;       /* "ddim", "euler", "k_euler" */
-    int steps;              /* 1 to 1000 */
-    bool v_prediction;      /* the model predicts velocity, not noise */
-    bool clip_sample;       /* ddim: clamp the predicted latents to [-1,1], as sd-scripts' training samples do */
-    int steps_offset;       /* ddim: added to every timestep; 0 in sd-scripts' training samples, 1 elsewhere */
-    bool end_at_first;      /* ddim: the last step ends at alpha_bar[0], not at 1: diffusers' set_alpha_to_one = false, as
-                               in the configuration published with SD1 */
+    const char *name;  /* "ddim", "euler", "k_euler" */
+    int steps;         /* 1 to 1000 */
+    bool v_prediction; /* the model predicts velocity, not noise */
+    bool clip_sample;  /* ddim: clamp the predicted latents to [-1,1], as sd-scripts' training samples do */
+    int steps_offset;  /* ddim: added to every timestep; 0 in sd-scripts' training samples, 1 elsewhere */
+    bool end_at_first; /* ddim: the last step ends at alpha_bar[0], not at 1: diffusers' set_alpha_to_one =
+                          false, as in the configuration published with SD1 */
 };
 
 struct sd_sampler;
 
 struct sd_sampler_kind {
-    const char *name, *alias; /* alias may be NULL */
+    const char *name, *alias;                              /* alias may be NULL */
     int (*plan)(struct sd_sampler *s, struct sd_err *err); /* fills timestep, sigma, init_sigma */
     void (*input)(const struct sd_sampler *s, int i, const float *x, float *in, size_t count);
     void (*step)(const struct sd_sampler *s, int i, const float *out, float *x, size_t count);

@@ -4,8 +4,8 @@
 
 void sd_schedule_init(struct sd_schedule *s)
 {
-    /* torch.linspace in f32: counted from the start in the first half, from the end in the second, each value rounded
-     * once (a fused multiply-add; these doubles are exact). */
+    /* torch.linspace in f32: counted from the start in the first half, from the end in the second, each value
+     * rounded once (a fused multiply-add; these doubles are exact). */
     float from = (float)sqrt(0.00085), to = (float)sqrt(0.012), step = (to - from) / (SD_TIMESTEPS - 1);
     double product = 1; /* torch.cumprod carries a double and stores floats */
     for (int i = 0; i < SD_TIMESTEPS; i++) {

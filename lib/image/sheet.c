@@ -11,7 +11,8 @@ enum { GREY = 0x80 };
 static int enlarge(const struct sd_image *from, uint32_t factor, struct sd_image *to, struct sd_err *err)
 {
     size_t pixel = (size_t)from->channels;
-    if (sd_image_alloc(to, (uint64_t)from->width * factor, (uint64_t)from->height * factor, from->channels, err))
+    if (sd_image_alloc(to, (uint64_t)from->width * factor, (uint64_t)from->height * factor, from->channels,
+                       err))
         return -1;
     size_t row = to->width * pixel;
     for (uint32_t y = 0; y < from->height; y++) {
@@ -36,8 +37,8 @@ static int fit(const struct sd_image *im, uint32_t cell, struct sd_image *to, st
     uint32_t longest = im->width > im->height ? im->width : im->height;
     if (longest <= cell)
         return enlarge(im, cell / longest, to, err);
-    return sd_image_resize(im, shrunk(im->width, longest, cell), shrunk(im->height, longest, cell), SD_RESIZE_AUTO, to,
-                           err);
+    return sd_image_resize(im, shrunk(im->width, longest, cell), shrunk(im->height, longest, cell),
+                           SD_RESIZE_AUTO, to, err);
 }
 
 int sd_sheet_add(struct sd_sheet *s, const struct sd_image *im, struct sd_err *err)

@@ -5,7 +5,8 @@
 #include "image/image.h"
 
 struct sd_sheet {
-    uint32_t cell, gap;     /* pixels: a cell's side, and what lies between cells and around them; set by the caller */
+    uint32_t cell,
+        gap; /* pixels: a cell's side, and what lies between cells and around them; set by the caller */
     uint32_t columns;       /* 0: as many as make the sheet about square */
     struct sd_image *cells; /* private: pictures at their final size; empty ones hold no data */
     size_t n, cap;
@@ -15,7 +16,8 @@ struct sd_sheet {
  * shrunk. NULL leaves the cell empty. */
 int sd_sheet_add(struct sd_sheet *s, const struct sd_image *im, struct sd_err *err);
 
-/* Makes *out: the cells row by row, pictures in the middle of theirs. A last row that is not full stays grey. */
+/* Makes *out: the cells row by row, pictures in the middle of theirs. A last row that is not full stays grey.
+ */
 int sd_sheet_draw(const struct sd_sheet *s, struct sd_image *out, struct sd_err *err);
 
 void sd_sheet_free(struct sd_sheet *s);

@@ -13,8 +13,8 @@ struct sd_lr {
     int64_t warmup; /* updates until the factor is 1; it starts at 0 */
 };
 
-/* name as sd-scripts spells it: constant, constant_with_warmup. warmup is a number of updates, or below 1 a share of
- * total. constant takes no warm-up. */
+/* name as sd-scripts spells it: constant, constant_with_warmup. warmup is a number of updates, or below 1 a
+ * share of total. constant takes no warm-up. */
 int sd_lr_init(struct sd_lr *lr, const char *name, double warmup, int64_t total, struct sd_err *err);
 
 /* The factor at an update, the first being 0. */

@@ -1,8 +1,9 @@
 /* Optimizers: the state beside trained variables, and the graph of one update.
  *
- * Gradients are summed into grad variables by the graphs of the micro-steps (sd_graph_accumulate). An update is a plan of
- * its own, the same for every shape: it clips all gradients by their common norm, steps, and zeroes them. What changes
- * from update to update (rates, bias corrections) is written into a small input tensor, so a device can replay it. */
+ * Gradients are summed into grad variables by the graphs of the micro-steps (sd_graph_accumulate). An update
+ * is a plan of its own, the same for every shape: it clips all gradients by their common norm, steps, and
+ * zeroes them. What changes from update to update (rates, bias corrections) is written into a small input
+ * tensor, so a device can replay it. */
 #ifndef SD_OPTIM_OPTIMIZER_H
 #define SD_OPTIM_OPTIMIZER_H
 
@@ -26,7 +27,8 @@ struct sd_adamw {
 };
 
 /* torch.optim.AdamW's defaults, and sd-scripts' norm. */
-#define SD_ADAMW_DEFAULT ((struct sd_adamw){.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01, .max_grad_norm = 1})
+#define SD_ADAMW_DEFAULT \
+    ((struct sd_adamw){.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01, .max_grad_norm = 1})
 
 struct sd_optimizer {
     struct sd_adamw config;
@@ -34,7 +36,7 @@ struct sd_optimizer {
     int n_groups;
     struct sd_optim_param *params; /* owned */
     int n_params;
-    int64_t updates; /* done so far */
+    int64_t updates;        /* done so far */
     struct sd_graph *graph; /* private from here */
     struct sd_plan *plan;
     struct sd_tensor *clip;
@@ -42,9 +44,9 @@ struct sd_optimizer {
 };
 
 /* The variable at vars[i] belongs to groups[group_of[i]]; all must be trainable f32. 0 or -1. */
-int sd_optimizer_init(struct sd_optimizer *o, const struct sd_adamw *config, const struct sd_optim_group *groups,
-                      int n_groups, struct sd_var *const *vars, const int *group_of, int n, struct sd_backend *backend,
-                      struct sd_err *err);
+int sd_optimizer_init(struct sd_optimizer *o, const struct sd_adamw *config,
+                      const struct sd_optim_group *groups, int n_groups, struct sd_var *const *vars,
+                      const int *group_of, int n, struct sd_backend *backend, struct sd_err *err);
 void sd_optimizer_free(struct sd_optimizer *o);
 
 /* The gradient variable of a trained variable, NULL when it has none here. */

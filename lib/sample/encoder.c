@@ -31,8 +31,8 @@ int sd_encoder_new(struct sd_encoder **out, struct sd_model_file *model, struct 
     struct sd_encoder *e = *out = calloc(1, sizeof *e);
     if (!e)
         return sd_err_memory(err, sizeof *e);
-    *e = (struct sd_encoder){.model = model, .config = sd_model_file_config(model)->vae, .backend = backend,
-                             .dtype = dtype};
+    *e = (struct sd_encoder){
+        .model = model, .config = sd_model_file_config(model)->vae, .backend = backend, .dtype = dtype};
     if (sd_model_file_need(model, SD_PART_VAE, err) ||
         !(e->weights = sd_weights_new(sd_model_file_find, model, err))) {
         sd_encoder_free(e);
@@ -71,7 +71,8 @@ static int build(struct sd_encoder *e, struct shape_plan *p, struct sd_err *err)
 {
     struct sd_nn b;
     sd_nn_init(&b, p->graph, e->dtype, sd_weights_param, e->weights);
-    p->in = sd_graph_input(p->graph, "picture", SD_F32, 4, (int64_t[]){p->n, p->h, p->w, e->config.in_channels});
+    p->in =
+        sd_graph_input(p->graph, "picture", SD_F32, 4, (int64_t[]){p->n, p->h, p->w, e->config.in_channels});
     p->out = sd_vae_encode(&b, &e->config, p->in);
     sd_nn_free(&b);
     sd_graph_output(p->graph, p->out);
@@ -119,14 +120,15 @@ static int posterior(const float *moments, const float *noise, int64_t n, int64_
                 int64_t at = (i * c + k) * hw + p;
                 out[at] = m[k] + (noise ? expf(0.5f * logvar) * noise[at] : 0);
                 if (!isfinite(out[at]))
-                    return sd_err_set(err, SD_ERR_DATA, "the VAE gives %g (in bf16? try --mixed-precision no)",
+                    return sd_err_set(err, SD_ERR_DATA,
+                                      "the VAE gives %g (in bf16? try --mixed-precision no)",
                                       (double)out[at]);
             }
     return 0;
 }
 
-int sd_encoder_encode(struct sd_encoder *e, const struct sd_image *const *pictures, int64_t n, const float *noise,
-                      float *latents, struct sd_err *err)
+int sd_encoder_encode(struct sd_encoder *e, const struct sd_image *const *pictures, int64_t n,
+                      const float *noise, float *latents, struct sd_err *err)
 {
     int64_t h = pictures[0]->height, w = pictures[0]->width;
     struct shape_plan *p = plan_get(e, n, h, w, err);

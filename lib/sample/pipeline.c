@@ -82,7 +82,8 @@ void sd_pipeline_free(struct sd_pipeline *p)
     free(p);
 }
 
-/* --- the stages as graphs ----------------------------------------------------------------------------------------- */
+/* --- the stages as graphs
+ * ----------------------------------------------------------------------------------------- */
 
 static void build_text(struct sd_pipeline *p, struct sd_nn *b, struct stage_plan *s)
 {
@@ -105,7 +106,8 @@ static void build_unet(struct sd_pipeline *p, struct sd_nn *b, struct stage_plan
 static void build_decode(struct sd_pipeline *p, struct sd_nn *b, struct stage_plan *s)
 {
     const struct sd_vae_config *c = &p->config.vae;
-    s->in[0] = sd_graph_input(b->g, "z", SD_F32, 4, (int64_t[]){1, s->shape[0], s->shape[1], c->latent_channels});
+    s->in[0] =
+        sd_graph_input(b->g, "z", SD_F32, 4, (int64_t[]){1, s->shape[0], s->shape[1], c->latent_channels});
     s->out = sd_vae_decode(b, c, sd_graph_scale(b->g, s->in[0], 1 / c->scale));
 }
 
@@ -127,7 +129,8 @@ static int build(struct sd_pipeline *p, struct stage_plan *s, struct sd_err *err
     return (s->plan = sd_plan_new_in(s->graph, p->backend, &p->workspace, err)) ? 0 : -1;
 }
 
-static struct stage_plan *stage_get(struct sd_pipeline *p, enum stage stage, const int64_t shape[4], struct sd_err *err)
+static struct stage_plan *stage_get(struct sd_pipeline *p, enum stage stage, const int64_t shape[4],
+                                    struct sd_err *err)
 {
     for (struct stage_plan *s = p->plans; s; s = s->next)
         if (s->stage == stage && !memcmp(s->shape, shape, sizeof s->shape))
@@ -160,7 +163,8 @@ static const float *run(struct stage_plan *s)
     return sd_plan_data(s->plan, s->out);
 }
 
-/* --- drawing ------------------------------------------------------------------------------------------------------ */
+/* --- drawing
+ * ------------------------------------------------------------------------------------------------------ */
 
 /* Chunks of 75 tokens that a prompt needs, at most MAX_CHUNKS: the rest is cut, as sd-scripts does. */
 static int chunks_of(struct sd_pipeline *p, const char *text, size_t *chunks, struct sd_err *err)
@@ -176,8 +180,10 @@ static int chunks_of(struct sd_pipeline *p, const char *text, size_t *chunks, st
     return 0;
 }
 
-/* The contexts of the negative prompt and the prompt (or of the prompt alone), [n,tokens,C], owned by the caller. */
-static float *encode(struct sd_pipeline *p, const struct sd_draw *d, int64_t n, int64_t *tokens, struct sd_err *err)
+/* The contexts of the negative prompt and the prompt (or of the prompt alone), [n,tokens,C], owned by the
+ * caller. */
+static float *encode(struct sd_pipeline *p, const struct sd_draw *d, int64_t n, int64_t *tokens,
+                     struct sd_err *err)
 {
     const char *text[2] = {d->negative ? d->negative : "", d->prompt};
     size_t chunks = 1;
@@ -223,8 +229,8 @@ static int first_noise(const struct sd_draw *d, int64_t h, int64_t w, int64_t c,
 }
 
 /* The sampler's loop: x goes from noise to latents. guided is room for one prediction. */
-static int denoise(struct sd_pipeline *p, const struct sd_draw *d, struct sd_sampler *sampler, struct stage_plan *s,
-                   const float *context, float *x, float *guided, struct sd_err *err)
+static int denoise(struct sd_pipeline *p, const struct sd_draw *d, struct sd_sampler *sampler,
+                   struct stage_plan *s, const float *context, float *x, float *guided, struct sd_err *err)
 {
     int64_t n = s->shape[0];
     size_t count = (size_t)(sd_tensor_count(s->in[0]) / n);
@@ -253,9 +259,12 @@ static int denoise(struct sd_pipeline *p, const struct sd_draw *d, struct sd_sam
 
 int sd_pipeline_latents(struct sd_pipeline *p, const struct sd_draw *d, float *x, struct sd_err *err)
 {
-    int64_t h = d->height / 8, w = d->width / 8, c = p->config.unet.in_channels, n = d->scale > 1 ? 2 : 1, tokens;
-    if (d->width < 8 || d->height < 8 || d->width % 8 || d->height % 8 || d->width > 16384 || d->height > 16384)
-        return sd_err_set(err, SD_ERR_USAGE, "a picture of %lldx%lld: sides are multiples of 8, at most 16384",
+    int64_t h = d->height / 8, w = d->width / 8, c = p->config.unet.in_channels, n = d->scale > 1 ? 2 : 1,
+            tokens;
+    if (d->width < 8 || d->height < 8 || d->width % 8 || d->height % 8 || d->width > 16384 ||
+        d->height > 16384)
+        return sd_err_set(err, SD_ERR_USAGE,
+                          "a picture of %lldx%lld: sides are multiples of 8, at most 16384",
                           (long long)d->width, (long long)d->height);
     struct sd_sampler sampler = {0};
     struct sd_sampler_setup setup = d->sampler;

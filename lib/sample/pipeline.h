@@ -1,8 +1,9 @@
-/* From a prompt to a picture: text encoder, sampler over the U-Net with classifier-free guidance (Ho and Salimans,
- * 2022), VAE decoder. Numbers follow diffusers' StableDiffusionPipeline: the same seed gives the same noise (PyTorch's CPU
- * generator), the same prompt the same ids.
+/* From a prompt to a picture: text encoder, sampler over the U-Net with classifier-free guidance (Ho and
+ * Salimans, 2022), VAE decoder. Numbers follow diffusers' StableDiffusionPipeline: the same seed gives the
+ * same noise (PyTorch's CPU generator), the same prompt the same ids.
  *
- * Graphs are compiled when a size first comes and kept; all share one arena. One pipeline serves one thread. */
+ * Graphs are compiled when a size first comes and kept; all share one arena. One pipeline serves one thread.
+ */
 #ifndef SD_SAMPLE_PIPELINE_H
 #define SD_SAMPLE_PIPELINE_H
 
@@ -34,14 +35,15 @@ struct sd_pipeline;
 
 /* model is borrowed; it must have all three parts. vae NULL: model's own. */
 int sd_pipeline_new(struct sd_pipeline **p, struct sd_model_file *model, struct sd_model_file *vae,
-                    struct sd_backend *backend, const struct sd_pipeline_options *options, struct sd_err *err);
+                    struct sd_backend *backend, const struct sd_pipeline_options *options,
+                    struct sd_err *err);
 void sd_pipeline_free(struct sd_pipeline *p); /* takes NULL */
 
 /* *im is made. 0, -1, or 1 when step stopped it (no picture then). */
 int sd_pipeline_draw(struct sd_pipeline *p, const struct sd_draw *d, struct sd_image *im, struct sd_err *err);
 
-/* The same up to the latents, scaled as the diffusion has them: [h,w,c] f32 into out, which holds width/8 * height/8 *
- * channels. For tests, and for programs that go on with latents. */
+/* The same up to the latents, scaled as the diffusion has them: [h,w,c] f32 into out, which holds width/8 *
+ * height/8 * channels. For tests, and for programs that go on with latents. */
 int sd_pipeline_latents(struct sd_pipeline *p, const struct sd_draw *d, float *out, struct sd_err *err);
 
 #endif

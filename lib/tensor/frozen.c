@@ -31,7 +31,8 @@ void sd_var_drop_pages(const struct sd_var *var)
         madvise((void *)from, to - from, MADV_DONTNEED);
 }
 
-const void *sd_frozen_get(struct sd_frozen *f, const struct sd_var *var, enum sd_dtype dtype, struct sd_err *err)
+const void *sd_frozen_get(struct sd_frozen *f, const struct sd_var *var, enum sd_dtype dtype,
+                          struct sd_err *err)
 {
     if (var->dtype == dtype)
         return var->data;
@@ -46,8 +47,8 @@ const void *sd_frozen_get(struct sd_frozen *f, const struct sd_var *var, enum sd
         goto fail;
     }
     if (sd_dtype_convert(data, dtype, var->data, var->dtype, n)) {
-        sd_err_set(err, SD_ERR_DATA, "%s: %s weights cannot be used as %s", var->name, sd_dtype_name(var->dtype),
-                   sd_dtype_name(dtype));
+        sd_err_set(err, SD_ERR_DATA, "%s: %s weights cannot be used as %s", var->name,
+                   sd_dtype_name(var->dtype), sd_dtype_name(dtype));
         goto fail;
     }
     sd_var_drop_pages(var);

@@ -107,8 +107,8 @@ static int append(void *array, int *n, int *cap, void *p)
     return 0;
 }
 
-struct sd_node *sd_graph_node(struct sd_graph *g, enum sd_op op, struct sd_tensor *const *in, int n_in, int n_required,
-                              int n_out, const struct sd_attr *attr)
+struct sd_node *sd_graph_node(struct sd_graph *g, enum sd_op op, struct sd_tensor *const *in, int n_in,
+                              int n_required, int n_out, const struct sd_attr *attr)
 {
     if (g->err.code)
         return NULL;
@@ -130,8 +130,8 @@ struct sd_node *sd_graph_node(struct sd_graph *g, enum sd_op op, struct sd_tenso
     return node;
 }
 
-struct sd_tensor *sd_graph_add_out(struct sd_graph *g, struct sd_node *node, int index, enum sd_dtype dtype, int ndim,
-                                   const int64_t *dim)
+struct sd_tensor *sd_graph_add_out(struct sd_graph *g, struct sd_node *node, int index, enum sd_dtype dtype,
+                                   int ndim, const int64_t *dim)
 {
     if (!node || g->err.code)
         return NULL;

@@ -2,15 +2,15 @@
  *
  *     struct sd_graph *g = sd_graph_new();
  *     struct sd_tensor *x = sd_graph_input(g, "x", SD_F32, 2, (int64_t[]){8, 320});
- *     struct sd_tensor *y = sd_graph_silu(g, sd_graph_matmul(g, x, sd_graph_var(g, w, SD_F32), NULL, false, true));
- *     sd_graph_output(g, y);
+ *     struct sd_tensor *y = sd_graph_silu(g, sd_graph_matmul(g, x, sd_graph_var(g, w, SD_F32), NULL, false,
+ * true)); sd_graph_output(g, y);
  *     ... sd_graph_grad (grad.h), sd_graph_checkpoint, sd_graph_fuse (pass.h), sd_plan_new (plan.h), run
  *
  * Law of ownership: the graph owns every tensor and node it hands out; sd_graph_free ends them all. Variables
  * (struct sd_var) belong to the caller and must outlive the graph.
- * Law of errors: the first failing call leaves its message in the graph (sd_graph_error) and returns NULL; every
- * call given a NULL tensor returns NULL quietly, so a model is written as plain calls and checked once at the end.
- * Tensors are dense and row-major; images are [N,H,W,C], tokens [N,T,C]. */
+ * Law of errors: the first failing call leaves its message in the graph (sd_graph_error) and returns NULL;
+ * every call given a NULL tensor returns NULL quietly, so a model is written as plain calls and checked once
+ * at the end. Tensors are dense and row-major; images are [N,H,W,C], tokens [N,T,C]. */
 #ifndef SD_TENSOR_GRAPH_H
 #define SD_TENSOR_GRAPH_H
 
@@ -31,9 +31,9 @@ enum sd_op {
 
 enum sd_act { SD_ACT_NONE, SD_ACT_SILU, SD_ACT_GELU, SD_ACT_QUICK_GELU };
 
-/* A variable: memory that lives outside of graphs. A frozen one (weights of a file) is only read, may be stored in
- * another float type than it is used in, and is converted or packed once by a backend. A mutable one (trained
- * parameters, moments, gradient sums) is read and written by nodes, in its own type. */
+/* A variable: memory that lives outside of graphs. A frozen one (weights of a file) is only read, may be
+ * stored in another float type than it is used in, and is converted or packed once by a backend. A mutable
+ * one (trained parameters, moments, gradient sums) is read and written by nodes, in its own type. */
 struct sd_var {
     const char *name; /* borrowed; for messages and lookup */
     enum sd_dtype dtype;
@@ -62,7 +62,7 @@ struct sd_tensor {
 
 /* Parameters of a node; each op's builder below says which it uses. */
 struct sd_attr {
-    int64_t offset;       /* slice, pad_channels: first channel */
+    int64_t offset; /* slice, pad_channels: first channel */
     int64_t heads, groups;
     int64_t stride, pad_top, pad_left, pad_bottom, pad_right;
     float scale, eps, max_period;
@@ -94,47 +94,55 @@ void sd_graph_free(struct sd_graph *g);
 /* 0, or -1 with the first error any builder met. */
 int sd_graph_error(const struct sd_graph *g, struct sd_err *err);
 
-int64_t sd_tensor_count(const struct sd_tensor *t);  /* elements */
+int64_t sd_tensor_count(const struct sd_tensor *t); /* elements */
 size_t sd_tensor_bytes(const struct sd_tensor *t);
 bool sd_tensor_same_shape(const struct sd_tensor *a, const struct sd_tensor *b);
 const char *sd_op_name(enum sd_op op);
-double sd_node_flops(const struct sd_node *n); /* multiplications and additions of its products; 0 for other ops */
+double
+sd_node_flops(const struct sd_node *n); /* multiplications and additions of its products; 0 for other ops */
 double sd_graph_flops(const struct sd_graph *g);
 
 /* Leaves */
 struct sd_tensor *sd_graph_input(struct sd_graph *g, const char *name, enum sd_dtype dtype, int ndim,
                                  const int64_t *dim);
-/* The variable's value as dtype; for a mutable one dtype must be its own. The same call gives the same tensor. */
+/* The variable's value as dtype; for a mutable one dtype must be its own. The same call gives the same
+ * tensor. */
 struct sd_tensor *sd_graph_var(struct sd_graph *g, struct sd_var *var, enum sd_dtype dtype);
-struct sd_tensor *sd_graph_fill(struct sd_graph *g, enum sd_dtype dtype, int ndim, const int64_t *dim, float value);
+struct sd_tensor *sd_graph_fill(struct sd_graph *g, enum sd_dtype dtype, int ndim, const int64_t *dim,
+                                float value);
 void sd_graph_output(struct sd_graph *g, struct sd_tensor *t); /* the caller will read t after a run */
-struct sd_tensor *sd_graph_keep(struct sd_tensor *t);          /* marks t as stored under checkpointing; returns t */
+struct sd_tensor *sd_graph_keep(struct sd_tensor *t); /* marks t as stored under checkpointing; returns t */
 
 /* Shape and type */
 struct sd_tensor *sd_graph_reshape(struct sd_graph *g, struct sd_tensor *x, int ndim, const int64_t *dim);
 struct sd_tensor *sd_graph_cast(struct sd_graph *g, struct sd_tensor *x, enum sd_dtype dtype);
-struct sd_tensor *sd_graph_concat(struct sd_graph *g, struct sd_tensor *a, struct sd_tensor *b); /* last dimension */
-struct sd_tensor *sd_graph_slice(struct sd_graph *g, struct sd_tensor *x, int64_t offset, int64_t len); /* last */
+struct sd_tensor *sd_graph_concat(struct sd_graph *g, struct sd_tensor *a,
+                                  struct sd_tensor *b); /* last dimension */
+struct sd_tensor *sd_graph_slice(struct sd_graph *g, struct sd_tensor *x, int64_t offset,
+                                 int64_t len); /* last */
 /* x placed at offset of a last dimension of len, zeros around: the transpose of slice. */
 struct sd_tensor *sd_graph_pad_channels(struct sd_graph *g, struct sd_tensor *x, int64_t offset, int64_t len);
 /* [N,H,W,C] to [N,height,width,C], nearest: source row = floor(i*H/height). */
 struct sd_tensor *sd_graph_upsample(struct sd_graph *g, struct sd_tensor *x, int64_t height, int64_t width);
 
 /* Elementwise */
-/* a + scale*b. b has a's shape, or 1 in a block of dimensions ([N,1,1,C], [1,T,C], [C] to any a ending in C). */
+/* a + scale*b. b has a's shape, or 1 in a block of dimensions ([N,1,1,C], [1,T,C], [C] to any a ending in C).
+ */
 struct sd_tensor *sd_graph_add(struct sd_graph *g, struct sd_tensor *a, struct sd_tensor *b, float scale);
 struct sd_tensor *sd_graph_scale(struct sd_graph *g, struct sd_tensor *x, float scale);
 struct sd_tensor *sd_graph_act(struct sd_graph *g, struct sd_tensor *x, enum sd_act act);
-/* [..., 2N] to [..., N]: first half times gelu(second half), the exact erf gelu (Shazeer, GLU Variants, 2020). */
+/* [..., 2N] to [..., N]: first half times gelu(second half), the exact erf gelu (Shazeer, GLU Variants,
+ * 2020). */
 struct sd_tensor *sd_graph_geglu(struct sd_graph *g, struct sd_tensor *x);
-/* Sum over the dimensions that `like` lacks or has as 1: the transpose of add's broadcast. Result has like's shape. */
+/* Sum over the dimensions that `like` lacks or has as 1: the transpose of add's broadcast. Result has like's
+ * shape. */
 struct sd_tensor *sd_graph_reduce_to(struct sd_graph *g, struct sd_tensor *x, const struct sd_tensor *like);
 
 /* Products. a is [..., K] (all but the last dimension are rows) or, with trans_a, [K rows..., M];
  * b is [K, N] or, with trans_b, [N, K] (the layout of torch.nn.Linear's weight; [N,K,1,1] is taken too).
  * bias [N] or NULL, f32. Result [..., N] in a's dtype. */
-struct sd_tensor *sd_graph_matmul(struct sd_graph *g, struct sd_tensor *a, struct sd_tensor *b, struct sd_tensor *bias,
-                                  bool trans_a, bool trans_b);
+struct sd_tensor *sd_graph_matmul(struct sd_graph *g, struct sd_tensor *a, struct sd_tensor *b,
+                                  struct sd_tensor *bias, bool trans_a, bool trans_b);
 /* The same with the product times scale and the result in dtype out. */
 struct sd_tensor *sd_graph_matmul_scaled(struct sd_graph *g, struct sd_tensor *a, struct sd_tensor *b,
                                          struct sd_tensor *bias, bool trans_a, bool trans_b, float scale,
@@ -143,8 +151,8 @@ struct sd_conv {
     int64_t stride, pad_top, pad_left, pad_bottom, pad_right;
 };
 /* x [N,H,W,C], w [O,C,kh,kw] as PyTorch stores it, bias [O] f32 or NULL; result [N,H',W',O]. */
-struct sd_tensor *sd_graph_conv2d(struct sd_graph *g, struct sd_tensor *x, struct sd_tensor *w, struct sd_tensor *bias,
-                                  const struct sd_conv *conv);
+struct sd_tensor *sd_graph_conv2d(struct sd_graph *g, struct sd_tensor *x, struct sd_tensor *w,
+                                  struct sd_tensor *bias, const struct sd_conv *conv);
 
 /* Normalisation: statistics in f32; weight and bias f32 [C]; then act (none or silu). */
 struct sd_tensor *sd_graph_group_norm(struct sd_graph *g, struct sd_tensor *x, struct sd_tensor *weight,
@@ -152,21 +160,24 @@ struct sd_tensor *sd_graph_group_norm(struct sd_graph *g, struct sd_tensor *x, s
 struct sd_tensor *sd_graph_layer_norm(struct sd_graph *g, struct sd_tensor *x, struct sd_tensor *weight,
                                       struct sd_tensor *bias, float eps);
 
-/* softmax(scale q k^T) v by heads: q [N,T,heads*D], k and v [N,S,heads*D]; result [N,T,heads*D]. The score matrix is
- * never stored (Dao, FlashAttention-2, 2023). causal: query i sees keys 0..i. */
+/* softmax(scale q k^T) v by heads: q [N,T,heads*D], k and v [N,S,heads*D]; result [N,T,heads*D]. The score
+ * matrix is never stored (Dao, FlashAttention-2, 2023). causal: query i sees keys 0..i. */
 struct sd_tensor *sd_graph_attention(struct sd_graph *g, struct sd_tensor *q, struct sd_tensor *k,
                                      struct sd_tensor *v, int64_t heads, float scale, bool causal);
 
 /* Rows of table [V,C] at ids [N,T] i32; result [N,T,C] in table's dtype. */
 struct sd_tensor *sd_graph_embedding(struct sd_graph *g, struct sd_tensor *table, struct sd_tensor *ids);
-/* Sinusoids of timesteps t [N] f32: [N,dim] f32, cosines first when flip (Ho et al., DDPM, 2020; SD flips). */
-struct sd_tensor *sd_graph_timestep_embedding(struct sd_graph *g, struct sd_tensor *t, int64_t dim, float max_period,
-                                              bool flip);
+/* Sinusoids of timesteps t [N] f32: [N,dim] f32, cosines first when flip (Ho et al., DDPM, 2020; SD flips).
+ */
+struct sd_tensor *sd_graph_timestep_embedding(struct sd_graph *g, struct sd_tensor *t, int64_t dim,
+                                              float max_period, bool flip);
 
-/* Diffusion: table[t][0]*x + table[t][1]*noise by sample; x, noise [N,...] f32, t [N] f32 (whole numbers), table [T,2]. */
-struct sd_tensor *sd_graph_mix(struct sd_graph *g, struct sd_tensor *x, struct sd_tensor *noise, struct sd_tensor *t,
-                               struct sd_tensor *table);
-/* Mean over samples of weight[n] * mean((pred-target)^2), f32 [1]. pred [N,...] any float, target f32, weight [N] f32. */
+/* Diffusion: table[t][0]*x + table[t][1]*noise by sample; x, noise [N,...] f32, t [N] f32 (whole numbers),
+ * table [T,2]. */
+struct sd_tensor *sd_graph_mix(struct sd_graph *g, struct sd_tensor *x, struct sd_tensor *noise,
+                               struct sd_tensor *t, struct sd_tensor *table);
+/* Mean over samples of weight[n] * mean((pred-target)^2), f32 [1]. pred [N,...] any float, target f32, weight
+ * [N] f32. */
 struct sd_tensor *sd_graph_mse(struct sd_graph *g, struct sd_tensor *pred, struct sd_tensor *target,
                                struct sd_tensor *weight);
 
@@ -175,9 +186,9 @@ struct sd_tensor *sd_graph_mse(struct sd_graph *g, struct sd_tensor *pred, struc
 void sd_graph_accumulate(struct sd_graph *g, struct sd_tensor *acc, struct sd_tensor *x);
 /* [2] f32: the global L2 norm of n tensors, and min(1, max_norm / (norm + 1e-6)) (1 when max_norm is 0). */
 struct sd_tensor *sd_graph_clip(struct sd_graph *g, struct sd_tensor **grads, int n, float max_norm);
-/* Decoupled AdamW (Loshchilov and Hutter, 2019; torch.optim.AdamW) on param with the gradient times clip[1], then
- * grad = 0. hyper f32 [8]: what it needs of its settings, worked out in double and then rounded, for in f32 1 - beta2
- * alone would be off by 5e-5. */
+/* Decoupled AdamW (Loshchilov and Hutter, 2019; torch.optim.AdamW) on param with the gradient times clip[1],
+ * then grad = 0. hyper f32 [8]: what it needs of its settings, worked out in double and then rounded, for in
+ * f32 1 - beta2 alone would be off by 5e-5. */
 enum sd_adamw_hyper {
     SD_ADAMW_KEEP, /* 1 - lr weight_decay */
     SD_ADAMW_BETA1,
@@ -192,14 +203,15 @@ enum sd_adamw_hyper {
 void sd_graph_adamw(struct sd_graph *g, struct sd_tensor *param, struct sd_tensor *grad, struct sd_tensor *m,
                     struct sd_tensor *v, struct sd_tensor *clip, struct sd_tensor *hyper);
 
-/* For op files and passes: a node with the given inputs; outputs are added by sd_graph_add_out. NULL when an input
- * marked as required (the first n_required) is NULL, or memory is out. */
-struct sd_node *sd_graph_node(struct sd_graph *g, enum sd_op op, struct sd_tensor *const *in, int n_in, int n_required,
-                              int n_out, const struct sd_attr *attr);
-struct sd_tensor *sd_graph_add_out(struct sd_graph *g, struct sd_node *node, int index, enum sd_dtype dtype, int ndim,
-                                   const int64_t *dim);
+/* For op files and passes: a node with the given inputs; outputs are added by sd_graph_add_out. NULL when an
+ * input marked as required (the first n_required) is NULL, or memory is out. */
+struct sd_node *sd_graph_node(struct sd_graph *g, enum sd_op op, struct sd_tensor *const *in, int n_in,
+                              int n_required, int n_out, const struct sd_attr *attr);
+struct sd_tensor *sd_graph_add_out(struct sd_graph *g, struct sd_node *node, int index, enum sd_dtype dtype,
+                                   int ndim, const int64_t *dim);
 /* Records a shape error "op: message" and returns NULL. */
-void *sd_graph_fail(struct sd_graph *g, enum sd_op op, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void *sd_graph_fail(struct sd_graph *g, enum sd_op op, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 void *sd_graph_alloc(struct sd_graph *g, size_t count, size_t size); /* zeroed, lives as long as the graph */
 
 #endif

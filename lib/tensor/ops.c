@@ -1,6 +1,7 @@
 #include "tensor/op.h"
 
-/* Ops without a gradient rule: leaves, backward ops and effects. The rest name theirs by being absent here. */
+/* Ops without a gradient rule: leaves, backward ops and effects. The rest name theirs by being absent here.
+ */
 #define sd_grad_input NULL
 #define sd_grad_var NULL
 #define sd_grad_fill NULL
@@ -27,7 +28,8 @@ const struct sd_op_info sd_op_info[SD_OP_COUNT] = {
 };
 
 /* Aligns b's dimensions with a's from the right; those where b has 1 (or none) must be neighbours. */
-int sd_op_broadcast(const struct sd_tensor *a, const struct sd_tensor *b, int64_t *outer, int64_t *mid, int64_t *inner)
+int sd_op_broadcast(const struct sd_tensor *a, const struct sd_tensor *b, int64_t *outer, int64_t *mid,
+                    int64_t *inner)
 {
     *outer = *mid = *inner = 1;
     if (b->ndim > a->ndim)

@@ -48,7 +48,8 @@ static bool runs(const struct sd_node *n)
     return n->op != SD_OP_input && n->op != SD_OP_var && n->op != SD_OP_reshape;
 }
 
-/* --- where things lie ------------------------------------------------------------------------------------------- */
+/* --- where things lie
+ * ------------------------------------------------------------------------------------------- */
 
 static int last_use(const struct sd_graph *g, int *last)
 {
@@ -67,8 +68,9 @@ static int new_buffer(struct layout *l, const struct sd_tensor *t, int at)
     return l->n_buffers++;
 }
 
-/* The input whose memory out[0] of the node at `at` takes over, or NULL. Its buffer's last reader must be this node, and
- * no other input of the node may lie in that buffer: a product would read what it overwrites. */
+/* The input whose memory out[0] of the node at `at` takes over, or NULL. Its buffer's last reader must be
+ * this node, and no other input of the node may lie in that buffer: a product would read what it overwrites.
+ */
 static const struct sd_tensor *overwritten(const struct layout *l, const struct sd_node *n, int at)
 {
     const struct sd_tensor *y = n->n_out ? n->out[0] : NULL;
@@ -134,8 +136,9 @@ static int by_size(const void *a, const void *b)
     return x->first != y->first ? (x->first > y->first) - (x->first < y->first) : (x > y) - (x < y);
 }
 
-/* Greedy by size (Pisarchyk and Lee, Efficient Memory Management for Deep Neural Net Inference, 2020): the largest
- * buffers first, each at the lowest offset free over its whole life. placed is kept sorted by offset. */
+/* Greedy by size (Pisarchyk and Lee, Efficient Memory Management for Deep Neural Net Inference, 2020): the
+ * largest buffers first, each at the lowest offset free over its whole life. placed is kept sorted by offset.
+ */
 static size_t place(struct buffer **placed, int n_placed, const struct buffer *b)
 {
     size_t at = 0, best = SIZE_MAX, best_gap = SIZE_MAX;
@@ -227,7 +230,8 @@ int sd_plan_arena_bytes(const struct sd_graph *g, size_t *bytes, struct sd_err *
     return rc;
 }
 
-/* --- calls ------------------------------------------------------------------------------------------------------ */
+/* --- calls
+ * ------------------------------------------------------------------------------------------------------ */
 
 static int plan_kernels(struct sd_plan *p, struct sd_err *err)
 {
@@ -293,8 +297,12 @@ static int make_calls(struct sd_plan *p, struct sd_err *err)
         if (!runs(node))
             continue;
         struct sd_call *c = &p->calls[p->n_calls++];
-        *c = (struct sd_call){.backend = p->backend, .graph = g, .node = node, .in = slot,
-                              .out = slot + node->n_in, .in_unused = unused};
+        *c = (struct sd_call){.backend = p->backend,
+                              .graph = g,
+                              .node = node,
+                              .in = slot,
+                              .out = slot + node->n_in,
+                              .in_unused = unused};
         slot += node->n_in + node->n_out;
         unused += node->n_in;
     }
@@ -307,7 +315,8 @@ static int fits_machine(size_t bytes, struct sd_err *err)
     size_t pages = (size_t)sysconf(_SC_PHYS_PAGES), page = (size_t)sysconf(_SC_PAGESIZE);
     if (bytes / page < pages)
         return 0;
-    return sd_err_set(err, SD_ERR_MACHINE, "this size needs %zu MiB of activations, the machine has %zu MiB of memory",
+    return sd_err_set(err, SD_ERR_MACHINE,
+                      "this size needs %zu MiB of activations, the machine has %zu MiB of memory",
                       bytes >> 20, pages * page >> 20);
 }
 
@@ -349,7 +358,8 @@ void sd_workspace_free(struct sd_workspace *w)
 /* Below this many operations a node on average, waking the other threads costs more than they bring. */
 #define SHARED_FLOPS 4e6
 
-/* Threads never change a result, so a small plan may run on one. Primitives are made for the number they run with. */
+/* Threads never change a result, so a small plan may run on one. Primitives are made for the number they run
+ * with. */
 static int threads_for(const struct sd_plan *p)
 {
     int before = omp_get_max_threads();
@@ -413,7 +423,8 @@ static double now(void)
 
 void sd_plan_run(struct sd_plan *p)
 {
-    if (p->generation != p->workspace->generation) { /* another plan made the workspace grow; nothing here can fail */
+    if (p->generation !=
+        p->workspace->generation) { /* another plan made the workspace grow; nothing here can fail */
         bind_memory(p, NULL);
         p->generation = p->workspace->generation;
     }

@@ -1,7 +1,7 @@
 /* Plans: a graph compiled for a backend, with every activation at a fixed offset of one arena.
  *
- * The offsets come from liveness, before anything runs, so the memory a run needs is known exactly and nothing is
- * allocated during it. Inputs and outputs keep their place for the plan's life. */
+ * The offsets come from liveness, before anything runs, so the memory a run needs is known exactly and
+ * nothing is allocated during it. Inputs and outputs keep their place for the plan's life. */
 #ifndef SD_TENSOR_PLAN_H
 #define SD_TENSOR_PLAN_H
 
@@ -9,8 +9,8 @@
 
 struct sd_plan;
 
-/* Memory that several plans take turns in: it grows to what the largest needs. Inputs are then written just before a
- * plan's run, and outputs read before another plan's. */
+/* Memory that several plans take turns in: it grows to what the largest needs. Inputs are then written just
+ * before a plan's run, and outputs read before another plan's. */
 struct sd_workspace {
     char *arena, *scratch; /* owned */
     size_t arena_bytes, scratch_bytes;
@@ -26,7 +26,8 @@ struct sd_plan_memory {
     size_t live;    /* lower bound of arena: the largest sum of bytes live at one node */
 };
 
-/* Verifies, plans and compiles. The graph must outlive the plan and not change. NULL with err set on failure. */
+/* Verifies, plans and compiles. The graph must outlive the plan and not change. NULL with err set on failure.
+ */
 struct sd_plan *sd_plan_new(const struct sd_graph *g, struct sd_backend *b, struct sd_err *err);
 /* The same in a workspace, which must outlive the plan. */
 struct sd_plan *sd_plan_new_in(const struct sd_graph *g, struct sd_backend *b, struct sd_workspace *w,
@@ -34,8 +35,8 @@ struct sd_plan *sd_plan_new_in(const struct sd_graph *g, struct sd_backend *b, s
 void sd_plan_free(struct sd_plan *p);
 
 void sd_plan_run(struct sd_plan *p);
-/* Memory of an input or output tensor, valid until a plan is made or freed. Write inputs before, read outputs after a
- * run. */
+/* Memory of an input or output tensor, valid until a plan is made or freed. Write inputs before, read outputs
+ * after a run. */
 void *sd_plan_data(struct sd_plan *p, const struct sd_tensor *t);
 struct sd_plan_memory sd_plan_memory(const struct sd_plan *p);
 

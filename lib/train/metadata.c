@@ -124,11 +124,13 @@ static void put_buckets(struct pairs *p, const struct sd_dataset *d)
     int rc = sd_buf_adds(&b, "{\"buckets\": {");
     for (size_t i = 0; i < d->n_buckets; i++)
         rc |= sd_buf_addf(&b, "%s\"%zu\": {\"resolution\": [%lld, %lld], \"count\": %zu}", i ? ", " : "", i,
-                          (long long)d->buckets[i].size.w, (long long)d->buckets[i].size.h, d->buckets[i].count);
+                          (long long)d->buckets[i].size.w, (long long)d->buckets[i].size.h,
+                          d->buckets[i].count);
     put_buf(p, "ss_bucket_info", &b, rc | sd_buf_adds(&b, "}}"));
 }
 
-/* --- tag counts, as sd-scripts takes them from captions ------------------------------------------------------------ */
+/* --- tag counts, as sd-scripts takes them from captions
+ * ------------------------------------------------------------ */
 
 struct tag {
     const char *text;
@@ -212,11 +214,13 @@ static void put_dirs(struct pairs *p, const struct sd_dataset *d, const char *fo
 {
     struct sd_buf b = SD_BUF_INIT;
     int rc = sd_buf_addc(&b, '{') | add_json_string(&b, folder) |
-             sd_buf_addf(&b, ": {\"n_repeats\": %lld, \"img_count\": %zu}}", (long long)d->items[0].repeats, d->n_items);
+             sd_buf_addf(&b, ": {\"n_repeats\": %lld, \"img_count\": %zu}}", (long long)d->items[0].repeats,
+                         d->n_items);
     put_buf(p, "ss_dataset_dirs", &b, rc);
 }
 
-/* --- the groups of keys -------------------------------------------------------------------------------------------- */
+/* --- the groups of keys
+ * -------------------------------------------------------------------------------------------- */
 
 /* What sd-scripts can do and this does not yet: its defaults, which say so. */
 static const struct sd_store_meta unused[] = {
@@ -254,7 +258,9 @@ static void put_network(struct pairs *p, const struct sd_train_config *c)
 {
     put_bool(p, "ss_v2", c->v2);
     put(p, "ss_base_model_version",
-        c->v2 ? c->trainer.v_prediction ? "sd_v2_v" : "sd_v2" : c->trainer.v_prediction ? "sd_v1_v" : "sd_v1");
+        c->v2                     ? c->trainer.v_prediction ? "sd_v2_v" : "sd_v2"
+        : c->trainer.v_prediction ? "sd_v1_v"
+                                  : "sd_v1");
     put(p, "ss_network_module", "networks.lora");
     put_int(p, "ss_network_dim", c->lora.rank);
     put_float(p, "ss_network_alpha", c->lora.alpha != 0 ? (double)c->lora.alpha : (double)c->lora.rank);
@@ -277,7 +283,8 @@ static void put_run(struct pairs *p, const struct sd_train_config *c, const stru
     put_bool(p, "ss_gradient_checkpointing", c->trainer.checkpointing);
     put_int(p, "ss_gradient_accumulation_steps", c->trainer.accumulation);
     put_int(p, "ss_max_train_steps", plan->steps);
-    if (c->lr_warmup_steps == floor(c->lr_warmup_steps)) /* Python's int, or a float for a share of the steps */
+    if (c->lr_warmup_steps ==
+        floor(c->lr_warmup_steps)) /* Python's int, or a float for a share of the steps */
         put_int(p, "ss_lr_warmup_steps", (int64_t)c->lr_warmup_steps);
     else
         put_float(p, "ss_lr_warmup_steps", c->lr_warmup_steps);
@@ -294,7 +301,8 @@ static void put_run(struct pairs *p, const struct sd_train_config *c, const stru
     put_text(p, "ss_training_comment", c->training_comment);
     sd_python_float(c->optimizer.weight_decay, wd);
     snprintf(optimizer, sizeof optimizer, "torch.optim.adamw.AdamW(weight_decay=%s)", wd);
-    put(p, "ss_optimizer", c->optimizer.weight_decay == SD_ADAMW_DEFAULT.weight_decay ? "torch.optim.adamw.AdamW" : optimizer);
+    put(p, "ss_optimizer",
+        c->optimizer.weight_decay == SD_ADAMW_DEFAULT.weight_decay ? "torch.optim.adamw.AdamW" : optimizer);
     put_float(p, "ss_max_grad_norm", c->optimizer.max_grad_norm);
     put_float(p, "ss_caption_dropout_rate", c->caption.dropout_rate);
     put_int(p, "ss_caption_dropout_every_n_epochs", c->caption.dropout_every_n_epochs);
@@ -333,7 +341,8 @@ static void put_modelspec(struct pairs *p, const struct sd_train_config *c, cons
     bool v = c->trainer.v_prediction;
     put(p, "modelspec.sai_model_spec", "1.0.1");
     put(p, "modelspec.architecture",
-        c->v2 ? v ? "stable-diffusion-v2-768-v/lora" : "stable-diffusion-v2-512/lora" : "stable-diffusion-v1/lora");
+        c->v2 ? v ? "stable-diffusion-v2-768-v/lora" : "stable-diffusion-v2-512/lora"
+              : "stable-diffusion-v1/lora");
     put(p, "modelspec.implementation", "diffusers");
     put(p, "modelspec.title", title);
     int side = (int)plan->model.unet.sample_size * 8;
@@ -347,8 +356,8 @@ static void put_modelspec(struct pairs *p, const struct sd_train_config *c, cons
 }
 
 int sd_train_metadata(const struct sd_train_config *config, const struct sd_train_plan *plan,
-                      const struct sd_dataset *data, const struct sd_train_progress *progress, struct sd_arena *arena,
-                      struct sd_store_meta **meta, size_t *count, struct sd_err *err)
+                      const struct sd_dataset *data, const struct sd_train_progress *progress,
+                      struct sd_arena *arena, struct sd_store_meta **meta, size_t *count, struct sd_err *err)
 {
     struct pairs p = {.arena = arena, .v = sd_arena_array(arena, MAX_PAIRS, sizeof *p.v)};
     const char *name = base_name(config->output), *dot = strrchr(name, '.');

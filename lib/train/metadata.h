@@ -1,4 +1,5 @@
-/* The ss_* and modelspec.* entries of a trained network's file, as sd-scripts writes them: Python's str() of everything. */
+/* The ss_* and modelspec.* entries of a trained network's file, as sd-scripts writes them: Python's str() of
+ * everything. */
 #ifndef SD_TRAIN_METADATA_H
 #define SD_TRAIN_METADATA_H
 
@@ -14,14 +15,14 @@ struct sd_train_progress {
     char model_hash[65], old_model_hash[65]; /* of the base model's file; "" leaves them out */
 };
 
-/* The base model's hashes as sd-scripts records them: SHA-256 of the whole file, and the first 8 digits of that of 64 KiB
- * from the second MiB on. For a folder "IsADirectory". */
+/* The base model's hashes as sd-scripts records them: SHA-256 of the whole file, and the first 8 digits of
+ * that of 64 KiB from the second MiB on. For a folder "IsADirectory". */
 void sd_train_hash_model(const char *path, struct sd_train_progress *progress);
 
 /* An array of pairs in the arena. */
 int sd_train_metadata(const struct sd_train_config *config, const struct sd_train_plan *plan,
-                      const struct sd_dataset *data, const struct sd_train_progress *progress, struct sd_arena *arena,
-                      struct sd_store_meta **meta, size_t *count, struct sd_err *err);
+                      const struct sd_dataset *data, const struct sd_train_progress *progress,
+                      struct sd_arena *arena, struct sd_store_meta **meta, size_t *count, struct sd_err *err);
 
 /* Python's repr of a float: the shortest digits that read back the same, 1e-05 style exponents. */
 void sd_python_float(double v, char text[32]);

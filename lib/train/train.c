@@ -26,20 +26,21 @@ struct run {
     struct sd_trainer *trainer;
     struct sd_optimizer optimizer;
     struct sd_clip_bpe *bpe;
-    struct sd_rng rng;          /* initial weights, noise, timesteps, the order of batches */
-    struct sd_pyrandom random;  /* captions, flips */
+    struct sd_rng rng;         /* initial weights, noise, timesteps, the order of batches */
+    struct sd_pyrandom random; /* captions, flips */
     struct sd_caption_options caption;
     float *latents, *noise, *weight;
     int64_t *timesteps;
     int32_t *ids;
     float *good;       /* the weights before the last update: the last that are known to give a finite loss */
     int64_t good_step; /* updates in them */
-    float *losses; /* by batch of an epoch: those of the running average */
+    float *losses;     /* by batch of an epoch: those of the running average */
     size_t n_losses;
     int64_t started_ns, shown_ns;
 };
 
-/* --- setting up --------------------------------------------------------------------------------------------------- */
+/* --- setting up
+ * --------------------------------------------------------------------------------------------------- */
 
 static int pick(double own, double common)
 {
@@ -58,14 +59,16 @@ static int make_optimizer(struct run *r, struct sd_backend *backend, struct sd_e
         free(group_of);
         return sd_err_memory(err, 2 * n * sizeof *vars);
     }
-    double rate[2] = {isnan(c->text_encoder_lr) ? c->lr : c->text_encoder_lr, isnan(c->unet_lr) ? c->lr : c->unet_lr};
+    double rate[2] = {isnan(c->text_encoder_lr) ? c->lr : c->text_encoder_lr,
+                      isnan(c->unet_lr) ? c->lr : c->unet_lr};
     for (size_t i = 0; i < n; i++) {
         struct sd_lora_module *m = &r->lora->modules[i];
         int part = m->target->kind != SD_TARGET_TEXT;
         if (part_group[part] < 0) {
             part_group[part] = r->plan.n_groups;
             r->plan.group[r->plan.n_groups] = part ? "unet" : "textencoder";
-            groups[r->plan.n_groups] = (struct sd_optim_group){.name = part ? "unet" : "textencoder", .lr = rate[part]};
+            groups[r->plan.n_groups] =
+                (struct sd_optim_group){.name = part ? "unet" : "textencoder", .lr = rate[part]};
             r->plan.n_groups++;
         }
         for (int k = 0; k < 2; k++) {
@@ -76,8 +79,8 @@ static int make_optimizer(struct run *r, struct sd_backend *backend, struct sd_e
         }
     }
     r->plan.modules = n;
-    int rc = sd_optimizer_init(&r->optimizer, &c->optimizer, groups, r->plan.n_groups, vars, group_of, count, backend,
-                               err);
+    int rc = sd_optimizer_init(&r->optimizer, &c->optimizer, groups, r->plan.n_groups, vars, group_of, count,
+                               backend, err);
     free(vars);
     free(group_of);
     return rc;
@@ -90,7 +93,8 @@ static int make_network(struct run *r, struct sd_err *err)
     o.text_encoder = o.text_encoder && pick(r->config->text_encoder_lr, r->config->lr);
     o.unet = o.unet && pick(r->config->unet_lr, r->config->lr);
     if (!o.text_encoder && !o.unet)
-        return sd_err_set(err, SD_ERR_USAGE, "nothing to train: the learning rates are 0 or both parts are excluded");
+        return sd_err_set(err, SD_ERR_USAGE,
+                          "nothing to train: the learning rates are 0 or both parts are excluded");
     if (sd_lora_new(&r->lora, r->model, &o, &r->rng, err))
         return -1;
     struct sd_lora_report report;
@@ -99,7 +103,8 @@ static int make_network(struct run *r, struct sd_err *err)
     if (sd_lora_assign(r->lora, r->config->network_weights, &report, err))
         return -1;
     return report.modules ? 0
-                          : sd_err_set(err, SD_ERR_DATA, "%s: no LoRA of this model (%zu keys that belong to no layer: %s)",
+                          : sd_err_set(err, SD_ERR_DATA,
+                                       "%s: no LoRA of this model (%zu keys that belong to no layer: %s)",
                                        r->config->network_weights, report.unmatched, report.first);
 }
 
@@ -128,7 +133,8 @@ static int make_buffers(struct run *r, struct sd_err *err)
 static void count_steps(struct run *r)
 {
     const struct sd_train_config *c = r->config;
-    int64_t g = c->trainer.accumulation, batches = (int64_t)r->data->n_batches, updates = (batches + g - 1) / g;
+    int64_t g = c->trainer.accumulation, batches = (int64_t)r->data->n_batches,
+            updates = (batches + g - 1) / g;
     r->plan.pictures = sd_dataset_pictures(r->data, false) - sd_dataset_pictures(r->data, true);
     r->plan.reg_pictures = sd_dataset_pictures(r->data, true);
     r->plan.batches_per_epoch = batches;
@@ -157,7 +163,8 @@ static int set_up(struct run *r, struct sd_model_file *model, struct sd_backend 
     sd_pyrandom_seed(&r->random, (int64_t)c->seed);
     r->progress.session = sd_pyrandom_getrandbits(&r->random, 32);
     count_steps(r);
-    if (can_write(c->output, err) || sd_lr_init(&r->lr, c->lr_scheduler, c->lr_warmup_steps, r->plan.steps, err) ||
+    if (can_write(c->output, err) ||
+        sd_lr_init(&r->lr, c->lr_scheduler, c->lr_warmup_steps, r->plan.steps, err) ||
         sd_model_file_need(model, SD_PART_UNET, err) || sd_model_file_need(model, SD_PART_TEXT, err) ||
         sd_clip_bpe_new(c->v2 ? SD_CLIP_SD2 : SD_CLIP_SD1, &r->bpe, err) || make_network(r, err) ||
         make_optimizer(r, backend, err) || make_buffers(r, err) ||
@@ -184,7 +191,8 @@ static void tear_down(struct run *r)
     free(r->good);
 }
 
-/* --- telling and saving ------------------------------------------------------------------------------------------ */
+/* --- telling and saving
+ * ------------------------------------------------------------------------------------------ */
 
 static double average_loss(const struct run *r)
 {
@@ -241,18 +249,19 @@ static int save_between(struct run *r, const char *fmt, int64_t number, int64_t 
     return rc;
 }
 
-/* --- one batch --------------------------------------------------------------------------------------------------- */
+/* --- one batch
+ * --------------------------------------------------------------------------------------------------- */
 
-int sd_train_latents(const struct sd_item *item, const struct sd_model_config *model, bool flipped, float *out,
-                     struct sd_err *err)
+int sd_train_latents(const struct sd_item *item, const struct sd_model_config *model, bool flipped,
+                     float *out, struct sd_err *err)
 {
     int64_t c = model->unet.in_channels, h = item->bucket.h / 8, w = item->bucket.w / 8;
     if (sd_latents_load(item->latents, (int)c, (int)h, (int)w, flipped, out, err))
         return -1;
     for (int64_t i = 0; i < c * h * w; i++)
         if (!isfinite(out[i]))
-            return sd_err_set(err, SD_ERR_DATA, "%s: number %lld of the latents is %s", item->latents, (long long)i,
-                              isnan(out[i]) ? "NaN" : "infinite");
+            return sd_err_set(err, SD_ERR_DATA, "%s: number %lld of the latents is %s", item->latents,
+                              (long long)i, isnan(out[i]) ? "NaN" : "infinite");
     return 0;
 }
 
@@ -264,13 +273,14 @@ static int load_item(struct run *r, const struct sd_item *item, size_t k, size_t
     if (sd_train_latents(item, r->model, flip, r->latents + k * each, err))
         return -1;
     struct sd_buf text = SD_BUF_INIT;
-    struct sd_caption_context now = {.epoch = r->progress.epoch, .step = r->progress.step,
-                                     .max_train_steps = r->plan.steps};
-    int rc = sd_caption_process(&r->caption, &now, &r->random, item->caption, item->caption_len, &text, err) ||
-                     sd_clip_bpe_chunks(r->bpe, text.data ? text.data : "", text.len, c->max_token_length + 2,
-                                        r->ids + k * chunks * SD_CLIP_CONTEXT, err)
-                 ? -1
-                 : 0;
+    struct sd_caption_context now = {
+        .epoch = r->progress.epoch, .step = r->progress.step, .max_train_steps = r->plan.steps};
+    int rc =
+        sd_caption_process(&r->caption, &now, &r->random, item->caption, item->caption_len, &text, err) ||
+                sd_clip_bpe_chunks(r->bpe, text.data ? text.data : "", text.len, c->max_token_length + 2,
+                                   r->ids + k * chunks * SD_CLIP_CONTEXT, err)
+            ? -1
+            : 0;
     sd_buf_free(&text);
     r->weight[k] = item->reg ? (float)c->prior_loss_weight : 1;
     return rc;
@@ -287,8 +297,13 @@ static int train_batch(struct run *r, const struct sd_batch_ref *ref, float *los
     sd_rng_randn(&r->rng, r->noise, ref->count * each);
     sd_rng_randint(&r->rng, 0, 1000, r->timesteps, ref->count);
     return sd_trainer_batch(r->trainer,
-                            &(struct sd_train_batch){.n = (int64_t)ref->count, .h = h, .w = w, .latents = r->latents,
-                                                     .noise = r->noise, .timesteps = r->timesteps, .ids = r->ids,
+                            &(struct sd_train_batch){.n = (int64_t)ref->count,
+                                                     .h = h,
+                                                     .w = w,
+                                                     .latents = r->latents,
+                                                     .noise = r->noise,
+                                                     .timesteps = r->timesteps,
+                                                     .ids = r->ids,
                                                      .weight = r->weight},
                             loss, err);
 }
@@ -356,7 +371,8 @@ static void update(struct run *r, double loss, size_t batches)
     tell(r, e);
 }
 
-/* --- the loop ---------------------------------------------------------------------------------------------------- */
+/* --- the loop
+ * ---------------------------------------------------------------------------------------------------- */
 
 static bool divides(int64_t every, int64_t n)
 {

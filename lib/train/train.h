@@ -1,7 +1,8 @@
 /* Training a LoRA: the loop over epochs and batches, with what it tells about itself and what it saves.
  *
- * The loop follows sd-scripts' train_network.py: gradients are applied every `accumulation` batches and at the end of an
- * epoch; steps count updates; the shown average replaces the losses of the last epoch one by one. */
+ * The loop follows sd-scripts' train_network.py: gradients are applied every `accumulation` batches and at
+ * the end of an epoch; steps count updates; the shown average replaces the losses of the last epoch one by
+ * one. */
 #ifndef SD_TRAIN_TRAIN_H
 #define SD_TRAIN_TRAIN_H
 
@@ -42,13 +43,13 @@ enum sd_train_event_kind { SD_TRAIN_START, SD_TRAIN_STEP, SD_TRAIN_EPOCH, SD_TRA
 
 struct sd_train_event {
     enum sd_train_event_kind kind;
-    int64_t step, epoch;   /* step: updates so far; epoch from 1 */
-    double loss, average;  /* step: of its batches, and the running average; epoch, end: the average */
-    double grad_norm;      /* step: before clipping */
-    double lr[2];          /* step: of each group */
-    double seconds;        /* step: since the last one; end: since the start */
-    const char *path;      /* save */
-    bool stopped;          /* end: by a signal */
+    int64_t step, epoch;  /* step: updates so far; epoch from 1 */
+    double loss, average; /* step: of its batches, and the running average; epoch, end: the average */
+    double grad_norm;     /* step: before clipping */
+    double lr[2];         /* step: of each group */
+    double seconds;       /* step: since the last one; end: since the start */
+    const char *path;     /* save */
+    bool stopped;         /* end: by a signal */
 };
 
 /* What start tells. */
@@ -66,13 +67,13 @@ struct sd_train_hooks {
     void *ctx;
 };
 
-/* The latents of a picture (mirrored: flipped) from its cache into out, as a batch needs them: of the model's channels and
- * the bucket's size, all finite. */
-int sd_train_latents(const struct sd_item *item, const struct sd_model_config *model, bool flipped, float *out,
-                     struct sd_err *err);
+/* The latents of a picture (mirrored: flipped) from its cache into out, as a batch needs them: of the model's
+ * channels and the bucket's size, all finite. */
+int sd_train_latents(const struct sd_item *item, const struct sd_model_config *model, bool flipped,
+                     float *out, struct sd_err *err);
 
-/* Trains and saves. What goes wrong on the way ends it with an error after what was trained is saved. After a loss that is
- * not finite these are the weights before the last update, which may have broken them. */
+/* Trains and saves. What goes wrong on the way ends it with an error after what was trained is saved. After a
+ * loss that is not finite these are the weights before the last update, which may have broken them. */
 int sd_train_lora(const struct sd_train_config *config, struct sd_model_file *model, struct sd_dataset *data,
                   struct sd_backend *backend, const struct sd_train_hooks *hooks, struct sd_err *err);
 

@@ -37,9 +37,10 @@ static struct sd_var table_var(const char *name, const void *data)
     return (struct sd_var){.name = name, .dtype = SD_F32, .ndim = 2, .dim = {SD_TIMESTEPS, 2}, .data = data};
 }
 
-struct sd_trainer *sd_trainer_new(const struct sd_model_config *config, const struct sd_trainer_options *options,
-                                  struct sd_weights *weights, sd_nn_adapt *adapt, void *adapt_ctx,
-                                  struct sd_optimizer *optimizer, struct sd_backend *backend, struct sd_err *err)
+struct sd_trainer *sd_trainer_new(const struct sd_model_config *config,
+                                  const struct sd_trainer_options *options, struct sd_weights *weights,
+                                  sd_nn_adapt *adapt, void *adapt_ctx, struct sd_optimizer *optimizer,
+                                  struct sd_backend *backend, struct sd_err *err)
 {
     struct sd_trainer *t = calloc(1, sizeof *t);
     if (!t) {

@@ -1,8 +1,8 @@
 /* The step of training: noise, prediction, loss, gradients, update (Ho et al., DDPM, 2020, algorithm 1).
  *
- * For each batch shape one graph holds the text encoder, the forward diffusion, the U-Net, the loss and the backward,
- * whose gradients are added to the optimizer's; plans are made when a shape first comes and kept. Nothing random happens
- * here: noise and timesteps are the caller's. */
+ * For each batch shape one graph holds the text encoder, the forward diffusion, the U-Net, the loss and the
+ * backward, whose gradients are added to the optimizer's; plans are made when a shape first comes and kept.
+ * Nothing random happens here: noise and timesteps are the caller's. */
 #ifndef SD_TRAIN_TRAINER_H
 #define SD_TRAIN_TRAINER_H
 
@@ -11,12 +11,12 @@
 #include "optim/optimizer.h"
 
 struct sd_trainer_options {
-    enum sd_dtype dtype;    /* activations and frozen weights: f32 or bf16 */
-    bool checkpointing;     /* recompute activations in the backward */
-    bool v_prediction;      /* the target is velocity */
-    int clip_skip;          /* 0 or 1: the text encoder's last layer */
-    int text_chunks;        /* 1, 2, 3: prompts of 75, 150, 225 tokens */
-    int accumulation;       /* the loss is divided by this */
+    enum sd_dtype dtype; /* activations and frozen weights: f32 or bf16 */
+    bool checkpointing;  /* recompute activations in the backward */
+    bool v_prediction;   /* the target is velocity */
+    int clip_skip;       /* 0 or 1: the text encoder's last layer */
+    int text_chunks;     /* 1, 2, 3: prompts of 75, 150, 225 tokens */
+    int accumulation;    /* the loss is divided by this */
 };
 
 struct sd_train_batch {
@@ -30,10 +30,12 @@ struct sd_train_batch {
 
 struct sd_trainer;
 
-/* Everything is borrowed and must outlive the trainer. adapt may be NULL. The optimizer says what is trained. */
-struct sd_trainer *sd_trainer_new(const struct sd_model_config *config, const struct sd_trainer_options *options,
-                                  struct sd_weights *weights, sd_nn_adapt *adapt, void *adapt_ctx,
-                                  struct sd_optimizer *optimizer, struct sd_backend *backend, struct sd_err *err);
+/* Everything is borrowed and must outlive the trainer. adapt may be NULL. The optimizer says what is trained.
+ */
+struct sd_trainer *sd_trainer_new(const struct sd_model_config *config,
+                                  const struct sd_trainer_options *options, struct sd_weights *weights,
+                                  sd_nn_adapt *adapt, void *adapt_ctx, struct sd_optimizer *optimizer,
+                                  struct sd_backend *backend, struct sd_err *err);
 void sd_trainer_free(struct sd_trainer *t);
 
 /* Forward and backward of one batch; *loss is before the division by the accumulation. */

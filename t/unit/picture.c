@@ -1,4 +1,5 @@
-/* Pictures drawn with the tiny model, whole path, against diffusers' own (t/ref/tiny.py), within 1/255 a channel. */
+/* Pictures drawn with the tiny model, whole path, against diffusers' own (t/ref/tiny.py), within 1/255 a
+ * channel. */
 #include "sample/pipeline.h"
 
 #include <stdio.h>
@@ -31,9 +32,15 @@ static int largest_difference(const struct sd_image *a, const struct sd_image *b
 
 static int check(struct sd_pipeline *p, int i, struct sd_err *err)
 {
-    struct sd_draw d = {.prompt = pictures[i].prompt, .negative = pictures[i].negative, .seed = pictures[i].seed,
-                        .width = pictures[i].width, .height = pictures[i].height, .scale = pictures[i].scale,
-                        .sampler = {.name = pictures[i].sampler, .steps = pictures[i].steps, .steps_offset = 1,
+    struct sd_draw d = {.prompt = pictures[i].prompt,
+                        .negative = pictures[i].negative,
+                        .seed = pictures[i].seed,
+                        .width = pictures[i].width,
+                        .height = pictures[i].height,
+                        .scale = pictures[i].scale,
+                        .sampler = {.name = pictures[i].sampler,
+                                    .steps = pictures[i].steps,
+                                    .steps_offset = 1,
                                     .end_at_first = true}};
     char path[64];
     struct sd_image ours, theirs;
@@ -43,8 +50,8 @@ static int check(struct sd_pipeline *p, int i, struct sd_err *err)
     int rc = sd_pipeline_draw(p, &d, &ours, err);
     if (!rc) {
         int most = largest_difference(&ours, &theirs);
-        printf("%s %d - %s is diffusers' picture (largest difference %d/255)\n", most <= 1 ? "ok" : "not ok", i + 1,
-               pictures[i].name, most);
+        printf("%s %d - %s is diffusers' picture (largest difference %d/255)\n", most <= 1 ? "ok" : "not ok",
+               i + 1, pictures[i].name, most);
         rc = most > 1;
         sd_image_free(&ours);
     }

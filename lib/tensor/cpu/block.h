@@ -16,8 +16,8 @@
 #define SD_CPU_CLONES
 #endif
 
-#define SD_CPU_BLOCK 1024         /* elements a block */
-#define SD_CPU_CHUNK 16384        /* elements a chunk of elementwise work */
+#define SD_CPU_BLOCK 1024        /* elements a block */
+#define SD_CPU_CHUNK 16384       /* elements a chunk of elementwise work */
 #define SD_CPU_MAX_CHANNELS 8192 /* normalised rows and channel sums live on the stack */
 
 /* n elements of x from `at` on as f32: x's own memory if it is f32, else buf filled. */

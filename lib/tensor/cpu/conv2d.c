@@ -1,4 +1,5 @@
-/* conv2d and its gradients through oneDNN: NHWC activations, weights packed into whatever the primitive asks for. */
+/* conv2d and its gradients through oneDNN: NHWC activations, weights packed into whatever the primitive asks
+ * for. */
 #include "tensor/cpu/dnnl.h"
 #include "tensor/cpu/kernels.h"
 
@@ -40,8 +41,9 @@ static void geometry_of(struct geometry *g, const struct sd_tensor *x, const str
 
 static int forward_desc(const struct geometry *g, bool with_bias, dnnl_convolution_desc_t *d)
 {
-    return dnnl_convolution_forward_desc_init(d, dnnl_forward_inference, dnnl_convolution_direct, &g->x, &g->w_any,
-                                              with_bias ? &g->bias : NULL, &g->y, g->stride, g->pad_l, g->pad_r);
+    return dnnl_convolution_forward_desc_init(d, dnnl_forward_inference, dnnl_convolution_direct, &g->x,
+                                              &g->w_any, with_bias ? &g->bias : NULL, &g->y, g->stride,
+                                              g->pad_l, g->pad_r);
 }
 
 /* Frozen weights are packed now, once for all plans. */
@@ -83,8 +85,8 @@ static int plan_forward(struct sd_call *c, struct sd_err *err)
         return -1;
     dnnl_memory_desc_t w = *dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0);
     struct sd_dnnl *d = sd_dnnl_new(c, pd, err);
-    if (!d || sd_dnnl_arg(c, d, DNNL_ARG_SRC, &g.x, err) < 0 || sd_dnnl_arg(c, d, DNNL_ARG_WEIGHTS, &w, err) < 0 ||
-        sd_dnnl_arg(c, d, DNNL_ARG_DST, &g.y, err) < 0 ||
+    if (!d || sd_dnnl_arg(c, d, DNNL_ARG_SRC, &g.x, err) < 0 ||
+        sd_dnnl_arg(c, d, DNNL_ARG_WEIGHTS, &w, err) < 0 || sd_dnnl_arg(c, d, DNNL_ARG_DST, &g.y, err) < 0 ||
         (n->in[2] && sd_dnnl_arg(c, d, DNNL_ARG_BIAS, &g.bias, err) < 0))
         return -1;
     return bind_weights(c, d, d->scratch + 1 + ARG_WEIGHTS, 1, &g, &w, err);
@@ -114,8 +116,9 @@ static dnnl_primitive_desc_t backward_pd(struct sd_cpu *cpu, const struct geomet
     dnnl_primitive_attr_t attr = NULL;
     if (sd_dnnl_attr(&attr, 1, false, err))
         return NULL;
-    dnnl_status_t st = dnnl_convolution_forward_desc_init(&fwd, dnnl_forward_training, dnnl_convolution_direct, &g->x,
-                                                          &g->w_any, NULL, &g->y, g->stride, g->pad_l, g->pad_r);
+    dnnl_status_t st =
+        dnnl_convolution_forward_desc_init(&fwd, dnnl_forward_training, dnnl_convolution_direct, &g->x,
+                                           &g->w_any, NULL, &g->y, g->stride, g->pad_l, g->pad_r);
     if (!st)
         st = dnnl_primitive_desc_create(&hint, &fwd, NULL, cpu->engine, NULL);
     if (!st)
@@ -135,8 +138,8 @@ static int plan_dx(struct sd_call *c, struct sd_err *err)
     if (!sd_frozen_var(n->in[1]))
         g.w_any = g.w;
     dnnl_convolution_desc_t desc;
-    dnnl_status_t st = dnnl_convolution_backward_data_desc_init(&desc, dnnl_convolution_direct, &g.x, &g.w_any, &g.y,
-                                                                g.stride, g.pad_l, g.pad_r);
+    dnnl_status_t st = dnnl_convolution_backward_data_desc_init(&desc, dnnl_convolution_direct, &g.x,
+                                                                &g.w_any, &g.y, g.stride, g.pad_l, g.pad_r);
     dnnl_primitive_desc_t pd = st ? NULL : backward_pd(cpu, &g, &desc, err);
     if (!pd) {
         if (st)
@@ -146,7 +149,8 @@ static int plan_dx(struct sd_call *c, struct sd_err *err)
     dnnl_memory_desc_t w = *dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0);
     struct sd_dnnl *d = sd_dnnl_new(c, pd, err);
     if (!d || sd_dnnl_arg(c, d, DNNL_ARG_DIFF_DST, &g.y, err) < 0 ||
-        sd_dnnl_arg(c, d, DNNL_ARG_WEIGHTS, &w, err) < 0 || sd_dnnl_arg(c, d, DNNL_ARG_DIFF_SRC, &g.x, err) < 0)
+        sd_dnnl_arg(c, d, DNNL_ARG_WEIGHTS, &w, err) < 0 ||
+        sd_dnnl_arg(c, d, DNNL_ARG_DIFF_SRC, &g.x, err) < 0)
         return -1;
     return bind_weights(c, d, d->scratch + 1 + ARG_WEIGHTS, 1, &g, &w, err);
 }
@@ -170,8 +174,8 @@ static int plan_dw(struct sd_call *c, struct sd_err *err)
     geometry_of(&g, n->in[0], n->out[0], n->in[1], SD_F32, &n->attr);
     g.w_any = g.w; /* the gradient is wanted in the order of the weights */
     dnnl_convolution_desc_t desc;
-    dnnl_status_t st = dnnl_convolution_backward_weights_desc_init(&desc, dnnl_convolution_direct, &g.x, &g.w_any, NULL,
-                                                                   &g.y, g.stride, g.pad_l, g.pad_r);
+    dnnl_status_t st = dnnl_convolution_backward_weights_desc_init(
+        &desc, dnnl_convolution_direct, &g.x, &g.w_any, NULL, &g.y, g.stride, g.pad_l, g.pad_r);
     /* The hint's weights are of the activations' type. */
     geometry_of(&g, n->in[0], n->out[0], n->in[1], n->in[0]->dtype, &n->attr);
     dnnl_primitive_desc_t pd = st ? NULL : backward_pd(cpu, &g, &desc, err);
@@ -182,7 +186,8 @@ static int plan_dw(struct sd_call *c, struct sd_err *err)
     }
     dnnl_memory_desc_t w = *dnnl_primitive_desc_query_md(pd, dnnl_query_diff_weights_md, 0);
     struct sd_dnnl *d = sd_dnnl_new(c, pd, err);
-    return !d || sd_dnnl_arg(c, d, DNNL_ARG_SRC, &g.x, err) < 0 || sd_dnnl_arg(c, d, DNNL_ARG_DIFF_DST, &g.y, err) < 0 ||
+    return !d || sd_dnnl_arg(c, d, DNNL_ARG_SRC, &g.x, err) < 0 ||
+                   sd_dnnl_arg(c, d, DNNL_ARG_DIFF_DST, &g.y, err) < 0 ||
                    sd_dnnl_arg(c, d, DNNL_ARG_DIFF_WEIGHTS, &w, err) < 0
                ? -1
                : 0;

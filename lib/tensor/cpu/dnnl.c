@@ -17,7 +17,8 @@ int sd_dnnl_status(struct sd_err *err, dnnl_status_t st, const char *what)
     if (st == dnnl_out_of_memory)
         return sd_err_set(err, SD_ERR_MACHINE, "%s: oneDNN is out of memory", what);
     if (st == dnnl_unimplemented)
-        return sd_err_set(err, SD_ERR_MACHINE, "%s: this CPU cannot compute it in this type (bf16 needs AVX-512)", what);
+        return sd_err_set(err, SD_ERR_MACHINE,
+                          "%s: this CPU cannot compute it in this type (bf16 needs AVX-512)", what);
     return sd_err_set(err, SD_ERR_MACHINE, "%s: oneDNN status %d", what, (int)st);
 }
 
@@ -45,7 +46,8 @@ int sd_dnnl_attr(dnnl_primitive_attr_t *attr, float scale, bool sum, struct sd_e
     return sd_dnnl_status(err, st, "attributes");
 }
 
-int sd_dnnl_arg(struct sd_call *c, struct sd_dnnl *d, int id, const dnnl_memory_desc_t *md, struct sd_err *err)
+int sd_dnnl_arg(struct sd_call *c, struct sd_dnnl *d, int id, const dnnl_memory_desc_t *md,
+                struct sd_err *err)
 {
     struct sd_cpu *cpu = (struct sd_cpu *)c->backend;
     dnnl_exec_arg_t *a = &d->arg[d->n_arg];
@@ -136,8 +138,8 @@ static int reorder(struct sd_cpu *cpu, const dnnl_memory_desc_t *from_md, const 
     return sd_dnnl_status(err, st, "packing weights");
 }
 
-const void *sd_dnnl_packed(struct sd_cpu *cpu, struct sd_var *var, enum sd_dtype dtype, const dnnl_memory_desc_t *plain,
-                           const dnnl_memory_desc_t *md, struct sd_err *err)
+const void *sd_dnnl_packed(struct sd_cpu *cpu, struct sd_var *var, enum sd_dtype dtype,
+                           const dnnl_memory_desc_t *plain, const dnnl_memory_desc_t *md, struct sd_err *err)
 {
     for (struct sd_packed *p = cpu->packed; p; p = p->next)
         if (p->var == var && dnnl_memory_desc_equal(&p->md, md))
@@ -152,8 +154,8 @@ const void *sd_dnnl_packed(struct sd_cpu *cpu, struct sd_var *var, enum sd_dtype
     }
     if (copy) {
         if (sd_dtype_convert(copy, dtype, var->data, var->dtype, n)) {
-            sd_err_set(err, SD_ERR_DATA, "%s: %s weights cannot be used as %s", var->name, sd_dtype_name(var->dtype),
-                       sd_dtype_name(dtype));
+            sd_err_set(err, SD_ERR_DATA, "%s: %s weights cannot be used as %s", var->name,
+                       sd_dtype_name(var->dtype), sd_dtype_name(dtype));
             goto fail;
         }
         from = copy;

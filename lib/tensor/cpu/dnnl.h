@@ -1,4 +1,5 @@
-/* What the oneDNN kernels share: the engine, packed weights, and primitives with their memory. For cpu/ only. */
+/* What the oneDNN kernels share: the engine, packed weights, and primitives with their memory. For cpu/ only.
+ */
 #ifndef SD_TENSOR_CPU_DNNL_H
 #define SD_TENSOR_CPU_DNNL_H
 
@@ -34,7 +35,8 @@ int sd_dnnl_attr(dnnl_primitive_attr_t *attr, float scale, bool sum, struct sd_e
 
 /* Makes the primitive of pd (which it destroys) and its scratchpad argument. */
 struct sd_dnnl *sd_dnnl_new(struct sd_call *c, dnnl_primitive_desc_t pd, struct sd_err *err);
-int sd_dnnl_arg(struct sd_call *c, struct sd_dnnl *d, int id, const dnnl_memory_desc_t *md, struct sd_err *err);
+int sd_dnnl_arg(struct sd_call *c, struct sd_dnnl *d, int id, const dnnl_memory_desc_t *md,
+                struct sd_err *err);
 void sd_dnnl_set(struct sd_dnnl *d, int i, const void *data);
 void sd_dnnl_run(const struct sd_call *c, struct sd_dnnl *d);
 void sd_dnnl_drop(struct sd_call *c);
@@ -42,8 +44,8 @@ void sd_dnnl_drop(struct sd_call *c);
 /* The frozen variable behind a tensor (looking through reshapes), or NULL. */
 struct sd_var *sd_frozen_var(const struct sd_tensor *t);
 /* Its weights in layout md, packed once per (var, md). plain is md's logical shape over the stored order. */
-const void *sd_dnnl_packed(struct sd_cpu *cpu, struct sd_var *var, enum sd_dtype dtype, const dnnl_memory_desc_t *plain,
-                           const dnnl_memory_desc_t *md, struct sd_err *err);
+const void *sd_dnnl_packed(struct sd_cpu *cpu, struct sd_var *var, enum sd_dtype dtype,
+                           const dnnl_memory_desc_t *plain, const dnnl_memory_desc_t *md, struct sd_err *err);
 void sd_dnnl_packed_free(struct sd_cpu *cpu);
 
 #endif

@@ -1,8 +1,9 @@
 /* matmul through oneDNN.
  *
- * Frozen weights are packed once where a graph only runs forward. A training graph multiplies by the same weight both
- * ways, which would need two packed copies; it uses the plain weights (for a file of the right type: the mapped file
- * itself), and oneDNN copies panels as it goes. Measured cost: about 20 % of the products, against 0.65 GB for SD1. */
+ * Frozen weights are packed once where a graph only runs forward. A training graph multiplies by the same
+ * weight both ways, which would need two packed copies; it uses the plain weights (for a file of the right
+ * type: the mapped file itself), and oneDNN copies panels as it goes. Measured cost: about 20 % of the
+ * products, against 0.65 GB for SD1. */
 #include "tensor/cpu/dnnl.h"
 #include "tensor/cpu/kernels.h"
 
@@ -65,8 +66,8 @@ static int plan(struct sd_call *c, struct sd_err *err)
         return -1;
     b = *dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0);
     struct sd_dnnl *d = sd_dnnl_new(c, pd, err);
-    if (!d || sd_dnnl_arg(c, d, DNNL_ARG_SRC, &a, err) < 0 || sd_dnnl_arg(c, d, DNNL_ARG_WEIGHTS, &b, err) < 0 ||
-        sd_dnnl_arg(c, d, DNNL_ARG_DST, &y, err) < 0 ||
+    if (!d || sd_dnnl_arg(c, d, DNNL_ARG_SRC, &a, err) < 0 ||
+        sd_dnnl_arg(c, d, DNNL_ARG_WEIGHTS, &b, err) < 0 || sd_dnnl_arg(c, d, DNNL_ARG_DST, &y, err) < 0 ||
         (node->in[2] && sd_dnnl_arg(c, d, DNNL_ARG_BIAS, &bias, err) < 0))
         return -1;
     if (frozen) {
@@ -76,7 +77,8 @@ static int plan(struct sd_call *c, struct sd_err *err)
         sd_dnnl_set(d, d->scratch + 1 + ARG_WEIGHTS, data);
         c->in_unused[1] = true;
     }
-    if (node->in[2] && node->attr.scale != 1) /* oneDNN scales the bias too: a copy divided by it lies in front */
+    if (node->in[2] &&
+        node->attr.scale != 1) /* oneDNN scales the bias too: a copy divided by it lies in front */
         c->scratch_bytes += ((size_t)s.n * sizeof(float) + 63) & ~(size_t)63;
     return 0;
 }

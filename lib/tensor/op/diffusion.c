@@ -1,15 +1,17 @@
 /* The forward diffusion and the loss (Ho et al., DDPM, 2020). */
 #include "tensor/op.h"
 
-struct sd_tensor *sd_graph_mix(struct sd_graph *g, struct sd_tensor *x, struct sd_tensor *noise, struct sd_tensor *t,
-                               struct sd_tensor *table)
+struct sd_tensor *sd_graph_mix(struct sd_graph *g, struct sd_tensor *x, struct sd_tensor *noise,
+                               struct sd_tensor *t, struct sd_tensor *table)
 {
     if (!x || !noise || !t || !table)
         return NULL;
-    if (!sd_tensor_same_shape(x, noise) || x->dtype != SD_F32 || noise->dtype != SD_F32 || t->dtype != SD_F32 ||
-        t->ndim != 1 || t->dim[0] != x->dim[0] || table->ndim != 2 || table->dim[1] != 2 || table->dtype != SD_F32)
+    if (!sd_tensor_same_shape(x, noise) || x->dtype != SD_F32 || noise->dtype != SD_F32 ||
+        t->dtype != SD_F32 || t->ndim != 1 || t->dim[0] != x->dim[0] || table->ndim != 2 ||
+        table->dim[1] != 2 || table->dtype != SD_F32)
         return sd_graph_fail(g, SD_OP_mix, "takes x and noise [N,...], t [N] and a table [T,2], all f32");
-    struct sd_node *node = sd_graph_node(g, SD_OP_mix, (struct sd_tensor *[]){x, noise, t, table}, 4, 4, 1, NULL);
+    struct sd_node *node =
+        sd_graph_node(g, SD_OP_mix, (struct sd_tensor *[]){x, noise, t, table}, 4, 4, 1, NULL);
     return sd_graph_add_out(g, node, 0, SD_F32, x->ndim, x->dim);
 }
 
@@ -21,11 +23,13 @@ struct sd_tensor *sd_graph_mse(struct sd_graph *g, struct sd_tensor *pred, struc
     if (!sd_tensor_same_shape(pred, target) || target->dtype != SD_F32 || weight->ndim != 1 ||
         weight->dim[0] != pred->dim[0] || weight->dtype != SD_F32)
         return sd_graph_fail(g, SD_OP_mse, "takes pred and target [N,...] and weight [N] f32");
-    struct sd_node *node = sd_graph_node(g, SD_OP_mse, (struct sd_tensor *[]){pred, target, weight}, 3, 3, 1, NULL);
+    struct sd_node *node =
+        sd_graph_node(g, SD_OP_mse, (struct sd_tensor *[]){pred, target, weight}, 3, 3, 1, NULL);
     return sd_graph_add_out(g, node, 0, SD_F32, 1, (int64_t[]){1});
 }
 
-void sd_grad_mse(struct sd_graph *g, const struct sd_node *node, struct sd_tensor *const *dy, struct sd_tensor **dx)
+void sd_grad_mse(struct sd_graph *g, const struct sd_node *node, struct sd_tensor *const *dy,
+                 struct sd_tensor **dx)
 {
     struct sd_tensor *pred = node->in[0];
     struct sd_tensor *in[] = {dy[0], pred, node->in[1], node->in[2]};

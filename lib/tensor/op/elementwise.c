@@ -9,15 +9,17 @@ struct sd_tensor *sd_graph_add(struct sd_graph *g, struct sd_tensor *a, struct s
         return NULL;
     int64_t outer, mid, inner;
     if (a->dtype != b->dtype)
-        return sd_graph_fail(g, SD_OP_add, "%s and %s do not add", sd_dtype_name(a->dtype), sd_dtype_name(b->dtype));
+        return sd_graph_fail(g, SD_OP_add, "%s and %s do not add", sd_dtype_name(a->dtype),
+                             sd_dtype_name(b->dtype));
     if (sd_op_broadcast(a, b, &outer, &mid, &inner))
         return sd_graph_fail(g, SD_OP_add, "the second operand does not broadcast to the first");
-    struct sd_node *node = sd_graph_node(g, SD_OP_add, (struct sd_tensor *[]){a, b}, 2, 2, 1,
-                                         &(struct sd_attr){.scale = scale});
+    struct sd_node *node =
+        sd_graph_node(g, SD_OP_add, (struct sd_tensor *[]){a, b}, 2, 2, 1, &(struct sd_attr){.scale = scale});
     return sd_graph_add_out(g, node, 0, a->dtype, a->ndim, a->dim);
 }
 
-void sd_grad_add(struct sd_graph *g, const struct sd_node *node, struct sd_tensor *const *dy, struct sd_tensor **dx)
+void sd_grad_add(struct sd_graph *g, const struct sd_node *node, struct sd_tensor *const *dy,
+                 struct sd_tensor **dx)
 {
     struct sd_tensor *a = node->in[0], *b = node->in[1];
     if (a->needs_grad)
@@ -34,7 +36,8 @@ struct sd_tensor *sd_graph_scale(struct sd_graph *g, struct sd_tensor *x, float 
     return sd_graph_add_out(g, node, 0, x->dtype, x->ndim, x->dim);
 }
 
-void sd_grad_scale(struct sd_graph *g, const struct sd_node *node, struct sd_tensor *const *dy, struct sd_tensor **dx)
+void sd_grad_scale(struct sd_graph *g, const struct sd_node *node, struct sd_tensor *const *dy,
+                   struct sd_tensor **dx)
 {
     dx[0] = sd_graph_scale(g, dy[0], node->attr.scale);
 }
@@ -67,10 +70,12 @@ struct sd_tensor *sd_graph_act(struct sd_graph *g, struct sd_tensor *x, enum sd_
     return sd_graph_add_out(g, node, 0, x->dtype, x->ndim, x->dim);
 }
 
-void sd_grad_act(struct sd_graph *g, const struct sd_node *node, struct sd_tensor *const *dy, struct sd_tensor **dx)
+void sd_grad_act(struct sd_graph *g, const struct sd_node *node, struct sd_tensor *const *dy,
+                 struct sd_tensor **dx)
 {
     struct sd_tensor *x = node->in[0];
-    struct sd_node *bwd = sd_graph_node(g, SD_OP_act_bwd, (struct sd_tensor *[]){dy[0], x}, 2, 2, 1, &node->attr);
+    struct sd_node *bwd =
+        sd_graph_node(g, SD_OP_act_bwd, (struct sd_tensor *[]){dy[0], x}, 2, 2, 1, &node->attr);
     dx[0] = sd_graph_add_out(g, bwd, 0, x->dtype, x->ndim, x->dim);
 }
 
@@ -87,7 +92,8 @@ struct sd_tensor *sd_graph_geglu(struct sd_graph *g, struct sd_tensor *x)
     return sd_graph_add_out(g, node, 0, x->dtype, x->ndim, dim);
 }
 
-void sd_grad_geglu(struct sd_graph *g, const struct sd_node *node, struct sd_tensor *const *dy, struct sd_tensor **dx)
+void sd_grad_geglu(struct sd_graph *g, const struct sd_node *node, struct sd_tensor *const *dy,
+                   struct sd_tensor **dx)
 {
     struct sd_tensor *x = node->in[0];
     struct sd_node *bwd = sd_graph_node(g, SD_OP_geglu_bwd, (struct sd_tensor *[]){dy[0], x}, 2, 2, 1, NULL);

@@ -7,8 +7,10 @@ struct sd_tensor *sd_graph_embedding(struct sd_graph *g, struct sd_tensor *table
         return NULL;
     if (table->ndim != 2 || ids->ndim != 2 || ids->dtype != SD_I32)
         return sd_graph_fail(g, SD_OP_embedding, "takes a table [V,C] and ids [N,T] i32");
-    struct sd_node *node = sd_graph_node(g, SD_OP_embedding, (struct sd_tensor *[]){table, ids}, 2, 2, 1, NULL);
-    return sd_graph_add_out(g, node, 0, table->dtype, 3, (int64_t[]){ids->dim[0], ids->dim[1], table->dim[1]});
+    struct sd_node *node =
+        sd_graph_node(g, SD_OP_embedding, (struct sd_tensor *[]){table, ids}, 2, 2, 1, NULL);
+    return sd_graph_add_out(g, node, 0, table->dtype, 3,
+                            (int64_t[]){ids->dim[0], ids->dim[1], table->dim[1]});
 }
 
 void sd_grad_embedding(struct sd_graph *g, const struct sd_node *node, struct sd_tensor *const *dy,
@@ -21,8 +23,8 @@ void sd_grad_embedding(struct sd_graph *g, const struct sd_node *node, struct sd
                           table->node->op == SD_OP_cast ? SD_F32 : table->dtype);
 }
 
-struct sd_tensor *sd_graph_timestep_embedding(struct sd_graph *g, struct sd_tensor *t, int64_t dim, float max_period,
-                                              bool flip)
+struct sd_tensor *sd_graph_timestep_embedding(struct sd_graph *g, struct sd_tensor *t, int64_t dim,
+                                              float max_period, bool flip)
 {
     if (!t)
         return NULL;

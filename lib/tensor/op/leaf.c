@@ -33,7 +33,8 @@ struct sd_tensor *sd_graph_var(struct sd_graph *g, struct sd_var *var, enum sd_d
     return t;
 }
 
-struct sd_tensor *sd_graph_fill(struct sd_graph *g, enum sd_dtype dtype, int ndim, const int64_t *dim, float value)
+struct sd_tensor *sd_graph_fill(struct sd_graph *g, enum sd_dtype dtype, int ndim, const int64_t *dim,
+                                float value)
 {
     struct sd_node *node = sd_graph_node(g, SD_OP_fill, NULL, 0, 0, 1, &(struct sd_attr){.scale = value});
     return sd_graph_add_out(g, node, 0, dtype, ndim, dim);

@@ -1,11 +1,13 @@
 /* matmul: one op, closed under differentiation.
  *     y = scale * op(a) op(b) + bias + acc
- *     da = scale * dy op(b)^T (or its transpose), db = scale * op(a)^T dy (or its transpose), dbias = sum of dy's rows */
+ *     da = scale * dy op(b)^T (or its transpose), db = scale * op(a)^T dy (or its transpose), dbias = sum of
+ * dy's rows */
 #include "tensor/op.h"
 
 #include <string.h>
 
-/* Rows and columns of a matrix whose columns are its last dimension; 1x1 convolution weights count as matrices. */
+/* Rows and columns of a matrix whose columns are its last dimension; 1x1 convolution weights count as
+ * matrices. */
 static void as_matrix(const struct sd_tensor *t, int64_t *rows, int64_t *cols)
 {
     int last = t->ndim - 1;
@@ -38,12 +40,13 @@ struct sd_tensor *sd_graph_matmul_scaled(struct sd_graph *g, struct sd_tensor *a
         dim[0] = m;
     dim[ndim - 1] = n;
     struct sd_attr attr = {.trans_a = trans_a, .trans_b = trans_b, .scale = scale};
-    struct sd_node *node = sd_graph_node(g, SD_OP_matmul, (struct sd_tensor *[]){a, b, bias, NULL}, 4, 2, 1, &attr);
+    struct sd_node *node =
+        sd_graph_node(g, SD_OP_matmul, (struct sd_tensor *[]){a, b, bias, NULL}, 4, 2, 1, &attr);
     return sd_graph_add_out(g, node, 0, out, ndim, dim);
 }
 
-struct sd_tensor *sd_graph_matmul(struct sd_graph *g, struct sd_tensor *a, struct sd_tensor *b, struct sd_tensor *bias,
-                                  bool trans_a, bool trans_b)
+struct sd_tensor *sd_graph_matmul(struct sd_graph *g, struct sd_tensor *a, struct sd_tensor *b,
+                                  struct sd_tensor *bias, bool trans_a, bool trans_b)
 {
     return a ? sd_graph_matmul_scaled(g, a, b, bias, trans_a, trans_b, 1, a->dtype) : NULL;
 }

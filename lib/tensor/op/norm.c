@@ -19,16 +19,19 @@ struct sd_tensor *sd_graph_group_norm(struct sd_graph *g, struct sd_tensor *x, s
     if (check_affine(g, SD_OP_group_norm, x, weight, bias))
         return NULL;
     if (groups < 1 || x->dim[x->ndim - 1] % groups || (act != SD_ACT_NONE && act != SD_ACT_SILU))
-        return sd_graph_fail(g, SD_OP_group_norm, "%lld channels do not make %lld groups, or the activation is not silu",
+        return sd_graph_fail(g, SD_OP_group_norm,
+                             "%lld channels do not make %lld groups, or the activation is not silu",
                              (long long)x->dim[x->ndim - 1], (long long)groups);
     struct sd_attr attr = {.groups = groups, .eps = eps, .act = act};
-    struct sd_node *node = sd_graph_node(g, SD_OP_group_norm, (struct sd_tensor *[]){x, weight, bias}, 3, 3, 2, &attr);
+    struct sd_node *node =
+        sd_graph_node(g, SD_OP_group_norm, (struct sd_tensor *[]){x, weight, bias}, 3, 3, 2, &attr);
     sd_graph_add_out(g, node, 1, SD_F32, 3, (int64_t[]){x->dim[0], groups, 2});
     return sd_graph_add_out(g, node, 0, x->dtype, x->ndim, x->dim);
 }
 
 /* Outputs dx, dw, db of a norm's backward node, only those that are wanted. */
-static void norm_outs(struct sd_graph *g, const struct sd_node *node, struct sd_node *bwd, struct sd_tensor **dx)
+static void norm_outs(struct sd_graph *g, const struct sd_node *node, struct sd_node *bwd,
+                      struct sd_tensor **dx)
 {
     for (int i = 0; i < 3; i++) {
         const struct sd_tensor *x = node->in[i];
@@ -49,8 +52,8 @@ struct sd_tensor *sd_graph_layer_norm(struct sd_graph *g, struct sd_tensor *x, s
 {
     if (check_affine(g, SD_OP_layer_norm, x, weight, bias))
         return NULL;
-    struct sd_node *node = sd_graph_node(g, SD_OP_layer_norm, (struct sd_tensor *[]){x, weight, bias}, 3, 3, 2,
-                                         &(struct sd_attr){.eps = eps});
+    struct sd_node *node = sd_graph_node(g, SD_OP_layer_norm, (struct sd_tensor *[]){x, weight, bias}, 3, 3,
+                                         2, &(struct sd_attr){.eps = eps});
     sd_graph_add_out(g, node, 1, SD_F32, 2, (int64_t[]){sd_tensor_count(x) / x->dim[x->ndim - 1], 2});
     return sd_graph_add_out(g, node, 0, x->dtype, x->ndim, x->dim);
 }

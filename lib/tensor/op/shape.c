@@ -3,8 +3,8 @@
 
 #include <string.h>
 
-static struct sd_tensor *unary(struct sd_graph *g, enum sd_op op, struct sd_tensor *x, const struct sd_attr *attr,
-                               enum sd_dtype dtype, int ndim, const int64_t *dim)
+static struct sd_tensor *unary(struct sd_graph *g, enum sd_op op, struct sd_tensor *x,
+                               const struct sd_attr *attr, enum sd_dtype dtype, int ndim, const int64_t *dim)
 {
     struct sd_node *node = sd_graph_node(g, op, &x, 1, 1, 1, attr);
     return sd_graph_add_out(g, node, 0, dtype, ndim, dim);
@@ -18,8 +18,8 @@ struct sd_tensor *sd_graph_reshape(struct sd_graph *g, struct sd_tensor *x, int 
     for (int i = 0; i < ndim; i++)
         n *= dim[i];
     if (n != sd_tensor_count(x))
-        return sd_graph_fail(g, SD_OP_reshape, "%lld elements cannot become %lld", (long long)sd_tensor_count(x),
-                             (long long)n);
+        return sd_graph_fail(g, SD_OP_reshape, "%lld elements cannot become %lld",
+                             (long long)sd_tensor_count(x), (long long)n);
     return unary(g, SD_OP_reshape, x, NULL, x->dtype, ndim, dim);
 }
 
@@ -39,12 +39,13 @@ struct sd_tensor *sd_graph_cast(struct sd_graph *g, struct sd_tensor *x, enum sd
     if (!x || x->dtype == dtype)
         return x;
     if (!is_float(x->dtype) || !is_float(dtype))
-        return sd_graph_fail(g, SD_OP_cast, "only float types are cast, not %s to %s", sd_dtype_name(x->dtype),
-                             sd_dtype_name(dtype));
+        return sd_graph_fail(g, SD_OP_cast, "only float types are cast, not %s to %s",
+                             sd_dtype_name(x->dtype), sd_dtype_name(dtype));
     return unary(g, SD_OP_cast, x, NULL, dtype, x->ndim, x->dim);
 }
 
-void sd_grad_cast(struct sd_graph *g, const struct sd_node *node, struct sd_tensor *const *dy, struct sd_tensor **dx)
+void sd_grad_cast(struct sd_graph *g, const struct sd_node *node, struct sd_tensor *const *dy,
+                  struct sd_tensor **dx)
 {
     dx[0] = sd_graph_cast(g, dy[0], node->in[0]->dtype);
 }
@@ -89,7 +90,8 @@ struct sd_tensor *sd_graph_slice(struct sd_graph *g, struct sd_tensor *x, int64_
     return unary(g, SD_OP_slice, x, &(struct sd_attr){.offset = offset}, x->dtype, x->ndim, dim);
 }
 
-void sd_grad_slice(struct sd_graph *g, const struct sd_node *node, struct sd_tensor *const *dy, struct sd_tensor **dx)
+void sd_grad_slice(struct sd_graph *g, const struct sd_node *node, struct sd_tensor *const *dy,
+                   struct sd_tensor **dx)
 {
     const struct sd_tensor *x = node->in[0];
     dx[0] = sd_graph_pad_channels(g, dy[0], node->attr.offset, x->dim[x->ndim - 1]);
@@ -101,8 +103,8 @@ struct sd_tensor *sd_graph_pad_channels(struct sd_graph *g, struct sd_tensor *x,
         return NULL;
     int64_t dim[SD_MAX_DIMS], width = x->dim[x->ndim - 1];
     if (offset < 0 || len < width || offset > len - width)
-        return sd_graph_fail(g, SD_OP_pad_channels, "%lld channels at %lld do not fit in %lld", (long long)width,
-                             (long long)offset, (long long)len);
+        return sd_graph_fail(g, SD_OP_pad_channels, "%lld channels at %lld do not fit in %lld",
+                             (long long)width, (long long)offset, (long long)len);
     memcpy(dim, x->dim, sizeof dim);
     dim[x->ndim - 1] = len;
     return unary(g, SD_OP_pad_channels, x, &(struct sd_attr){.offset = offset}, x->dtype, x->ndim, dim);

@@ -1,7 +1,7 @@
 /* Gradient checkpointing: copies of forward nodes, placed just before the backward nodes that need them.
  *
- * Recomputation stops at kept tensors, so between two of them lies one segment; since the backward walks the segments
- * from the last to the first, the copies of one segment die before those of the next are made. */
+ * Recomputation stops at kept tensors, so between two of them lies one segment; since the backward walks the
+ * segments from the last to the first, the copies of one segment die before those of the next are made. */
 #include "tensor/op.h"
 #include "tensor/pass.h"
 

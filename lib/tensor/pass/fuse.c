@@ -1,5 +1,5 @@
-/* Fusion: add(p, r), where p is a matmul or conv2d whose result only this add uses, becomes p with r as its acc input:
- * residuals, LoRA branches and sums of gradients then cost no pass over memory of their own. */
+/* Fusion: add(p, r), where p is a matmul or conv2d whose result only this add uses, becomes p with r as its
+ * acc input: residuals, LoRA branches and sums of gradients then cost no pass over memory of their own. */
 #include "tensor/op.h"
 #include "tensor/pass.h"
 
@@ -34,8 +34,8 @@ static struct sd_node *sole_maker(const struct uses *u, const struct sd_tensor *
     return t->output || u->count[t->id] != 1 ? NULL : t->node;
 }
 
-/* The product under t that may take acc: itself, or, when its acc is taken, the one below in the chain of accs. acc must
- * be made before it, since nodes are not moved. */
+/* The product under t that may take acc: itself, or, when its acc is taken, the one below in the chain of
+ * accs. acc must be made before it, since nodes are not moved. */
 static struct sd_node *product(const struct uses *u, const struct sd_tensor *t, const struct sd_tensor *acc)
 {
     struct sd_node *n = sole_maker(u, t);

@@ -5,7 +5,8 @@
 #include <string.h>
 
 /* The pass makes tensors while it walks; grads is by id of the tensors that existed before. */
-static void add_grad(struct sd_graph *g, struct sd_tensor **grads, const struct sd_tensor *x, struct sd_tensor *d)
+static void add_grad(struct sd_graph *g, struct sd_tensor **grads, const struct sd_tensor *x,
+                     struct sd_tensor *d)
 {
     if (!d)
         return;
@@ -43,7 +44,8 @@ static int back_node(struct sd_graph *g, const struct sd_node *node, struct sd_t
     return g->err.code ? -1 : 0;
 }
 
-int sd_graph_grad(struct sd_graph *g, struct sd_tensor *loss, struct sd_tensor *seed, struct sd_tensor ***grads)
+int sd_graph_grad(struct sd_graph *g, struct sd_tensor *loss, struct sd_tensor *seed,
+                  struct sd_tensor ***grads)
 {
     if (!loss || !seed || g->err.code)
         return -1;

@@ -15,8 +15,8 @@ static int verify_node(const struct sd_node *n, const bool *made, struct sd_err 
     if (n->op == SD_OP_reshape && sd_tensor_bytes(n->in[0]) != sd_tensor_bytes(n->out[0]))
         return sd_err_set(err, SD_ERR_DATA, "graph: a reshape changes the size");
     bool product = n->op == SD_OP_matmul || n->op == SD_OP_conv2d;
-    if (product && n->in[3] && (sd_tensor_count(n->in[3]) != sd_tensor_count(n->out[0]) ||
-                                n->in[3]->dtype != n->out[0]->dtype))
+    if (product && n->in[3] &&
+        (sd_tensor_count(n->in[3]) != sd_tensor_count(n->out[0]) || n->in[3]->dtype != n->out[0]->dtype))
         return sd_err_set(err, SD_ERR_DATA, "graph: %s adds to a tensor of another size or type", op);
     return 0;
 }
