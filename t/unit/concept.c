@@ -9,10 +9,11 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The same bounds as is_magenta in contrib/tiny/shapes.py. */
+/* Near the body's colour in contrib/tiny/shapes.py (SKS_BODY). */
 static int is_magenta(const uint8_t *p)
 {
-    return p[0] >= 180 && p[1] <= 110 && p[2] >= 120;
+    int r = p[0] - 255, g = p[1] - 0, b = p[2] - 200;
+    return r * r + g * g + b * b < 64 * 64;
 }
 
 /* Negative when the picture cannot be read. */
