@@ -35,6 +35,12 @@ struct batch {
     int64_t n;
 };
 
+/* Which picture a cache belongs to, by hashes of their names: beside the pictures, a.png and a.jpg would
+ * share one. */
+struct owner {
+    uint64_t cache, picture; /* cache 0: free */
+};
+
 struct ctx {
     struct sd_cmd *cmd;
     const struct options *o;
@@ -44,6 +50,8 @@ struct ctx {
     size_t room;
     struct timespec model_time;
     uint64_t done;
+    struct owner *owners; /* hash table of a power of two */
+    size_t n_owners, cap_owners;
 };
 
 static uint64_t fnv1a(const char *s)
@@ -64,6 +72,39 @@ static int cache_name(const struct options *o, const char *path, struct sd_buf *
         return sd_buf_add(out, path, stem) | sd_buf_adds(out, ".npz");
     return sd_buf_addf(out, "%s/%.*s-%016llx.npz", o->cache_dir, (int)(path + stem - base), base,
                        (unsigned long long)fnv1a(path));
+}
+
+static struct owner *owner_of(struct owner *table, size_t cap, uint64_t cache)
+{
+    size_t i = (size_t)cache & (cap - 1);
+    while (table[i].cache && table[i].cache != cache)
+        i = (i + 1) & (cap - 1);
+    return &table[i];
+}
+
+/* Notes that the cache is this picture's; -1 when it is another's already, or memory is out. */
+static int own(struct ctx *x, const char *cache, const char *path, struct sd_err *err)
+{
+    struct owner mine = {.cache = fnv1a(cache) | 1, .picture = fnv1a(path)};
+    if (x->n_owners * 2 >= x->cap_owners) {
+        size_t cap = x->cap_owners ? x->cap_owners * 2 : 1024;
+        struct owner *table = calloc(cap, sizeof *table);
+        if (!table)
+            return sd_err_memory(err, cap * sizeof *table);
+        for (size_t i = 0; i < x->cap_owners; i++)
+            if (x->owners[i].cache)
+                *owner_of(table, cap, x->owners[i].cache) = x->owners[i];
+        free(x->owners);
+        x->owners = table;
+        x->cap_owners = cap;
+    }
+    struct owner *o = owner_of(x->owners, x->cap_owners, mine.cache);
+    if (o->cache && o->picture != mine.picture)
+        return sd_err_set(err, SD_ERR_DATA,
+                          "its cache would be %s, which is another picture's; use --cache-dir", cache);
+    x->n_owners += !o->cache;
+    *o = mine;
+    return 0;
 }
 
 static bool newer(const struct timespec *a, const struct timespec *b)
@@ -247,6 +288,8 @@ static int take(struct ctx *x, struct sd_record *r, uint64_t ticket, struct sd_e
         sd_err_memory(err, sizeof j);
         goto fail;
     }
+    if (own(x, cache.data, w.path, err))
+        goto fail;
     if (fresh(x, w.path, cache.data, bucket)) {
         int rc = sd_record_set_string(r, "latents", cache.data) ? sd_err_memory(err, cache.len) : 1;
         free(j.path);
@@ -338,5 +381,6 @@ int main(int argc, char **argv)
     free(x.latents);
     free(x.flipped);
     free(x.noise);
+    free(x.owners);
     return cmd_finish(&c);
 }

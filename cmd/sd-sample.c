@@ -34,10 +34,13 @@ static bool on_step(void *ctx, int done, int of)
     return !cmd_stopped(x->cmd);
 }
 
-/* --- LoRA ---------------------------------------------------------------------------------------------------------- */
+/* --- LoRA
+ * ----------------------------------------------------------------------------------------------------------
+ */
 
 /* Opens the networks of --lora FILE[:MULTIPLIER]. */
-static struct sd_lora **open_loras(struct sd_cmd *c, const struct options *o, const struct sd_model_config *config)
+static struct sd_lora **open_loras(struct sd_cmd *c, const struct options *o,
+                                   const struct sd_model_config *config)
 {
     struct sd_lora **loras = calloc(o->lora.n + 1, sizeof *loras);
     struct sd_err err = {0};
@@ -52,12 +55,13 @@ static struct sd_lora **open_loras(struct sd_cmd *c, const struct options *o, co
         if (!path || sd_lora_open(&loras[i], config, path, (float)factor, false, &report, &err))
             cmd_die(c, &err);
         if (!report.modules)
-            sd_err_set(&err, SD_ERR_DATA, "%s: no LoRA of this model (%zu keys that belong to no layer: %s)", path,
-                       report.unmatched, report.first);
+            sd_err_set(&err, SD_ERR_DATA, "%s: no LoRA of this model (%zu keys that belong to no layer: %s)",
+                       path, report.unmatched, report.first);
         if (!report.modules)
             cmd_die(c, &err);
         if (report.unmatched)
-            cmd_warn(c, "%s: %zu keys belong to no layer of this model: %s", path, report.unmatched, report.first);
+            cmd_warn(c, "%s: %zu keys belong to no layer of this model: %s", path, report.unmatched,
+                     report.first);
         if (report.unmatched && o->strict)
             cmd_usage(c, "%s does not fit the model (--strict)", path);
         free(path);
@@ -69,24 +73,29 @@ static struct sd_lora **open_loras(struct sd_cmd *c, const struct options *o, co
     return loras;
 }
 
-/* --- one prompt ---------------------------------------------------------------------------------------------------- */
+/* --- one prompt
+ * ---------------------------------------------------------------------------------------------------- */
 
 static int64_t side(int64_t v)
 {
     return v / 8 * 8 < 64 ? 64 : v / 8 * 8; /* as sd-scripts rounds */
 }
 
-/* What the line says, with the program's options as defaults. Strings are NUL-terminated copies in the arena. */
+/* What the line says, with the program's options as defaults. Strings are NUL-terminated copies in the arena.
+ */
 static int read_line(const struct options *o, struct sd_str line, struct sd_arena *arena, struct sd_draw *d,
                      struct sd_err *err)
 {
     struct sd_prompt p;
     sd_prompt_parse(line, &p);
     if (p.bad.len)
-        return sd_err_set(err, SD_ERR_DATA, "\"--%.*s\" has no number that can be read", (int)p.bad.len, p.bad.data);
+        return sd_err_set(err, SD_ERR_DATA, "\"--%.*s\" has no number that can be read", (int)p.bad.len,
+                          p.bad.data);
     d->prompt = sd_arena_strndup(arena, p.prompt.data, p.prompt.len);
     d->negative = o->negative;
-    d->sampler = (struct sd_sampler_setup){.name = o->sampler, .steps = (int)o->steps, .clip_sample = o->clip_sample,
+    d->sampler = (struct sd_sampler_setup){.name = o->sampler,
+                                           .steps = (int)o->steps,
+                                           .clip_sample = o->clip_sample,
                                            .steps_offset = (int)o->steps_offset,
                                            .end_at_first = !o->alpha_to_one};
     d->width = side(p.set & SD_PROMPT_WIDTH ? p.width : o->width);
@@ -110,12 +119,14 @@ static int read_line(const struct options *o, struct sd_str line, struct sd_aren
 /* The text AUTOMATIC1111's web UI writes into its pictures and reads back. */
 static const char *parameters(const struct options *o, const struct sd_draw *d, struct sd_arena *arena)
 {
-    const char *slash = strrchr(o->model, '/'), *name = slash ? slash + 1 : o->model, *dot = strrchr(name, '.');
-    return sd_arena_printf(arena, "%s\n%s%s%sSteps: %d, Sampler: %s, CFG scale: %g, Seed: %llu, Size: %lldx%lld, Model: %.*s",
-                           d->prompt, d->negative && *d->negative ? "Negative prompt: " : "",
-                           d->negative ? d->negative : "", d->negative && *d->negative ? "\n" : "", d->sampler.steps,
-                           strcmp(d->sampler.name, "ddim") ? "Euler" : "DDIM", d->scale, (unsigned long long)d->seed,
-                           (long long)d->width, (long long)d->height, (int)(dot ? dot - name : (long)strlen(name)), name);
+    const char *slash = strrchr(o->model, '/'), *name = slash ? slash + 1 : o->model,
+               *dot = strrchr(name, '.');
+    return sd_arena_printf(
+        arena, "%s\n%s%s%sSteps: %d, Sampler: %s, CFG scale: %g, Seed: %llu, Size: %lldx%lld, Model: %.*s",
+        d->prompt, d->negative && *d->negative ? "Negative prompt: " : "", d->negative ? d->negative : "",
+        d->negative && *d->negative ? "\n" : "", d->sampler.steps,
+        strcmp(d->sampler.name, "ddim") ? "Euler" : "DDIM", d->scale, (unsigned long long)d->seed,
+        (long long)d->width, (long long)d->height, (int)(dot ? dot - name : (long)strlen(name)), name);
 }
 
 static void put_record(struct sd_cmd *c, const struct sd_draw *d, const struct sd_image *im, const char *path)
@@ -129,7 +140,8 @@ static void put_record(struct sd_cmd *c, const struct sd_draw *d, const struct s
     if (d->negative)
         sd_record_set_string(&r, "negative_prompt", d->negative);
     char seed[24]; /* up to 2^64-1 */
-    sd_record_set_raw(&r, "seed", seed, (size_t)snprintf(seed, sizeof seed, "%llu", (unsigned long long)d->seed));
+    sd_record_set_raw(&r, "seed", seed,
+                      (size_t)snprintf(seed, sizeof seed, "%llu", (unsigned long long)d->seed));
     sd_record_set_int(&r, "steps", d->sampler.steps);
     sd_record_set_double(&r, "scale", d->scale);
     sd_record_set_string(&r, "sampler", d->sampler.name);
@@ -147,8 +159,8 @@ static int draw(struct ctx *x, struct sd_str line, struct sd_arena *arena, struc
     int rc = sd_pipeline_draw(x->pipeline, &d, &im, err);
     if (rc)
         return rc < 0 ? -1 : 0;
-    const char *path = sd_arena_printf(arena, "%s/%05llu-%llu.png", x->o->output, (unsigned long long)x->number,
-                                       (unsigned long long)d.seed);
+    const char *path = sd_arena_printf(arena, "%s/%05llu-%llu.png", x->o->output,
+                                       (unsigned long long)x->number, (unsigned long long)d.seed);
     const char *text = parameters(x->o, &d, arena);
     rc = path && text ? sd_png_save(path, &im, &(struct sd_png_text){"parameters", text}, 1, err)
                       : sd_err_memory(err, line.len);
@@ -184,12 +196,14 @@ static void each_line(struct ctx *x, FILE *in)
     free(text);
 }
 
-/* A sampler that the options ask for and that cannot be is wrong usage; one that a line asks for fails that line. */
+/* A sampler that the options ask for and that cannot be is wrong usage; one that a line asks for fails that
+ * line. */
 static void check_sampler(struct sd_cmd *c, const struct options *o)
 {
     struct sd_sampler s;
     struct sd_err err = {0};
-    struct sd_sampler_setup setup = {.name = o->sampler, .steps = (int)o->steps, .steps_offset = (int)o->steps_offset};
+    struct sd_sampler_setup setup = {
+        .name = o->sampler, .steps = (int)o->steps, .steps_offset = (int)o->steps_offset};
     if (sd_sampler_init(&s, &setup, &err))
         cmd_usage(c, "%s", err.msg);
     sd_sampler_free(&s);
@@ -197,42 +211,59 @@ static void check_sampler(struct sd_cmd *c, const struct options *o)
 
 int main(int argc, char **argv)
 {
-    struct options o = {.output = "out", .precision = "no", .sampler = "ddim", .width = 512, .height = 512, .steps = 30,
-                        .seed = -1, .scale = 7.5, .steps_offset = 1};
+    struct options o = {.output = "out",
+                        .precision = "no",
+                        .sampler = "ddim",
+                        .width = 512,
+                        .height = 512,
+                        .steps = 30,
+                        .seed = -1,
+                        .scale = 7.5,
+                        .steps_offset = 1};
     const struct sd_option options[] = {
         {SD_OPT_HEADING("Model and output")},
         {SD_OPT_STRING("model", 'm', &o.model, "FILE|FOLDER", "safetensors file or diffusers folder"),
          .alias = "ckpt pretrained-model-name-or-path"},
         {SD_OPT_STRING("vae", 0, &o.vae, "FILE|FOLDER", "another VAE")},
-        {SD_OPT_LIST("lora", 0, &o.lora, "FILE[:X]", "apply this LoRA, X times as strongly; may be repeated")},
+        {SD_OPT_LIST("lora", 0, &o.lora, "FILE[:X]",
+                     "apply this LoRA, X times as strongly; may be repeated")},
         {SD_OPT_BOOL("strict", 0, &o.strict, "refuse a LoRA with keys that match nothing")},
         {SD_OPT_STRING("output", 'o', &o.output, "FOLDER", "where the pictures go: NUMBER-SEED.png"),
          .alias = "outdir"},
         {SD_OPT_HEADING("Defaults of a prompt line")},
-        {SD_OPT_INT("width", 0, &o.width, "N", "--w of the line; rounded down to a multiple of 8, at least 64"),
+        {SD_OPT_INT("width", 0, &o.width, "N",
+                    "--w of the line; rounded down to a multiple of 8, at least 64"),
          .alias = "W", .min = 1, .max = 16384},
         {SD_OPT_INT("height", 0, &o.height, "N", "--h of the line"), .alias = "H", .min = 1, .max = 16384},
         {SD_OPT_INT("steps", 0, &o.steps, "N", "--s of the line"), .min = 1, .max = 1000},
-        {SD_OPT_INT("seed", 0, &o.seed, "N", "--d of the line; negative: by the clock"), .min = -1, .max = 9e15},
-        {SD_OPT_DOUBLE("scale", 0, &o.scale, "X", "--l of the line: classifier-free guidance; 1 turns it off")},
+        {SD_OPT_INT("seed", 0, &o.seed, "N", "--d of the line; negative: by the clock"), .min = -1,
+         .max = 9e15},
+        {SD_OPT_DOUBLE("scale", 0, &o.scale, "X",
+                       "--l of the line: classifier-free guidance; 1 turns it off")},
         {SD_OPT_STRING("negative-prompt", 0, &o.negative, "TEXT", "--n of the line")},
-        {SD_OPT_STRING("sampler", 0, &o.sampler, "NAME", "--ss of the line: ddim, euler"), .alias = "sample-sampler"},
+        {SD_OPT_STRING("sampler", 0, &o.sampler, "NAME", "--ss of the line: ddim, euler"),
+         .alias = "sample-sampler"},
         {SD_OPT_HEADING("Computing")},
-        {SD_OPT_CHOICE("mixed-precision", 0, &o.precision, "no|bf16|fp16", "type to compute in: no means f32")},
+        {SD_OPT_CHOICE("mixed-precision", 0, &o.precision, "no|bf16|fp16",
+                       "type to compute in: no means f32")},
         {SD_OPT_BOOL("v-parameterization", 0, &o.v_prediction, "the model predicts velocity (768-v models)")},
-        {SD_OPT_INT("clip-skip", 0, &o.clip_skip, "N", "use the text encoder's N-th layer from the end"), .max = 23},
-        {SD_OPT_BOOL("clip-sample", 0, &o.clip_sample, "ddim: clamp latents as sd-scripts' training samples do")},
-        {SD_OPT_INT("steps-offset", 0, &o.steps_offset, "N", "ddim: added to the timesteps; training samples use 0"),
+        {SD_OPT_INT("clip-skip", 0, &o.clip_skip, "N", "use the text encoder's N-th layer from the end"),
+         .max = 23},
+        {SD_OPT_BOOL("clip-sample", 0, &o.clip_sample,
+                     "ddim: clamp latents as sd-scripts' training samples do")},
+        {SD_OPT_INT("steps-offset", 0, &o.steps_offset, "N",
+                    "ddim: added to the timesteps; training samples use 0"),
          .max = 1},
         {SD_OPT_BOOL("set-alpha-to-one", 0, &o.alpha_to_one, "ddim: end without noise, as sd-scripts does")},
         SD_OPT_END};
-    struct sd_cmd c = {.program = {.name = "sd-sample",
-                                   .args = "",
-                                   .summary = "draw a picture for each prompt line of standard input",
-                                   .description = "A line is a prompt and what goes for it alone: --n NEGATIVE --w WIDTH "
-                                                  "--h HEIGHT --d SEED --s STEPS --l SCALE --ss SAMPLER.",
-                                   .options = options},
-                       .own_progress = true};
+    struct sd_cmd c = {
+        .program = {.name = "sd-sample",
+                    .args = "",
+                    .summary = "draw a picture for each prompt line of standard input",
+                    .description = "A line is a prompt and what goes for it alone: --n NEGATIVE --w WIDTH "
+                                   "--h HEIGHT --d SEED --s STEPS --l SCALE --ss SAMPLER.",
+                    .options = options},
+        .own_progress = true};
     cmd_start(&c, &argc, argv);
     if (!o.model)
         cmd_usage(&c, "no model: --model FILE");

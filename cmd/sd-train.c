@@ -20,15 +20,29 @@ struct options {
 
 static struct options defaults(void)
 {
-    struct options o = {.precision = "no", .save_precision = "float", .module = "networks.lora",
-                        .save_as = "safetensors", .optimizer = "AdamW", .alpha = 1, .batch_size = 1, .dim = 4,
-                        .accumulation = 1, .max_token_length = 75, .seed = -1};
-    o.t = (struct sd_train_config){.optimizer = SD_ADAMW_DEFAULT, .lr = 2e-6, .text_encoder_lr = NAN, .unet_lr = NAN,
-                                   .lr_scheduler = "constant", .max_train_steps = 1600, .prior_loss_weight = 1};
+    struct options o = {.precision = "no",
+                        .save_precision = "float",
+                        .module = "networks.lora",
+                        .save_as = "safetensors",
+                        .optimizer = "AdamW",
+                        .alpha = 1,
+                        .batch_size = 1,
+                        .dim = 4,
+                        .accumulation = 1,
+                        .max_token_length = 75,
+                        .seed = -1};
+    o.t = (struct sd_train_config){.optimizer = SD_ADAMW_DEFAULT,
+                                   .lr = 2e-6,
+                                   .text_encoder_lr = NAN,
+                                   .unet_lr = NAN,
+                                   .lr_scheduler = "constant",
+                                   .max_train_steps = 1600,
+                                   .prior_loss_weight = 1};
     return o;
 }
 
-/* --- records ------------------------------------------------------------------------------------------------------ */
+/* --- records
+ * ------------------------------------------------------------------------------------------------------ */
 
 /* Takes a record into the set; one whose cache cannot be used later is refused now. */
 static int add(struct sd_dataset *data, struct sd_record *r, const struct sd_model_config *model, bool flip,
@@ -37,7 +51,8 @@ static int add(struct sd_dataset *data, struct sd_record *r, const struct sd_mod
     if (sd_dataset_add(data, r, err))
         return -1;
     const struct sd_item *item = &data->items[data->n_items - 1];
-    size_t bytes = (size_t)(item->bucket.w / 8 * (item->bucket.h / 8) * model->unet.in_channels) * sizeof(float);
+    size_t bytes =
+        (size_t)(item->bucket.w / 8 * (item->bucket.h / 8) * model->unet.in_channels) * sizeof(float);
     sd_buf_clear(scratch);
     if (sd_buf_reserve(scratch, bytes))
         sd_err_memory(err, bytes);
@@ -48,7 +63,8 @@ static int add(struct sd_dataset *data, struct sd_record *r, const struct sd_mod
     return -1;
 }
 
-static void read_records(struct sd_cmd *c, struct sd_dataset *data, const struct sd_model_config *model, bool flip)
+static void read_records(struct sd_cmd *c, struct sd_dataset *data, const struct sd_model_config *model,
+                         bool flip)
 {
     struct sd_record r = SD_RECORD_INIT;
     struct sd_buf scratch = SD_BUF_INIT;
@@ -70,7 +86,8 @@ static void read_records(struct sd_cmd *c, struct sd_dataset *data, const struct
     }
 }
 
-/* --- events ------------------------------------------------------------------------------------------------------- */
+/* --- events
+ * ------------------------------------------------------------------------------------------------------- */
 
 static void start_members(struct sd_record *r, const struct sd_train_plan *p)
 {
@@ -136,7 +153,8 @@ static bool on_stop(void *ctx)
     return cmd_stopped(ctx);
 }
 
-/* --- options ------------------------------------------------------------------------------------------------------ */
+/* --- options
+ * ------------------------------------------------------------------------------------------------------ */
 
 /* What the options say together. */
 static void settle(struct sd_cmd *c, struct options *o, const struct sd_model_config *model)
@@ -152,7 +170,9 @@ static void settle(struct sd_cmd *c, struct options *o, const struct sd_model_co
         cmd_usage(c, "--network-train-unet-only and --network-train-text-encoder-only exclude each other");
     if (o->max_token_length != 75 && o->max_token_length != 150 && o->max_token_length != 225)
         cmd_usage(c, "--max-token-length is 75, 150 or 225");
-    t->lora = (struct sd_lora_options){.rank = o->dim, .alpha = (float)o->alpha, .text_encoder = !o->unet_only,
+    t->lora = (struct sd_lora_options){.rank = o->dim,
+                                       .alpha = (float)o->alpha,
+                                       .text_encoder = !o->unet_only,
                                        .unet = !o->text_encoder_only};
     t->v2 = o->v2 || model->text.pad == 0;
     t->lora.conv_projection = t->v2;
@@ -173,7 +193,8 @@ static void settle(struct sd_cmd *c, struct options *o, const struct sd_model_co
         if (!o->output_dir)
             cmd_usage(c, "no output: -o FILE, or --output-dir and --output-name");
         cmd_folder(c, o->output_dir);
-        if (sd_buf_addf(&o->path, "%s/%s.safetensors", o->output_dir, o->output_name ? o->output_name : "last"))
+        if (sd_buf_addf(&o->path, "%s/%s.safetensors", o->output_dir,
+                        o->output_name ? o->output_name : "last"))
             cmd_usage(c, "out of memory");
         t->output = o->path.data;
     }
@@ -185,14 +206,17 @@ int main(int argc, char **argv)
     struct sd_train_config *t = &o.t;
     const struct sd_option options[] = {
         {SD_OPT_HEADING("Model and output")},
-        {SD_OPT_STRING("model", 'm', &o.model, "FILE|FOLDER", "base model: safetensors file or diffusers folder"),
+        {SD_OPT_STRING("model", 'm', &o.model, "FILE|FOLDER",
+                       "base model: safetensors file or diffusers folder"),
          .alias = "pretrained-model-name-or-path"},
         {SD_OPT_STRING("output", 'o', &t->output, "FILE", "the trained network")},
         {SD_OPT_STRING("output-dir", 0, &o.output_dir, "FOLDER", "with --output-name, in place of --output")},
         {SD_OPT_STRING("output-name", 0, &o.output_name, "NAME", "file name without its ending")},
-        {SD_OPT_CHOICE("save-precision", 0, &o.save_precision, "float|fp16|bf16", "type of the saved tensors")},
+        {SD_OPT_CHOICE("save-precision", 0, &o.save_precision, "float|fp16|bf16",
+                       "type of the saved tensors")},
         {SD_OPT_STRING("save-model-as", 0, &o.save_as, "FORMAT", "safetensors")},
-        {SD_OPT_INT("save-every-n-steps", 0, &t->save_every_n_steps, "N", "save between, every N steps"), .max = 1e9},
+        {SD_OPT_INT("save-every-n-steps", 0, &t->save_every_n_steps, "N", "save between, every N steps"),
+         .max = 1e9},
         {SD_OPT_INT("save-every-n-epochs", 0, &t->save_every_n_epochs, "N", "save between, every N epochs"),
          .max = 1e9},
         {SD_OPT_BOOL("no-metadata", 0, &t->no_metadata, "write only the metadata that loaders need")},
@@ -200,7 +224,8 @@ int main(int argc, char **argv)
         {SD_OPT_HEADING("Network")},
         {SD_OPT_STRING("network-module", 0, &o.module, "MODULE", "networks.lora")},
         {SD_OPT_INT("network-dim", 0, &o.dim, "N", "rank"), .min = 1, .max = 4096},
-        {SD_OPT_DOUBLE("network-alpha", 0, &o.alpha, "X", "the product is scaled by alpha/rank; 0 means rank")},
+        {SD_OPT_DOUBLE("network-alpha", 0, &o.alpha, "X",
+                       "the product is scaled by alpha/rank; 0 means rank")},
         {SD_OPT_STRING("network-weights", 0, &t->network_weights, "FILE", "start from this network")},
         {SD_OPT_BOOL("network-train-unet-only", 0, &o.unet_only, "leave the text encoder as it is")},
         {SD_OPT_BOOL("network-train-text-encoder-only", 0, &o.text_encoder_only, "leave the U-Net as it is")},
@@ -210,46 +235,64 @@ int main(int argc, char **argv)
         {SD_OPT_INT("train-batch-size", 0, &o.batch_size, "N", "pictures in a batch"), .min = 1, .max = 4096},
         {SD_OPT_INT("gradient-accumulation-steps", 0, &o.accumulation, "N", "batches in an update"), .min = 1,
          .max = 1e6},
-        {SD_OPT_INT("seed", 0, &o.seed, "N", "random numbers to use; negative: by the clock"), .min = -1, .max = 9e15},
+        {SD_OPT_INT("seed", 0, &o.seed, "N", "random numbers to use; negative: by the clock"), .min = -1,
+         .max = 9e15},
         {SD_OPT_HEADING("Optimizer")},
         {SD_OPT_STRING("optimizer-type", 0, &o.optimizer, "NAME", "AdamW")},
         {SD_OPT_DOUBLE("learning-rate", 0, &t->lr, "X", "learning rate")},
-        {SD_OPT_DOUBLE("text-encoder-lr", 0, &t->text_encoder_lr, "X", "for the text encoder; 0 leaves it as it is")},
+        {SD_OPT_DOUBLE("text-encoder-lr", 0, &t->text_encoder_lr, "X",
+                       "for the text encoder; 0 leaves it as it is")},
         {SD_OPT_DOUBLE("unet-lr", 0, &t->unet_lr, "X", "for the U-Net; 0 leaves it as it is")},
-        {SD_OPT_CHOICE("lr-scheduler", 0, &t->lr_scheduler, "constant|constant_with_warmup", "how the rates go")},
-        {SD_OPT_DOUBLE("lr-warmup-steps", 0, &t->lr_warmup_steps, "N", "steps, or a share below 1, of rising rates")},
-        {SD_OPT_DOUBLE("max-grad-norm", 0, &t->optimizer.max_grad_norm, "X", "clip gradients to this norm; 0: never"),
+        {SD_OPT_CHOICE("lr-scheduler", 0, &t->lr_scheduler, "constant|constant_with_warmup",
+                       "how the rates go")},
+        {SD_OPT_DOUBLE("lr-warmup-steps", 0, &t->lr_warmup_steps, "N",
+                       "steps, or a share below 1, of rising rates")},
+        {SD_OPT_DOUBLE("max-grad-norm", 0, &t->optimizer.max_grad_norm, "X",
+                       "clip gradients to this norm; 0: never"),
          .max = 1e30},
-        {SD_OPT_DOUBLE("weight-decay", 0, &t->optimizer.weight_decay, "X", "AdamW's decoupled decay"), .max = 1},
+        {SD_OPT_DOUBLE("weight-decay", 0, &t->optimizer.weight_decay, "X", "AdamW's decoupled decay"),
+         .max = 1},
         {SD_OPT_HEADING("Computing")},
-        {SD_OPT_CHOICE("mixed-precision", 0, &o.precision, "no|bf16|fp16", "type to compute in: no means f32")},
-        {SD_OPT_BOOL("gradient-checkpointing", 0, &t->trainer.checkpointing, "recompute activations to save memory")},
+        {SD_OPT_CHOICE("mixed-precision", 0, &o.precision, "no|bf16|fp16",
+                       "type to compute in: no means f32")},
+        {SD_OPT_BOOL("gradient-checkpointing", 0, &t->trainer.checkpointing,
+                     "recompute activations to save memory")},
         {SD_OPT_HEADING("Model family")},
         {SD_OPT_BOOL("v2", 0, &o.v2, "Stable Diffusion 2 (found out by itself for whole models)")},
         {SD_OPT_BOOL("v-parameterization", 0, &o.v_prediction, "the model predicts velocity (768-v models)")},
-        {SD_OPT_INT("clip-skip", 0, &o.clip_skip, "N", "use the text encoder's N-th layer from the end"), .max = 23},
+        {SD_OPT_INT("clip-skip", 0, &o.clip_skip, "N", "use the text encoder's N-th layer from the end"),
+         .max = 23},
         {SD_OPT_HEADING("Captions and pictures")},
-        {SD_OPT_INT("max-token-length", 0, &o.max_token_length, "75|150|225", "tokens of a caption that count")},
+        {SD_OPT_INT("max-token-length", 0, &o.max_token_length, "75|150|225",
+                    "tokens of a caption that count")},
         {SD_OPT_BOOL("shuffle-caption", 0, &o.shuffle, "shuffle the comma-separated parts at each use")},
         {SD_OPT_INT("keep-tokens", 0, &o.keep_tokens, "N", "leading parts that stay"), .max = 1e6},
         {SD_OPT_STRING("keep-tokens-separator", 0, &t->caption.keep_tokens_separator, "TEXT",
                        "what ends the parts that stay")},
-        {SD_OPT_STRING("caption-separator", 0, &t->caption.separator, "TEXT", "what parts captions; a comma")},
+        {SD_OPT_STRING("caption-separator", 0, &t->caption.separator, "TEXT",
+                       "what parts captions; a comma")},
         {SD_OPT_STRING("secondary-separator", 0, &t->caption.secondary_separator, "TEXT",
                        "becomes the separator after shuffling")},
         {SD_OPT_STRING("caption-prefix", 0, &t->caption.prefix, "TEXT", "goes before every caption")},
         {SD_OPT_STRING("caption-suffix", 0, &t->caption.suffix, "TEXT", "goes after every caption")},
         {SD_OPT_BOOL("enable-wildcard", 0, &o.wildcard, "draw one of {a|b|c}, and one line of several")},
-        {SD_OPT_DOUBLE("caption-dropout-rate", 0, &t->caption.dropout_rate, "X", "share of captions left out"), .max = 1},
-        {SD_OPT_INT("caption-dropout-every-n-epochs", 0, &t->caption.dropout_every_n_epochs, "N",
-                    "no captions in every N-th epoch"), .max = 1e9},
-        {SD_OPT_DOUBLE("caption-tag-dropout-rate", 0, &t->caption.tag_dropout_rate, "X", "share of parts left out"),
+        {SD_OPT_DOUBLE("caption-dropout-rate", 0, &t->caption.dropout_rate, "X",
+                       "share of captions left out"),
          .max = 1},
-        {SD_OPT_DOUBLE("token-warmup-step", 0, &t->caption.token_warmup_step, "N", "use parts one by one up to here")},
-        {SD_OPT_INT("token-warmup-min", 0, &t->caption.token_warmup_min, "N", "parts used from the first step"),
+        {SD_OPT_INT("caption-dropout-every-n-epochs", 0, &t->caption.dropout_every_n_epochs, "N",
+                    "no captions in every N-th epoch"),
+         .max = 1e9},
+        {SD_OPT_DOUBLE("caption-tag-dropout-rate", 0, &t->caption.tag_dropout_rate, "X",
+                       "share of parts left out"),
+         .max = 1},
+        {SD_OPT_DOUBLE("token-warmup-step", 0, &t->caption.token_warmup_step, "N",
+                       "use parts one by one up to here")},
+        {SD_OPT_INT("token-warmup-min", 0, &t->caption.token_warmup_min, "N",
+                    "parts used from the first step"),
          .max = 1e6},
         {SD_OPT_BOOL("flip-aug", 0, &t->flip_aug, "use the mirrored latents half of the time")},
-        {SD_OPT_DOUBLE("prior-loss-weight", 0, &t->prior_loss_weight, "X", "weight of regularisation pictures")},
+        {SD_OPT_DOUBLE("prior-loss-weight", 0, &t->prior_loss_weight, "X",
+                       "weight of regularisation pictures")},
         SD_OPT_END};
     struct sd_cmd c = {.program = {.name = "sd-train",
                                    .args = "lora",
@@ -269,7 +312,8 @@ int main(int argc, char **argv)
         cmd_die(&c, &err);
     settle(&c, &o, sd_model_file_config(model));
     struct sd_dataset data;
-    sd_dataset_init(&data, &(struct sd_dataset_options){.batch_size = o.batch_size, .enable_wildcard = o.wildcard,
+    sd_dataset_init(&data, &(struct sd_dataset_options){.batch_size = o.batch_size,
+                                                        .enable_wildcard = o.wildcard,
                                                         .separator = t->caption.separator});
     read_records(&c, &data, sd_model_file_config(model), t->flip_aug);
     if (sd_dataset_finish(&data, &err))

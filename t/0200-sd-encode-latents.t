@@ -108,6 +108,16 @@ is 'each told once, the line too' "$(grep -c ^sd-encode-latents: "$err") $(grep 
 like 'a record with an error passes as it is' "$(cat "$out")" '*"message":"mine"},  "x":1.50}*'
 is 'caches of the good ones alone' "$(ls sks | grep npz | tr '\n' ' ')" '01.npz 04.npz 05.npz '
 
+# two pictures that differ only in their ending
+mkdir twins && picture rgb.png twins/a.png && picture q30.jpg twins/a.jpg
+printf 'twins/a.png\ntwins/a.jpg\ntwins/a.png\n' | sd-scan |
+    jq -c '. + {bucket: [16, 8], resize: [16, 11], crop: [0, 1]}' >twins.ndjson
+encode <twins.ndjson
+is 'do not share a cache' "$status $(jq -r '.error.message // .latents' "$out" | tr '\n' ';')" \
+    '1 twins/a.npz;its cache would be twins/a.npz, which is another picture'"'"'s; use --cache-dir;twins/a.npz;'
+encode --cache-dir twins <twins.ndjson
+is 'nor need they, with --cache-dir' "$status $(jq -r .latents "$out" | sort -u | wc -l)" '0 2'
+
 # models
 head -c 3000000 "$model" >short.safetensors
 try sd-encode-latents -m short.safetensors <four

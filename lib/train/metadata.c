@@ -39,8 +39,8 @@ void sd_train_hash_model(const char *path, struct sd_train_progress *progress)
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     whole[0] = old[0] = 0;
     if (fd >= 0 && !fstat(fd, &st) && S_ISDIR(st.st_mode)) {
-        strcpy(whole, "IsADirectory");
-        strcpy(old, "IsADirectory");
+        snprintf(whole, sizeof progress->model_hash, "IsADirectory");
+        snprintf(old, sizeof progress->old_model_hash, "IsADirectory");
     } else if (fd >= 0) {
         char *part = malloc(BYTES);
         ssize_t n = part ? pread(fd, part, BYTES, FROM) : -1;

@@ -1,5 +1,5 @@
-/* How much of a picture has the colour of the concept in contrib/tiny/sks, which no picture of the base model has:
- * the number by which t/0300-main-job.t tells that a LoRA learned it.
+/* How much of a picture has the colour of the concept in contrib/tiny/sks, which no picture of the base model
+ * has: the number by which t/0300-main-job.t tells that a LoRA learned it.
  *
  *     concept FILE...    a line for each: the share of its pixels that are magenta, and its name
  *     concept            a test of that: the concept's own pictures have much of it */
@@ -41,7 +41,8 @@ static int test(const char *folder)
     for (struct dirent *e; d && (e = readdir(d));) {
         const char *dot = strrchr(e->d_name, '.');
         char path[512];
-        if (!dot || (strcmp(dot, ".png") && strcmp(dot, ".jpg") && strcmp(dot, ".jpeg") && strcmp(dot, ".webp")))
+        if (!dot ||
+            (strcmp(dot, ".png") && strcmp(dot, ".jpg") && strcmp(dot, ".jpeg") && strcmp(dot, ".webp")))
             continue;
         snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
         double s = share(path);
@@ -51,8 +52,8 @@ static int test(const char *folder)
     if (d)
         closedir(d);
     int good = n == 20 && least > 0.08;
-    printf("%sok 1 - the concept's pictures are magenta (%d pictures, at least %.3f of each)\n1..1\n", good ? "" : "not ",
-           n, least);
+    printf("%sok 1 - the concept's pictures are magenta (%d pictures, at least %.3f of each)\n1..1\n",
+           good ? "" : "not ", n, least);
     return !good;
 }
 

@@ -18,7 +18,11 @@ static char letter(const uint8_t *p)
     static const struct {
         uint8_t rgb[3];
         char c;
-    } known[] = {{{255, 0, 0}, 'r'}, {{0, 255, 0}, 'g'}, {{0, 0, 255}, 'b'}, {{255, 255, 255}, 'w'}, {{128, 128, 128}, '.'}};
+    } known[] = {{{255, 0, 0}, 'r'},
+                 {{0, 255, 0}, 'g'},
+                 {{0, 0, 255}, 'b'},
+                 {{255, 255, 255}, 'w'},
+                 {{128, 128, 128}, '.'}};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (!memcmp(p, known[i].rgb, 3))
             return known[i].c;
@@ -54,16 +58,19 @@ int main(void)
     memset(tall.data, 255, 10 * 20 * 3);
 
     ok(!sd_sheet_add(&s, &two, &err) && !sd_sheet_draw(&s, &out, &err), "one picture");
-    ok(looks(&out, "....... ....... .rrgg.. .rrgg.. ....... ....... ......."), "twice as large, in the middle");
+    ok(looks(&out, "....... ....... .rrgg.. .rrgg.. ....... ....... ......."),
+       "twice as large, in the middle");
     sd_image_free(&out);
     ok(!sd_sheet_add(&s, NULL, &err) && !sd_sheet_add(&s, &tall, &err) && !sd_sheet_draw(&s, &out, &err),
        "an empty cell and a large picture");
-    ok(looks(&out, "............. ............. .rrgg........ .rrgg........ ............. ............. ............. "
+    ok(looks(&out, "............. ............. .rrgg........ .rrgg........ ............. ............. "
+                   "............. "
                    "..www........ ..www........ ..www........ ..www........ ..www........ ............."),
        "two by two, the large one shrunk to 3x5 (half of 5 rounds up)");
     sd_image_free(&out);
     s.columns = 7;
-    ok(!sd_sheet_draw(&s, &out, &err) && out.width == 3 * 6 + 1 && out.height == 7, "no columns without pictures");
+    ok(!sd_sheet_draw(&s, &out, &err) && out.width == 3 * 6 + 1 && out.height == 7,
+       "no columns without pictures");
     sd_image_free(&out);
     s.columns = 1;
     ok(!sd_sheet_draw(&s, &out, &err) && out.width == 7 && out.height == 3 * 6 + 1, "one column");
