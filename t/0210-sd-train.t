@@ -210,6 +210,14 @@ printf '\0\0\0\0\0\0\0\200{}' >long.safetensors
 try sd-train lora --model long.safetensors -o x.safetensors <data
 like 'a header length of 2^63' "$status $(cat "$out" "$err")" \
     "1 sd-train: long.safetensors: the header's length 9223372036854775808 *"
+sed 's/model.diffusion_model.out.2.bias/model.diffusion_model.out.9.bias/' "$model" >missing.safetensors
+try sd-train lora --model missing.safetensors -o x.safetensors <data
+like 'a tensor missing, another left over' "$status $(cat "$out" "$err")" \
+    '1 sd-train: missing.safetensors: *1 missing (unet.conv_out.bias); 1 unknown (model.diffusion_model.out.9.bias)'
+sed 's/\("model.diffusion_model.out.2.weight":{"dtype":"F16","shape":\)\[4,48,3,3\]/\1[48,4,3,3]/' "$model" >shape.safetensors
+try sd-train lora --model shape.safetensors -o x.safetensors <data
+like 'a tensor of another shape' "$status $(cat "$out" "$err")" \
+    '1 sd-train: shape.safetensors: *1 of another shape (unet.conv_out.weight*)'
 printf '\77\0\0\0\0\0\0\0{"\\u001b[2J":{"dtype":"F32","shape":[4],"data_offsets":[0,8]}} 12345678' >esc.safetensors
 try sd-train lora --model esc.safetensors -o x.safetensors <data
 like 'control characters do not reach the terminal' "$status $(cat "$err")" '1 sd-train: esc.safetensors: *\\x1b*2J*'

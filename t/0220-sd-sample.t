@@ -122,6 +122,14 @@ printf '\0\0\0\0\0\0\0\200{}' >huge.safetensors
 try sd-sample --model huge.safetensors -o x <p
 like 'a header length of 2^63' "$status $(cat "$out" "$err")" \
     "1 sd-sample: huge.safetensors: the header's length 9223372036854775808 *"
+sed 's/model.diffusion_model.out.2.bias/model.diffusion_model.out.9.bias/' "$model" >missing.safetensors
+try sd-sample --model missing.safetensors -o x <p
+like 'a tensor missing, another left over' "$status $(cat "$out" "$err")" \
+    '1 sd-sample: missing.safetensors: *1 missing (unet.conv_out.bias); 1 unknown (model.diffusion_model.out.9.bias)'
+sed 's/\("model.diffusion_model.out.2.weight":{"dtype":"F16","shape":\)\[4,48,3,3\]/\1[48,4,3,3]/' "$model" >shape.safetensors
+try sd-sample --model shape.safetensors -o x <p
+like 'a tensor of another shape' "$status $(cat "$out" "$err")" \
+    '1 sd-sample: shape.safetensors: *1 of another shape (unet.conv_out.weight*)'
 try sd-sample --model "$root/t/data/store/types.safetensors" -o x <p
 like 'a file without a model' "$status $(cat "$out" "$err")" '1 sd-sample: *not a Stable Diffusion model*'
 try sd-sample -o x <p

@@ -1,5 +1,7 @@
 #include "model/declare.h"
 
+#include <stdlib.h>
+
 #include "model/clip_text.h"
 #include "model/unet.h"
 #include "model/vae.h"
@@ -40,5 +42,30 @@ int sd_model_declare(struct sd_weights *w, const struct sd_model_config *c, enum
     int rc = sd_graph_error(g, err);
     sd_nn_free(&b);
     sd_graph_free(g);
+    return rc;
+}
+
+int sd_model_check(struct sd_model_file *mf, enum sd_part part, struct sd_err *err)
+{
+    if (sd_model_file_need(mf, part, err))
+        return -1;
+    struct sd_weights *w = sd_weights_new(NULL, NULL, err);
+    struct sd_model_param *list = NULL;
+    int rc = -1;
+    if (!w || sd_model_declare(w, sd_model_file_config(mf), part, NULL, NULL, err))
+        goto out;
+    size_t n = sd_weights_count(w);
+    if (!(list = malloc((n + 1) * sizeof *list))) {
+        sd_err_memory(err, n * sizeof *list);
+        goto out;
+    }
+    for (size_t i = 0; i < n; i++) {
+        const struct sd_var *v = sd_weights_var(w, i);
+        list[i] = (struct sd_model_param){.name = v->name, .ndim = v->ndim, .shape = v->dim};
+    }
+    rc = sd_model_file_check(mf, part, list, n, err);
+out:
+    free(list);
+    sd_weights_free(w);
     return rc;
 }

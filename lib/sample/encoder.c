@@ -1,5 +1,6 @@
 #include "sample/encoder.h"
 
+#include "model/declare.h"
 #include "model/vae.h"
 #include "model/weights.h"
 #include "tensor/pass.h"
@@ -33,7 +34,7 @@ int sd_encoder_new(struct sd_encoder **out, struct sd_model_file *model, struct 
         return sd_err_memory(err, sizeof *e);
     *e = (struct sd_encoder){
         .model = model, .config = sd_model_file_config(model)->vae, .backend = backend, .dtype = dtype};
-    if (sd_model_file_need(model, SD_PART_VAE, err) ||
+    if (sd_model_check(model, SD_PART_VAE, err) ||
         !(e->weights = sd_weights_new(sd_model_file_find, model, err))) {
         sd_encoder_free(e);
         *out = NULL;

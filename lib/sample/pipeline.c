@@ -1,6 +1,7 @@
 #include "sample/pipeline.h"
 
 #include "base/rng.h"
+#include "model/declare.h"
 #include "model/text_context.h"
 #include "model/unet.h"
 #include "model/vae.h"
@@ -48,8 +49,8 @@ int sd_pipeline_new(struct sd_pipeline **out, struct sd_model_file *model, struc
     p->config.vae = sd_model_file_config(p->vae)->vae;
     p->options = *options;
     p->backend = backend;
-    if (sd_model_file_need(model, SD_PART_UNET, err) || sd_model_file_need(model, SD_PART_TEXT, err) ||
-        sd_model_file_need(p->vae, SD_PART_VAE, err) ||
+    if (sd_model_check(model, SD_PART_UNET, err) || sd_model_check(model, SD_PART_TEXT, err) ||
+        sd_model_check(p->vae, SD_PART_VAE, err) ||
         sd_clip_bpe_new(p->config.text.pad == 0 ? SD_CLIP_SD2 : SD_CLIP_SD1, &p->bpe, err) ||
         !(p->weights = sd_weights_new(sd_model_file_find, model, err)) ||
         !(p->vae_weights = sd_weights_new(sd_model_file_find, p->vae, err))) {

@@ -2,6 +2,7 @@
 
 #include "base/atomic.h"
 #include "base/progress.h"
+#include "model/declare.h"
 #include "store/latents.h"
 #include "tensor/frozen.h"
 #include "text/clip_bpe.h"
@@ -165,7 +166,7 @@ static int set_up(struct run *r, struct sd_model_file *model, struct sd_backend 
     count_steps(r);
     if (can_write(c->output, err) ||
         sd_lr_init(&r->lr, c->lr_scheduler, c->lr_warmup_steps, r->plan.steps, err) ||
-        sd_model_file_need(model, SD_PART_UNET, err) || sd_model_file_need(model, SD_PART_TEXT, err) ||
+        sd_model_check(model, SD_PART_UNET, err) || sd_model_check(model, SD_PART_TEXT, err) ||
         sd_clip_bpe_new(c->v2 ? SD_CLIP_SD2 : SD_CLIP_SD1, &r->bpe, err) || make_network(r, err) ||
         make_optimizer(r, backend, err) || make_buffers(r, err) ||
         !(r->weights = sd_weights_new(sd_model_file_find, model, err)))
