@@ -1,6 +1,7 @@
-/* Times the attention kernels at the shapes of the SD1 U-Net (512x512 picture, batch 1), the VAE and CLIP, forward and
- * backward, f32 and bf16. One JSON object a line; the "set" lines are one whole U-Net's attention.
- * gflops counts the products of the definition: 4 * q * k * d a head forward, 10 backward (scores made again). */
+/* Times the attention kernels at the shapes of the SD1 U-Net (512x512 picture, batch 1), the VAE and CLIP,
+ * forward and backward, f32 and bf16. One JSON object a line; the "set" lines are one whole U-Net's
+ * attention. gflops counts the products of the definition: 4 * q * k * d a head forward, 10 backward (scores
+ * made again). */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,10 +19,10 @@ struct shape {
 };
 
 static const struct shape shapes[] = {
-    {"4096x40", 5, 8, 4096, 4096, 40, 0, 1},     {"1024x80", 5, 8, 1024, 1024, 80, 0, 1},
-    {"256x160", 5, 8, 256, 256, 160, 0, 1},      {"64x160", 1, 8, 64, 64, 160, 0, 1},
-    {"4096x40-cross", 5, 8, 4096, 77, 40, 0, 1}, {"1024x80-cross", 5, 8, 1024, 77, 80, 0, 1},
-    {"256x160-cross", 5, 8, 256, 77, 160, 0, 1}, {"64x160-cross", 1, 8, 64, 77, 160, 0, 1},
+    {"4096x40", 5, 8, 4096, 4096, 40, 0, 1},       {"1024x80", 5, 8, 1024, 1024, 80, 0, 1},
+    {"256x160", 5, 8, 256, 256, 160, 0, 1},        {"64x160", 1, 8, 64, 64, 160, 0, 1},
+    {"4096x40-cross", 5, 8, 4096, 77, 40, 0, 1},   {"1024x80-cross", 5, 8, 1024, 77, 80, 0, 1},
+    {"256x160-cross", 5, 8, 256, 77, 160, 0, 1},   {"64x160-cross", 1, 8, 64, 77, 160, 0, 1},
     {"vae-4096x512", 0, 1, 4096, 4096, 512, 0, 1}, {"clip-77x64", 0, 12, 77, 77, 64, 1, 1},
 };
 
@@ -54,18 +55,21 @@ static void *tensor(int64_t n, int bf16, uint32_t seed)
 
 static void print(const char *direction, int bf16, const char *name, double seconds, double flops, int runs)
 {
-    printf("{\"name\":\"attention-%s-%s-%s\",\"value\":%.6f,\"unit\":\"s\",\"gflops\":%.1f,\"runs\":%d}\n", direction,
-           bf16 ? "bf16" : "f32", name, seconds, flops / seconds * 1e-9, runs);
+    printf("{\"name\":\"attention-%s-%s-%s\",\"value\":%.6f,\"unit\":\"s\",\"gflops\":%.1f,\"runs\":%d}\n",
+           direction, bf16 ? "bf16" : "f32", name, seconds, flops / seconds * 1e-9, runs);
     fflush(stdout);
 }
 
 static double bench(const struct shape *s, int bf16, int backward, double *flops)
 {
     int64_t width = s->heads * s->dim;
-    struct sd_attn a = {1, s->heads, s->q, s->k, s->dim, s->causal, 1 / sqrtf((float)s->dim), width, width, width, width};
-    void *q = tensor(s->q * width, bf16, 1), *k = tensor(s->k * width, bf16, 2), *v = tensor(s->k * width, bf16, 3);
+    struct sd_attn a = {1,     s->heads, s->q,  s->k, s->dim, s->causal, 1 / sqrtf((float)s->dim),
+                        width, width,    width, width};
+    void *q = tensor(s->q * width, bf16, 1), *k = tensor(s->k * width, bf16, 2),
+         *v = tensor(s->k * width, bf16, 3);
     void *o = tensor(s->q * width, bf16, 0), *dout = tensor(s->q * width, bf16, 4);
-    void *dq = tensor(s->q * width, bf16, 0), *dk = tensor(s->k * width, bf16, 0), *dv = tensor(s->k * width, bf16, 0);
+    void *dq = tensor(s->q * width, bf16, 0), *dk = tensor(s->k * width, bf16, 0),
+         *dv = tensor(s->k * width, bf16, 0);
     size_t fwd = sd_cpu_attn_fwd_scratch(&a, bf16), bwd = sd_cpu_attn_bwd_scratch(&a, bf16);
     void *scratch = tensor((int64_t)((fwd > bwd ? fwd : bwd) / 4), 0, 0);
     float *lse = tensor(s->heads * s->q, 0, 0);

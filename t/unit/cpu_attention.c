@@ -1,6 +1,6 @@
 /* The CPU attention kernels of every instruction set this machine runs, forward and backward, against a naive
- * computation in double precision; then that the number of threads does not show in the bytes. Gaps between tokens hold
- * NaN on the way in and must be untouched on the way out; scratch starts as NaN and is fenced. */
+ * computation in double precision; then that the number of threads does not show in the bytes. Gaps between
+ * tokens hold NaN on the way in and must be untouched on the way out; scratch starts as NaN and is fenced. */
 #include <math.h>
 #include <omp.h>
 #include <stdio.h>
@@ -50,7 +50,10 @@ static int on_keys(int t)
 
 static int64_t stride_of(const struct sd_attn *a, int t)
 {
-    return t == Q || t == DQ ? a->q_stride : t == K || t == DK ? a->k_stride : t == V || t == DV ? a->v_stride : a->o_stride;
+    return t == Q || t == DQ   ? a->q_stride
+           : t == K || t == DK ? a->k_stride
+           : t == V || t == DV ? a->v_stride
+                               : a->o_stride;
 }
 
 static int64_t tokens_of(const struct sd_attn *a, int t)
@@ -76,7 +79,8 @@ static void naive_head(struct trial *t, int64_t b, int64_t h, double *p)
     const struct sd_attn *a = &t->a;
     int64_t width = a->heads * a->head_dim, dim = a->head_dim;
     for (int64_t i = 0; i < a->q_len; i++) {
-        int64_t row = (b * a->q_len + i) * width + h * dim, seen = a->causal ? sd_attn_min(i + 1, a->k_len) : a->k_len;
+        int64_t row = (b * a->q_len + i) * width + h * dim,
+                seen = a->causal ? sd_attn_min(i + 1, a->k_len) : a->k_len;
         const double *q = t->exact[Q] + row, *dout = t->exact[DO] + row;
         double *o = t->exact[O] + row, *dq = t->exact[DQ] + row, top = -INFINITY, sum = 0, delta = 0;
         for (int64_t j = 0; j < seen; j++) {
@@ -114,7 +118,8 @@ static void naive_head(struct trial *t, int64_t b, int64_t h, double *p)
     }
 }
 
-static void trial_make(struct trial *t, const struct sd_attn *a, int bf16, uint64_t seed)
+/* Random inputs, outputs of NaN and, when asked, what should come out. */
+static void trial_make(struct trial *t, const struct sd_attn *a, int bf16, uint64_t seed, int reference)
 {
     *t = (struct trial){.a = *a, .bf16 = bf16};
     int64_t width = a->heads * a->head_dim;
@@ -141,7 +146,7 @@ static void trial_make(struct trial *t, const struct sd_attn *a, int bf16, uint6
     t->lse = get(scores * sizeof *t->lse);
     t->lse_exact = get(scores * sizeof *t->lse_exact);
     double *p = get((size_t)a->k_len * sizeof *p);
-    for (int64_t head = 0; head < a->batch * a->heads; head++)
+    for (int64_t head = 0; reference && head < a->batch * a->heads; head++)
         naive_head(t, head / a->heads, head % a->heads, p);
     free(p);
 }
@@ -159,9 +164,19 @@ static void trial_free(struct trial *t)
 /* Runs one direction in scratch that starts as NaN; returns whether the fence behind it still stands. */
 static int run(const struct sd_attn_kernels *kernels, struct trial *t, int backward)
 {
-    struct sd_attn_job job = {.a = t->a, .bf16 = t->bf16, .q = t->data[Q], .k = t->data[K], .v = t->data[V],
-                              .out = t->data[O], .lse_out = t->lse, .o = t->data[O], .lse = t->lse,
-                              .dout = t->data[DO], .dq = t->data[DQ], .dk = t->data[DK], .dv = t->data[DV]};
+    struct sd_attn_job job = {.a = t->a,
+                              .bf16 = t->bf16,
+                              .q = t->data[Q],
+                              .k = t->data[K],
+                              .v = t->data[V],
+                              .out = t->data[O],
+                              .lse_out = t->lse,
+                              .o = t->data[O],
+                              .lse = t->lse,
+                              .dout = t->data[DO],
+                              .dq = t->data[DQ],
+                              .dk = t->data[DK],
+                              .dv = t->data[DV]};
     size_t bytes = sd_attn_scratch(kernels, &t->a, t->bf16, backward);
     unsigned char *scratch = get(bytes + 64);
     memset(scratch, 0xff, bytes);
@@ -203,34 +218,72 @@ static double lse_error(const struct trial *t)
     return worst;
 }
 
-static void check(enum sd_attn_isa isa, const struct sd_attn *a, int bf16)
+static int runs(int isa, int bf16)
 {
-    const struct sd_attn_kernels *kernels = sd_attn_kernels(isa);
+    return sd_attn_kernels((enum sd_attn_isa)isa) && (isa != SD_ATTN_AMX || bf16);
+}
+
+/* One shape and type with every instruction set there is */
+static void check(const struct sd_attn *a, int bf16)
+{
     struct trial t;
-    char name[200];
     double limit = bf16 ? 2e-2 : 1e-5;
-    trial_make(&t, a, bf16, 7);
-    int fence = run(kernels, &t, 0);
-    double o = error_of(&t, O), lse = lse_error(&t);
-    fence &= run(kernels, &t, 1);
-    double d[3] = {error_of(&t, DQ), error_of(&t, DK), error_of(&t, DV)};
-    snprintf(name, sizeof name, "%s %s [%lld,%lld,%lld,%lld,%lld]%s scale %g", isa_name[isa], bf16 ? "bf16" : "f32",
-             (long long)a->batch, (long long)a->heads, (long long)a->q_len, (long long)a->k_len,
-             (long long)a->head_dim, a->causal ? " causal" : "", (double)a->scale);
-    /* ds of a single visible key is 0, a difference of equal terms: its noise has no norm to be measured by */
-    int alone = a->k_len == 1;
-    int good = fence && o <= limit && lse <= limit && (alone || (d[0] <= limit && d[1] <= limit)) && d[2] <= limit;
-    ok(good, name);
-    if (!good || getenv("V"))
-        printf("# o %.2e lse %.2e dq %.2e dk %.2e dv %.2e%s\n", o, lse, d[0], d[1], d[2], fence ? "" : " fence down");
+    trial_make(&t, a, bf16, 7, 1);
+    for (int isa = 0; isa < SD_ATTN_ISAS; isa++) {
+        if (!runs(isa, bf16))
+            continue;
+        const int outputs[] = {O, DQ, DK, DV};
+        for (int i = 0; i < 4; i++)
+            memset(t.data[outputs[i]], 0xff, (size_t)t.elements[outputs[i]] * (bf16 ? 2 : 4));
+        int fence = run(sd_attn_kernels((enum sd_attn_isa)isa), &t, 0);
+        double o = error_of(&t, O), lse = lse_error(&t);
+        fence &= run(sd_attn_kernels((enum sd_attn_isa)isa), &t, 1);
+        double d[3] = {error_of(&t, DQ), error_of(&t, DK), error_of(&t, DV)};
+        /* ds of a single visible key is 0, a difference of equal terms: its noise has no norm to be measured
+         * by */
+        int alone = a->k_len == 1;
+        int good = fence && o <= limit && lse <= limit && (alone || (d[0] <= limit && d[1] <= limit)) &&
+                   d[2] <= limit;
+        char name[200];
+        snprintf(name, sizeof name, "%s %s [%lld,%lld,%lld,%lld,%lld]%s scale %g", isa_name[isa],
+                 bf16 ? "bf16" : "f32", (long long)a->batch, (long long)a->heads, (long long)a->q_len,
+                 (long long)a->k_len, (long long)a->head_dim, a->causal ? " causal" : "", (double)a->scale);
+        ok(good, name);
+        if (!good)
+            printf("# o %.2e lse %.2e dq %.2e dk %.2e dv %.2e%s\n", o, lse, d[0], d[1], d[2],
+                   fence ? "" : ", wrote behind the scratch");
+    }
     trial_free(&t);
 }
 
-static struct sd_attn shape(int64_t batch, int64_t heads, int64_t q, int64_t k, int64_t dim, int causal, int gap)
+/* Scale 0: o is the mean of the visible values, nothing flows to q and k. */
+static void check_zero(const struct sd_attn *a, int bf16)
+{
+    struct trial t;
+    trial_make(&t, a, bf16, 9, 1);
+    for (int isa = 0; isa < SD_ATTN_ISAS; isa++) {
+        if (!runs(isa, bf16))
+            continue;
+        run(sd_attn_kernels((enum sd_attn_isa)isa), &t, 0);
+        run(sd_attn_kernels((enum sd_attn_isa)isa), &t, 1);
+        double limit = bf16 ? 2e-2 : 1e-5;
+        int good = error_of(&t, O) <= limit && error_of(&t, DV) <= limit;
+        for (int w = DQ; w <= DK; w++)
+            for (int64_t i = 0; i < t.elements[w]; i++)
+                good &= element(&t, w, i) == 0;
+        char name[100];
+        snprintf(name, sizeof name, "%s %s: scale 0", isa_name[isa], bf16 ? "bf16" : "f32");
+        ok(good, name);
+    }
+    trial_free(&t);
+}
+
+static struct sd_attn shape(int64_t batch, int64_t heads, int64_t q, int64_t k, int64_t dim, int causal,
+                            int gap)
 {
     int64_t w = heads * dim;
-    return (struct sd_attn){batch, heads, q, k, dim, causal, 1 / sqrtf((float)dim), w + 3 * gap, w + gap, w + 2 * gap,
-                            w + gap};
+    return (struct sd_attn){batch,       heads,   q,           k,      dim, causal, 1 / sqrtf((float)dim),
+                            w + 3 * gap, w + gap, w + 2 * gap, w + gap};
 }
 
 /* The same bytes with 1, 2, 3 and 8 threads, and where only one result is wanted. */
@@ -242,7 +295,7 @@ static void check_threads(enum sd_attn_isa isa, const struct sd_attn *a, int bf1
     struct trial first = {0}, t;
     for (int n = 0; n < 4; n++) {
         omp_set_num_threads(threads[n]);
-        trial_make(&t, a, bf16, 3);
+        trial_make(&t, a, bf16, 3, 0);
         run(kernels, &t, 0);
         run(kernels, &t, 1);
         if (n == 0) {
@@ -258,7 +311,7 @@ static void check_threads(enum sd_attn_isa isa, const struct sd_attn *a, int bf1
     }
     omp_set_num_threads(most);
     for (int w = DQ; w <= DV; w++) {
-        trial_make(&t, a, bf16, 3);
+        trial_make(&t, a, bf16, 3, 0);
         run(kernels, &t, 0);
         for (int other = DQ; other <= DV; other++)
             if (other != w) {
@@ -282,41 +335,41 @@ static void check_threads(enum sd_attn_isa isa, const struct sd_attn *a, int bf1
 int main(void)
 {
     const struct sd_attn shapes[] = {
-        shape(1, 1, 1, 1, 1, 0, 0),      shape(1, 2, 3, 2, 5, 0, 1),       shape(2, 3, 17, 33, 7, 0, 2),
-        shape(1, 2, 256, 256, 40, 0, 0), shape(2, 2, 300, 77, 40, 0, 4),   shape(1, 1, 700, 77, 64, 0, 0),
-        shape(2, 2, 77, 77, 64, 1, 0),   shape(1, 2, 130, 290, 80, 0, 0),  shape(1, 1, 64, 64, 160, 0, 0),
-        shape(1, 1, 200, 310, 512, 0, 0), shape(1, 2, 45, 130, 96, 0, 0),  shape(1, 3, 1, 600, 32, 0, 0),
-        shape(1, 1, 600, 1, 16, 0, 0),   shape(1, 1, 350, 200, 33, 1, 5),  shape(1, 1, 200, 350, 48, 1, 0),
-        shape(1, 1, 1030, 1100, 40, 0, 0), shape(1, 1, 520, 513, 31, 1, 0), shape(1, 1, 40, 70, 600, 0, 0),
+        shape(1, 1, 1, 1, 1, 0, 0),        shape(1, 2, 3, 2, 5, 0, 1),      shape(2, 3, 17, 33, 7, 0, 2),
+        shape(1, 2, 256, 256, 40, 0, 0),   shape(2, 2, 300, 77, 40, 0, 4),  shape(1, 1, 700, 77, 64, 0, 0),
+        shape(2, 2, 77, 77, 64, 1, 0),     shape(1, 2, 130, 290, 80, 0, 0), shape(1, 1, 64, 64, 160, 0, 0),
+        shape(1, 1, 200, 310, 512, 0, 0),  shape(1, 2, 45, 130, 96, 0, 0),  shape(1, 3, 1, 600, 32, 0, 0),
+        shape(1, 1, 600, 1, 16, 0, 0),     shape(1, 1, 350, 200, 33, 1, 5), shape(1, 1, 200, 350, 48, 1, 0),
+        shape(1, 1, 1030, 1100, 40, 0, 0), shape(1, 1, 520, 513, 31, 1, 0), shape(1, 1, 300, 13, 20, 1, 0),
+        shape(1, 1, 40, 70, 600, 0, 0),
     };
-    for (int isa = 0; isa < SD_ATTN_ISAS; isa++)
-        for (int bf16 = 0; bf16 < 2; bf16++) {
-            if (!sd_attn_kernels((enum sd_attn_isa)isa)) {
+    const int count = sizeof shapes / sizeof *shapes;
+    struct sd_attn steep = shape(1, 1, 100, 300, 40, 0, 0), negative = steep,
+                   zero = shape(1, 1, 70, 50, 24, 1, 0);
+    struct sd_attn many = shape(1, 1, 1030, 900, 40, 0, 0), cross = shape(1, 2, 1500, 77, 40, 0, 0);
+    steep.scale = 3; /* nearly one key a query; in bf16 that leaves ds to rounding alone */
+    negative.scale = -0.2F;
+    zero.scale = 0;
+    for (int bf16 = 0; bf16 < 2; bf16++) {
+        for (int i = 0; i < count; i++)
+            check(&shapes[i], bf16);
+        if (!bf16)
+            check(&steep, bf16);
+        check(&negative, bf16);
+        check_zero(&zero, bf16);
+        for (int isa = 0; isa < SD_ATTN_ISAS; isa++)
+            if (runs(isa, bf16)) {
+                check_threads((enum sd_attn_isa)isa, &many, bf16);
+                check_threads((enum sd_attn_isa)isa, &cross, bf16);
+            } else if (isa != SD_ATTN_AMX || bf16)
                 printf("ok %d # SKIP %s cannot run here\n", ++tests, isa_name[isa]);
-                continue;
-            }
-            if (isa == SD_ATTN_AMX && !bf16)
-                continue;
-            for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
-                check((enum sd_attn_isa)isa, &shapes[i], bf16);
-            /* great scores: nearly one key a query; negative and zero scales */
-            struct sd_attn a = shape(1, 1, 100, 300, 40, 0, 0);
-            a.scale = 3;
-            if (!bf16) /* a bf16 p of one key leaves ds to rounding alone */
-                check((enum sd_attn_isa)isa, &a, bf16);
-            a.scale = -0.2F;
-            check((enum sd_attn_isa)isa, &a, bf16);
-            struct sd_attn many = shape(1, 1, 1030, 900, 40, 0, 0);
-            check_threads((enum sd_attn_isa)isa, &many, bf16);
-            struct sd_attn cross = shape(1, 2, 1500, 77, 40, 0, 0);
-            check_threads((enum sd_attn_isa)isa, &cross, bf16);
-        }
+    }
     /* the public door: best kernels, lse not wanted */
     struct trial t, u;
     struct sd_attn a = shape(1, 2, 50, 60, 40, 0, 0);
     for (int bf16 = 0; bf16 < 2; bf16++) {
-        trial_make(&t, &a, bf16, 5);
-        trial_make(&u, &a, bf16, 5);
+        trial_make(&t, &a, bf16, 5, 0);
+        trial_make(&u, &a, bf16, 5, 0);
         run(sd_attn_kernels(sd_attn_best(bf16)), &u, 0);
         run(sd_attn_kernels(sd_attn_best(bf16)), &u, 1);
         void *fwd = get(sd_cpu_attn_fwd_scratch(&a, bf16)), *bwd = get(sd_cpu_attn_bwd_scratch(&a, bf16));
@@ -326,7 +379,8 @@ int main(void)
         int same = 1;
         for (int w = 0; w < TENSORS; w++)
             same &= !memcmp(t.data[w], u.data[w], (size_t)t.elements[w] * (bf16 ? 2 : 4));
-        ok(same, bf16 ? "sd_cpu_attn_fwd and _bwd, bf16, without lse" : "sd_cpu_attn_fwd and _bwd, f32, without lse");
+        ok(same, bf16 ? "sd_cpu_attn_fwd and _bwd, bf16, without lse"
+                      : "sd_cpu_attn_fwd and _bwd, f32, without lse");
         free(fwd);
         free(bwd);
         trial_free(&t);

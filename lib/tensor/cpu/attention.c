@@ -1,4 +1,5 @@
-/* Attention on the CPU: which kernels run, how their work is spread, and the f32 kernels for each instruction set. */
+/* Attention on the CPU: which kernels run, how their work is spread, and the f32 kernels for each instruction
+ * set. */
 #include <math.h>
 #include <omp.h>
 #include <stdatomic.h>
@@ -8,10 +9,10 @@
 #include "tensor/cpu/attention_impl.h"
 
 /* 2^x for |x| <= 1/2: the polynomial of least greatest relative error, 7.5e-8 (Remez) */
-#define EXP2_POLYNOMIAL(f, fma, set)                                                                                   \
-    fma(fma(fma(fma(fma(set(0.001327647198F), f, set(0.009675541334F)), f, set(0.05550713274F)), f,                   \
-                set(0.2402211972F)),                                                                                   \
-            f, set(0.6931469671F)),                                                                                    \
+#define EXP2_POLYNOMIAL(f, fma, set)                                                                \
+    fma(fma(fma(fma(fma(set(0.001327647198F), f, set(0.009675541334F)), f, set(0.05550713274F)), f, \
+                set(0.2402211972F)),                                                                \
+            f, set(0.6931469671F)),                                                                 \
         f, set(1.000000072F))
 
 #define ALIAS __attribute__((may_alias))
@@ -32,7 +33,8 @@ static inline vf4 max_plain(vf4 a, vf4 b)
     return (vf4)(((vi4)a & more) | ((vi4)b & ~more));
 }
 
-/* Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits, from where it is added to the exponent. */
+/* Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits, from where it is added to the
+ * exponent. */
 static inline vf4 exp2_plain(vf4 x)
 {
     vi4 normal = x >= -126;
@@ -114,7 +116,8 @@ const struct sd_attn_kernels *sd_attn_kernels(enum sd_attn_isa isa)
     case SD_ATTN_AVX2:
         return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? &kernels_avx2 : NULL;
     case SD_ATTN_AVX512:
-        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") ? &kernels_avx512 : NULL;
+        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") ? &kernels_avx512
+                                                                                       : NULL;
     case SD_ATTN_AMX:
         return sd_attn_amx();
 #endif
@@ -151,7 +154,8 @@ size_t sd_attn_scratch(const struct sd_attn_kernels *kernels, const struct sd_at
     return plan.shared + plan.local * (size_t)omp_get_max_threads();
 }
 
-void sd_attn_run(const struct sd_attn_kernels *kernels, const struct sd_attn_job *job, int backward, void *scratch)
+void sd_attn_run(const struct sd_attn_kernels *kernels, const struct sd_attn_job *job, int backward,
+                 void *scratch)
 {
     struct sd_attn_plan plan = make_plan(kernels, &job->a, job->bf16, backward);
     struct sd_attn_job work = *job;
@@ -188,10 +192,20 @@ void sd_cpu_attn_fwd(const struct sd_attn *a, int bf16, const void *q, const voi
     sd_attn_run(best(bf16), &job, 0, scratch);
 }
 
-void sd_cpu_attn_bwd(const struct sd_attn *a, int bf16, const void *q, const void *k, const void *v, const void *o,
-                     const float *lse, const void *dout, void *dq, void *dk, void *dv, void *scratch)
+void sd_cpu_attn_bwd(const struct sd_attn *a, int bf16, const void *q, const void *k, const void *v,
+                     const void *o, const float *lse, const void *dout, void *dq, void *dk, void *dv,
+                     void *scratch)
 {
-    struct sd_attn_job job = {.a = *a, .bf16 = bf16, .q = q, .k = k, .v = v, .o = o, .dout = dout,
-                              .lse = lse, .dq = dq, .dk = dk, .dv = dv};
+    struct sd_attn_job job = {.a = *a,
+                              .bf16 = bf16,
+                              .q = q,
+                              .k = k,
+                              .v = v,
+                              .o = o,
+                              .dout = dout,
+                              .lse = lse,
+                              .dq = dq,
+                              .dk = dk,
+                              .dv = dv};
     sd_attn_run(best(bf16), &job, 1, scratch);
 }

@@ -1,5 +1,5 @@
-/* Inside the attention kernels: what attention.c (choice, threads), attention_f32.inc (vector code, compiled once per
- * instruction set) and attention_amx.c share. */
+/* Inside the attention kernels: what attention.c (choice, threads), attention_f32.inc (vector code, compiled
+ * once per instruction set) and attention_amx.c share. */
 #ifndef SD_TENSOR_CPU_ATTENTION_IMPL_H
 #define SD_TENSOR_CPU_ATTENTION_IMPL_H
 
@@ -21,8 +21,9 @@ struct sd_attn_job {
     char *shared; /* scratch for all threads, 64-byte aligned */
 };
 
-/* A call is a few stages one after the other, each `count` independent pieces of work spread over the threads. Pieces
- * and their order of sums are set by shape alone: that is why the number of threads cannot show in the result. */
+/* A call is a few stages one after the other, each `count` independent pieces of work spread over the
+ * threads. Pieces and their order of sums are set by shape alone: that is why the number of threads cannot
+ * show in the result. */
 struct sd_attn_stage {
     void (*run)(const struct sd_attn_job *job, int64_t piece, void *local);
     int64_t count;
@@ -43,15 +44,18 @@ struct sd_attn_kernels {
 enum sd_attn_isa sd_attn_best(int bf16);
 const struct sd_attn_kernels *sd_attn_kernels(enum sd_attn_isa isa);
 const struct sd_attn_kernels *sd_attn_amx(void); /* NULL without AMX */
+void sd_attn_amx_bwd(const struct sd_attn *a, int bf16, struct sd_attn_plan *plan);
 
-size_t sd_attn_scratch(const struct sd_attn_kernels *kernels, const struct sd_attn *a, int bf16, int backward);
-void sd_attn_run(const struct sd_attn_kernels *kernels, const struct sd_attn_job *job, int backward, void *scratch);
+size_t sd_attn_scratch(const struct sd_attn_kernels *kernels, const struct sd_attn *a, int bf16,
+                       int backward);
+void sd_attn_run(const struct sd_attn_kernels *kernels, const struct sd_attn_job *job, int backward,
+                 void *scratch);
 
-/* How the backward work of one head is cut besides into heads. A unit owns a range of keys (and adds to its own copy of
- * dq over all queries) or a range of queries (own copies of dk and dv over all keys); the copies are summed in order
- * afterwards. Two to four units a head are enough to keep a small machine busy, copies cost memory traffic, and the cut
- * must not follow the number of threads: so heads and batch count first, and only what is missing to SD_ATTN_UNITS is
- * made up by cutting, on the side where the copies are smaller. */
+/* How the backward work of one head is cut besides into heads. A unit owns a range of keys (and adds to its
+ * own copy of dq over all queries) or a range of queries (own copies of dk and dv over all keys); the copies
+ * are summed in order afterwards. Two to four units a head are enough to keep a small machine busy, copies
+ * cost memory traffic, and the cut must not follow the number of threads: so heads and batch count first, and
+ * only what is missing to SD_ATTN_UNITS is made up by cutting, on the side where the copies are smaller. */
 #define SD_ATTN_UNITS 16
 struct sd_attn_cut {
     int64_t key_parts, query_parts; /* one of them is 1 */
