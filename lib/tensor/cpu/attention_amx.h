@@ -13,11 +13,11 @@
  *   pairs    16 rows of 16 channels, tokens r and r + 16 paired     B of dv, dk        (dO, Q)
  *   turned   the same turned about                                  A of o^T, dq^T     (V, K)
  *
- * Tile instructions and vector code do not mix freely (measured on Sapphire Rapids): from a tile load on, for
- * some 500 cycles, 512-bit multiplies, FMAs, maxima and scalings run one a cycle instead of two. Hence
- * scores, maximum, exponentials and products as phases of a block that just fits in L1, not woven into one
- * loop, which was tried, also with scores made a block ahead, and was 15 to 40 % slower. Blocks of 64 to 192
- * keys are within 8 % of each other. */
+ * Tile instructions and vector code do not mix freely (measured on Sapphire Rapids): after one, for a few
+ * hundred cycles, 512-bit multiplies, FMAs, maxima and scalings run one a cycle instead of two. Hence scores,
+ * maximum, exponentials and products as phases of a block that just fits in L1, not woven into one loop:
+ * that was tried for the forward pass, with scores made a block ahead, and took 14 to 37 % longer. Blocks of
+ * 64 to 192 keys are within 10 % of each other, 256 no longer fit (32 % longer). */
 #ifndef SD_TENSOR_CPU_ATTENTION_AMX_H
 #define SD_TENSOR_CPU_ATTENTION_AMX_H
 
