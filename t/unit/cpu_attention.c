@@ -370,12 +370,13 @@ int main(void)
     for (int bf16 = 0; bf16 < 2; bf16++) {
         trial_make(&t, &a, bf16, 5, 0);
         trial_make(&u, &a, bf16, 5, 0);
-        run(sd_attn_kernels(sd_attn_best(bf16)), &u, 0);
-        run(sd_attn_kernels(sd_attn_best(bf16)), &u, 1);
-        void *fwd = get(sd_cpu_attn_fwd_scratch(&a, bf16)), *bwd = get(sd_cpu_attn_bwd_scratch(&a, bf16));
-        sd_cpu_attn_fwd(&a, bf16, t.data[Q], t.data[K], t.data[V], t.data[O], NULL, fwd);
-        sd_cpu_attn_bwd(&a, bf16, t.data[Q], t.data[K], t.data[V], t.data[O], u.lse, t.data[DO], t.data[DQ],
-                        t.data[DK], t.data[DV], bwd);
+        run(sd_attn_best(bf16), &u, 0);
+        run(sd_attn_best(bf16), &u, 1);
+        void *fwd = get(sd_cpu_attn_fwd_scratch(sd_attn_best(bf16), &a, bf16)),
+             *bwd = get(sd_cpu_attn_bwd_scratch(sd_attn_best(bf16), &a, bf16));
+        sd_cpu_attn_fwd(sd_attn_best(bf16), &a, bf16, t.data[Q], t.data[K], t.data[V], t.data[O], NULL, fwd);
+        sd_cpu_attn_bwd(sd_attn_best(bf16), &a, bf16, t.data[Q], t.data[K], t.data[V], t.data[O], u.lse,
+                        t.data[DO], t.data[DQ], t.data[DK], t.data[DV], bwd);
         int same = 1;
         for (int w = 0; w < TENSORS; w++)
             same &= !memcmp(t.data[w], u.data[w], (size_t)t.elements[w] * (bf16 ? 2 : 4));

@@ -126,18 +126,12 @@ const struct sd_attn_kernels *sd_attn_kernels(enum sd_attn_isa isa)
     }
 }
 
-enum sd_attn_isa sd_attn_best(int bf16)
+const struct sd_attn_kernels *sd_attn_best(int bf16)
 {
-    /* found once; two threads that look at the same time find the same */
-    static _Atomic int found[2];
-    int isa = atomic_load_explicit(&found[!!bf16], memory_order_relaxed) - 1;
-    if (isa < 0) {
-        isa = bf16 ? SD_ATTN_AMX : SD_ATTN_AVX512;
-        while (!sd_attn_kernels((enum sd_attn_isa)isa))
-            isa--;
-        atomic_store_explicit(&found[!!bf16], isa + 1, memory_order_relaxed);
-    }
-    return (enum sd_attn_isa)isa;
+    int isa = bf16 ? SD_ATTN_AMX : SD_ATTN_AVX512;
+    while (!sd_attn_kernels((enum sd_attn_isa)isa))
+        isa--;
+    return sd_attn_kernels((enum sd_attn_isa)isa);
 }
 
 static struct sd_attn_plan make_plan(const struct sd_attn_kernels *kernels, const struct sd_attn *a, int bf16,
@@ -170,31 +164,26 @@ void sd_attn_run(const struct sd_attn_kernels *kernels, const struct sd_attn_job
     }
 }
 
-static const struct sd_attn_kernels *best(int bf16)
+size_t sd_cpu_attn_fwd_scratch(const struct sd_attn_kernels *kernels, const struct sd_attn *a, int bf16)
 {
-    return sd_attn_kernels(sd_attn_best(bf16));
+    return sd_attn_scratch(kernels, a, bf16, 0);
 }
 
-size_t sd_cpu_attn_fwd_scratch(const struct sd_attn *a, int bf16)
+size_t sd_cpu_attn_bwd_scratch(const struct sd_attn_kernels *kernels, const struct sd_attn *a, int bf16)
 {
-    return sd_attn_scratch(best(bf16), a, bf16, 0);
+    return sd_attn_scratch(kernels, a, bf16, 1);
 }
 
-size_t sd_cpu_attn_bwd_scratch(const struct sd_attn *a, int bf16)
-{
-    return sd_attn_scratch(best(bf16), a, bf16, 1);
-}
-
-void sd_cpu_attn_fwd(const struct sd_attn *a, int bf16, const void *q, const void *k, const void *v, void *o,
-                     float *lse, void *scratch)
+void sd_cpu_attn_fwd(const struct sd_attn_kernels *kernels, const struct sd_attn *a, int bf16, const void *q,
+                     const void *k, const void *v, void *o, float *lse, void *scratch)
 {
     struct sd_attn_job job = {.a = *a, .bf16 = bf16, .q = q, .k = k, .v = v, .out = o, .lse_out = lse};
-    sd_attn_run(best(bf16), &job, 0, scratch);
+    sd_attn_run(kernels, &job, 0, scratch);
 }
 
-void sd_cpu_attn_bwd(const struct sd_attn *a, int bf16, const void *q, const void *k, const void *v,
-                     const void *o, const float *lse, const void *dout, void *dq, void *dk, void *dv,
-                     void *scratch)
+void sd_cpu_attn_bwd(const struct sd_attn_kernels *kernels, const struct sd_attn *a, int bf16, const void *q,
+                     const void *k, const void *v, const void *o, const float *lse, const void *dout,
+                     void *dq, void *dk, void *dv, void *scratch)
 {
     struct sd_attn_job job = {.a = *a,
                               .bf16 = bf16,
@@ -207,5 +196,5 @@ void sd_cpu_attn_bwd(const struct sd_attn *a, int bf16, const void *q, const voi
                               .dq = dq,
                               .dk = dk,
                               .dv = dv};
-    sd_attn_run(best(bf16), &job, 1, scratch);
+    sd_attn_run(kernels, &job, 1, scratch);
 }

@@ -30,19 +30,24 @@ struct sd_attn {
     int64_t q_stride, k_stride, v_stride, o_stride;
 };
 
+struct sd_attn_kernels;
+
+/* The fastest kernels that this processor runs. Asks the system: once for a backend, not once for a call. */
+const struct sd_attn_kernels *sd_attn_best(int bf16);
+
 /* Bytes of 64-byte aligned scratch a call needs with the present omp_get_max_threads(): packed copies of the
  * inputs and, backward, f32 sums of dq, dk, dv. */
-size_t sd_cpu_attn_fwd_scratch(const struct sd_attn *a, int bf16);
-size_t sd_cpu_attn_bwd_scratch(const struct sd_attn *a, int bf16);
+size_t sd_cpu_attn_fwd_scratch(const struct sd_attn_kernels *kernels, const struct sd_attn *a, int bf16);
+size_t sd_cpu_attn_bwd_scratch(const struct sd_attn_kernels *kernels, const struct sd_attn *a, int bf16);
 
 /* lse: [batch, heads, q_len], natural logarithm, or NULL. */
-void sd_cpu_attn_fwd(const struct sd_attn *a, int bf16, const void *q, const void *k, const void *v, void *o,
-                     float *lse, void *scratch);
+void sd_cpu_attn_fwd(const struct sd_attn_kernels *kernels, const struct sd_attn *a, int bf16, const void *q,
+                     const void *k, const void *v, void *o, float *lse, void *scratch);
 
 /* dout lies as o, dq as q, dk as k, dv as v (same strides); any of dq, dk, dv may be NULL: not wanted. The
  * results are overwritten, not added to; elements between tokens (a wider stride) are left alone. */
-void sd_cpu_attn_bwd(const struct sd_attn *a, int bf16, const void *q, const void *k, const void *v,
-                     const void *o, const float *lse, const void *dout, void *dq, void *dk, void *dv,
-                     void *scratch);
+void sd_cpu_attn_bwd(const struct sd_attn_kernels *kernels, const struct sd_attn *a, int bf16, const void *q,
+                     const void *k, const void *v, const void *o, const float *lse, const void *dout,
+                     void *dq, void *dk, void *dv, void *scratch);
 
 #endif

@@ -11,7 +11,6 @@ const struct sd_attn_kernels *sd_attn_amx(void)
 }
 #else
 #include <cpuid.h>
-#include <stdatomic.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -253,13 +252,6 @@ static int detect(void)
 const struct sd_attn_kernels *sd_attn_amx(void)
 {
     static const struct sd_attn_kernels kernels = {fwd, sd_attn_amx_bwd};
-    /* 0: not asked yet; two threads that ask at the same time get the same answer */
-    static _Atomic int found;
-    int is = atomic_load_explicit(&found, memory_order_relaxed);
-    if (!is) {
-        is = detect() ? 1 : -1;
-        atomic_store_explicit(&found, is, memory_order_relaxed);
-    }
-    return is > 0 ? &kernels : NULL;
+    return detect() ? &kernels : NULL;
 }
 #endif

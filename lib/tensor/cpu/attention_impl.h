@@ -40,8 +40,7 @@ struct sd_attn_kernels {
     void (*bwd)(const struct sd_attn *a, int bf16, struct sd_attn_plan *plan);
 };
 
-/* The best set for this processor and type; a given set, or NULL where it cannot run (for tests). */
-enum sd_attn_isa sd_attn_best(int bf16);
+/* A given set, or NULL where it cannot run. */
 const struct sd_attn_kernels *sd_attn_kernels(enum sd_attn_isa isa);
 const struct sd_attn_kernels *sd_attn_amx(void); /* NULL without AMX */
 void sd_attn_amx_bwd(const struct sd_attn *a, int bf16, struct sd_attn_plan *plan);

@@ -1,6 +1,8 @@
 #include "tensor/cpu/cpu.h"
 
+#include "tensor/cpu/attention.h"
 #include "tensor/cpu/dnnl.h"
+#include "tensor/cpu/gemm_amx.h"
 #include "tensor/cpu/kernels.h"
 
 #include <stdlib.h>
@@ -9,14 +11,38 @@
 
 /* input, var and reshape never run. */
 static const struct sd_kernel *const kernels[SD_OP_COUNT] = {
-    KERNEL(fill),         KERNEL(cast),          KERNEL(concat),      KERNEL(slice),
-    KERNEL(pad_channels), KERNEL(upsample),      KERNEL(upsample_bwd), KERNEL(add),
-    KERNEL(scale),        KERNEL(act),           KERNEL(act_bwd),     KERNEL(geglu),
-    KERNEL(geglu_bwd),    KERNEL(reduce_to),     KERNEL(matmul),      KERNEL(conv2d),
-    KERNEL(conv2d_dx),    KERNEL(conv2d_dw),     KERNEL(group_norm),  KERNEL(group_norm_bwd),
-    KERNEL(layer_norm),   KERNEL(layer_norm_bwd), KERNEL(attention),  KERNEL(attention_bwd),
-    KERNEL(embedding),    KERNEL(embedding_bwd), KERNEL(timestep_embedding), KERNEL(mix),
-    KERNEL(mse),          KERNEL(mse_bwd),       KERNEL(accumulate),  KERNEL(clip),
+    KERNEL(fill),
+    KERNEL(cast),
+    KERNEL(concat),
+    KERNEL(slice),
+    KERNEL(pad_channels),
+    KERNEL(upsample),
+    KERNEL(upsample_bwd),
+    KERNEL(add),
+    KERNEL(scale),
+    KERNEL(act),
+    KERNEL(act_bwd),
+    KERNEL(geglu),
+    KERNEL(geglu_bwd),
+    KERNEL(reduce_to),
+    KERNEL(matmul),
+    KERNEL(conv2d),
+    KERNEL(conv2d_dx),
+    KERNEL(conv2d_dw),
+    KERNEL(group_norm),
+    KERNEL(group_norm_bwd),
+    KERNEL(layer_norm),
+    KERNEL(layer_norm_bwd),
+    KERNEL(attention),
+    KERNEL(attention_bwd),
+    KERNEL(embedding),
+    KERNEL(embedding_bwd),
+    KERNEL(timestep_embedding),
+    KERNEL(mix),
+    KERNEL(mse),
+    KERNEL(mse_bwd),
+    KERNEL(accumulate),
+    KERNEL(clip),
     KERNEL(adamw),
 };
 
@@ -46,8 +72,9 @@ static size_t frozen_bytes(const struct sd_backend *b)
 struct sd_backend *sd_cpu_backend_new(struct sd_err *err)
 {
 #ifdef __SANITIZE_ADDRESS__
-    /* While oneDNN 2.6 makes some AMX convolutions it reads one element past the end of a vector of its own, and does not
-     * use it. With this allocator the memory may end there. It takes effect only before oneDNN's first other call. */
+    /* While oneDNN 2.6 makes some AMX convolutions it reads one element past the end of a vector of its own,
+     * and does not use it. With this allocator the memory may end there. It takes effect only before oneDNN's
+     * first other call. */
     dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx512_core_bf16);
 #endif
     struct sd_cpu *cpu = calloc(1, sizeof *cpu);
@@ -57,6 +84,9 @@ struct sd_backend *sd_cpu_backend_new(struct sd_err *err)
     }
     cpu->base = (struct sd_backend){
         .name = "cpu", .kernel = kernels, .free = cpu_free, .frozen = frozen, .frozen_bytes = frozen_bytes};
+    for (int bf16 = 0; bf16 < 2; bf16++)
+        cpu->attention[bf16] = sd_attn_best(bf16);
+    cpu->amx = sd_gemm_runs();
     dnnl_status_t st = dnnl_engine_create(&cpu->engine, dnnl_cpu, 0);
     if (!st)
         st = dnnl_stream_create(&cpu->stream, cpu->engine, dnnl_stream_default_flags);

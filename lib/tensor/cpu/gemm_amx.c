@@ -16,6 +16,11 @@
 #include "tensor/cpu/attention_impl.h"
 
 #if !defined(__x86_64__) || !defined(__linux__)
+bool sd_gemm_runs(void)
+{
+    return false;
+}
+
 bool sd_gemm_fits(const struct sd_gemm *g)
 {
     (void)g;
@@ -371,6 +376,11 @@ static struct job job_of(const struct sd_gemm *g, const void *a, const void *b)
     return j;
 }
 
+bool sd_gemm_runs(void)
+{
+    return sd_attn_amx() != NULL;
+}
+
 /* Where it measures faster than oneDNN 2.6. */
 bool sd_gemm_fits(const struct sd_gemm *g)
 {
@@ -379,7 +389,7 @@ bool sd_gemm_fits(const struct sd_gemm *g)
         fits = g->m >= 16 && g->n >= 16 && g->k >= 1024;
     else if (g->k <= 32) /* bound by memory */
         fits = g->m >= 256 && g->n >= 64;
-    return fits && sd_attn_amx();
+    return fits;
 }
 
 size_t sd_gemm_scratch(const struct sd_gemm *g)

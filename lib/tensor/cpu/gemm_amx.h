@@ -20,7 +20,9 @@ struct sd_gemm {
     float scale;
 };
 
-/* Whether this machine and this shape are what it is made for. */
+/* Whether this machine can run it. Asks the system. */
+bool sd_gemm_runs(void);
+/* Whether this shape is what it is made for. */
 bool sd_gemm_fits(const struct sd_gemm *g);
 /* Bytes of 64-byte aligned scratch with the present omp_get_max_threads(), which must be the same for the
  * run. */

@@ -133,8 +133,9 @@ static struct sd_gemm gemm_of(const struct sd_node *node)
 static int plan(struct sd_call *c, struct sd_err *err)
 {
     struct sd_gemm gemm = gemm_of(c->node);
-    bool packed = c->graph->n_forward < 0 && sd_frozen_var(c->node->in[1]);
-    if (c->node->in[0]->dtype != SD_BF16 || packed || !sd_gemm_fits(&gemm))
+    bool amx = ((const struct sd_cpu *)c->backend)->amx,
+         packed = c->graph->n_forward < 0 && sd_frozen_var(c->node->in[1]);
+    if (c->node->in[0]->dtype != SD_BF16 || !amx || packed || !sd_gemm_fits(&gemm))
         return plan_dnnl(c, err);
     c->scratch_bytes = sd_gemm_scratch(&gemm);
     return 0;
