@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # The test helper: POSIX shell, TAP, a folder of one's own, the plan at the end, output shown where a check fails.
 #
 #     . "$(dirname "$0")/lib.sh"
@@ -38,6 +39,7 @@ result() {
 }
 
 # try COMMAND...: runs it, standard input as it is
+# shellcheck disable=SC2034 # status is for the caller
 try() {
     status=0
     "$@" >"$out" 2>"$err" || status=$?

@@ -26,9 +26,23 @@ int sd_op_broadcast(const struct sd_tensor *a, const struct sd_tensor *b, int64_
 /* Gradient rules that exist, defined beside their builders in lib/tensor/op/. */
 #define GRAD(name) sd_grad_rule sd_grad_##name;
 GRAD(reshape)
-GRAD(cast) GRAD(concat) GRAD(slice) GRAD(pad_channels) GRAD(upsample) GRAD(add) GRAD(scale) GRAD(act)
-    GRAD(geglu) GRAD(reduce_to) GRAD(matmul) GRAD(conv2d) GRAD(group_norm) GRAD(layer_norm) GRAD(attention)
-        GRAD(embedding) GRAD(mse)
+GRAD(cast)
+GRAD(concat)
+GRAD(slice)
+GRAD(pad_channels)
+GRAD(upsample)
+GRAD(add)
+GRAD(scale)
+GRAD(act)
+GRAD(geglu)
+GRAD(reduce_to)
+GRAD(matmul)
+GRAD(conv2d)
+GRAD(group_norm)
+GRAD(layer_norm)
+GRAD(attention)
+GRAD(embedding)
+GRAD(mse)
 #undef GRAD
 
 #endif

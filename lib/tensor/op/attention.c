@@ -1,4 +1,5 @@
-/* Multi-head attention that never stores its score matrix; the log-sum-exp of each row is kept for the backward. */
+/* Multi-head attention that never stores its score matrix; the log-sum-exp of each row is kept for the
+ * backward. */
 #include "tensor/op.h"
 
 struct sd_tensor *sd_graph_attention(struct sd_graph *g, struct sd_tensor *q, struct sd_tensor *k,
@@ -7,8 +8,10 @@ struct sd_tensor *sd_graph_attention(struct sd_graph *g, struct sd_tensor *q, st
     if (!q || !k || !v)
         return NULL;
     if (q->ndim != 3 || k->ndim != 3 || !sd_tensor_same_shape(k, v) || q->dim[0] != k->dim[0] ||
-        q->dim[2] != k->dim[2] || heads < 1 || q->dim[2] % heads || q->dtype != k->dtype || q->dtype != v->dtype)
-        return sd_graph_fail(g, SD_OP_attention, "takes q [N,T,C], k and v [N,S,C] of one type, C divisible by %lld heads",
+        q->dim[2] != k->dim[2] || heads < 1 || q->dim[2] % heads || q->dtype != k->dtype ||
+        q->dtype != v->dtype)
+        return sd_graph_fail(g, SD_OP_attention,
+                             "takes q [N,T,C], k and v [N,S,C] of one type, C divisible by %lld heads",
                              (long long)heads);
     struct sd_attr attr = {.heads = heads, .scale = scale, .causal = causal};
     struct sd_node *node = sd_graph_node(g, SD_OP_attention, (struct sd_tensor *[]){q, k, v}, 3, 3, 2, &attr);
