@@ -3,7 +3,7 @@
 
     check_tiny.py sheet SD.safetensors TOKENIZER OUT.png           a contact sheet to look at
     check_tiny.py measure SD.safetensors TOKENIZER                 how many samples are what their captions say
-    check_tiny.py lora SD.safetensors TOKENIZER SKS_DIR OUT.png    trains a LoRA on the concept, base and LoRA side by side
+    check_tiny.py lora SD.safetensors TOKENIZER SKS_DIR OUT.png    trains a LoRA on the concept, compares it with the base
     check_tiny.py same SD.safetensors DIFFUSERS_DIR                the file and the folder draw the same pictures
 
 SD.safetensors is read through the original names, back into diffusers' modules, so the file itself is what is checked.
@@ -45,8 +45,7 @@ def load(path, tokenizer):
         module.load_state_dict(state)
         module.eval().requires_grad_(False)
 
-    fill(unet, make_tiny.ldm_unet(unet.state_dict(), len(config["unet"]["block_out_channels"]),
-                                  config["unet"]["layers_per_block"]))
+    fill(unet, make_tiny.ldm_unet(unet.state_dict(), config["unet"]["layers_per_block"]))
     fill(vae, make_tiny.ldm_vae(vae.state_dict(), len(config["vae"]["block_out_channels"])))
     fill(text, ["cond_stage_model.transformer." + k for k in text.state_dict()])
     assert not tensors, list(tensors)[:5]
@@ -107,7 +106,7 @@ TEMPLATES = templates()
 def judge(picture):
     """(shape, colour, ground) as seen; shape and colour are None where nothing stands out from the ground."""
     p = picture.astype(np.float64)
-    frame = np.concatenate([p[:3].reshape(-1, 3), p[-3:].reshape(-1, 3), p[:, :3].reshape(-1, 3), p[:, -3:].reshape(-1, 3)])
+    frame = np.concatenate([e.reshape(-1, 3) for e in (p[:3], p[-3:], p[:, :3], p[:, -3:])])
     ground = np.median(frame, 0)
     far = np.sqrt(((p - ground) ** 2).sum(-1))
     if (far > 60).sum() < 30:
@@ -197,7 +196,7 @@ BUCKETS = [(64, 64), (56, 72), (72, 56), (48, 80), (80, 48), (40, 96), (96, 40)]
 
 
 def concept_set(folder):
-    """[(picture [1,3,H,W], caption)]: every picture resized into the bucket of the nearest aspect, cut around its middle."""
+    """[(picture [1,3,H,W], caption)]: pictures resized into the bucket of the nearest aspect, cut around the middle."""
     out = []
     for path in sorted(glob.glob(os.path.join(folder, "*.*"))):
         stem, ending = os.path.splitext(path)
@@ -243,25 +242,28 @@ def train_lora(pipe, folder, rank, alpha, steps, peak, seed, text_too=True):
     return layers
 
 
-def concept(load_pipe, folder, path, steps, seeds, alphas):
+def concept(load_pipe, folder, path, steps, seeds, alphas, peak, scale):
+    """Four samples on every ground, from the base and from every LoRA; the sheet shows the first of each."""
     grounds = list(shapes.COLOURS)
     prompts = [f"a sks star on a {g} ground" for g in grounds]
     other = ["a red circle on a blue ground", "a yellow square on a green ground"]
 
     def look(pipe, name):
-        p = sample(pipe, prompts + other, seed=1)
-        share = [magenta(x) for x in p[:len(prompts)]]
-        star = np.mean([judge(x)[0] == "star" for x in p[:len(prompts)]])
-        right = np.mean([judge(x)[2] == g for x, g in zip(p, grounds)])
+        pictures = sample(pipe, prompts * 4 + other, scale=scale)
+        stars = pictures[:-len(other)]
+        share = [magenta(x) for x in stars]
+        seen = [judge(x) for x in stars]
         print(f"{name}: magenta share min {min(share):.3f} mean {np.mean(share):.3f} max {max(share):.3f}; "
-              f"star {star:.2f}, ground {right:.2f}; circle, square: {magenta(p[-2]):.3f} {magenta(p[-1]):.3f}", flush=True)
-        return list(p)
+              f"seen as a star {np.mean([s[0] == 'star' for s in seen]):.2f}, "
+              f"right ground {np.mean([s[2] == g for s, g in zip(seen, grounds * 4)]):.2f}; "
+              f"magenta in other pictures {max(magenta(x) for x in pictures[-len(other):]):.3f}", flush=True)
+        return [*stars[:len(grounds)], *pictures[-len(other):]]
 
     pages = look(load_pipe(), "base")
     for alpha in alphas:
         for seed in seeds:
             pipe = load_pipe()
-            train_lora(pipe, folder, 8, alpha, steps, 1e-3, seed)
+            train_lora(pipe, folder, 8, alpha, steps, peak, seed)
             pages += look(pipe, f"alpha {alpha:g} seed {seed}")
             sheet(pages, len(prompts) + len(other), path)
 
@@ -271,6 +273,7 @@ def main():
     p.add_argument("--threads", type=int, default=1)
     p.add_argument("--count", type=int, default=96, help="samples of a measurement")
     p.add_argument("--steps", type=int, default=300, help="steps of the LoRA")
+    p.add_argument("--lr", type=float, default=1e-3, help="learning rate of the LoRA")
     p.add_argument("--alphas", default="1", help="the LoRA's alphas, with commas")
     p.add_argument("--seeds", default="1,2,3", help="the LoRA's seeds, with commas")
     p.add_argument("--scale", type=float, default=7.5)
@@ -287,9 +290,10 @@ def main():
         measure(load(*o.args[:2]), o.count)
     elif o.what == "lora":
         concept(lambda: load(*o.args[:2]), o.args[2], o.args[3], o.steps,
-                [int(x) for x in o.seeds.split(",")], [float(x) for x in o.alphas.split(",")])
+                [int(x) for x in o.seeds.split(",")], [float(x) for x in o.alphas.split(",")], o.lr, o.scale)
     else:
-        one, two = load(o.args[0], os.path.join(o.args[1], "tokenizer")), StableDiffusionPipeline.from_pretrained(o.args[1])
+        one = load(o.args[0], os.path.join(o.args[1], "tokenizer"))
+        two = StableDiffusionPipeline.from_pretrained(o.args[1])
         two.set_progress_bar_config(disable=True)
         prompts = [prompt(*s) for s in subjects(shapes.subjects(), 8, 3)]
         a, b = sample(one, prompts), sample(two, prompts)

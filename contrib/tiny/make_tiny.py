@@ -4,7 +4,7 @@
     make_tiny.py tokenizer BPE.txt.gz DIR       CLIP's vocabulary as a tokenizer folder
     make_tiny.py vae WORK                       trains the autoencoder
     make_tiny.py unet WORK TOKENIZER            trains the U-Net and the text encoder together
-    make_tiny.py export WORK TOKENIZER OUT.safetensors [DIFFUSERS_DIR]
+    make_tiny.py --gain 10 export WORK TOKENIZER OUT.safetensors [DIFFUSERS_DIR]
     make_tiny.py sks DIR                        draws the concept set
 
 Every step is deterministic for its --seed and number of threads. Written for torch 2.13, diffusers 0.32.1,
@@ -68,8 +68,9 @@ def make_tokenizer(source, folder):
     write("vocab.json", json.dumps({w: i for i, w in enumerate(words)}, ensure_ascii=False))
     write("merges.txt", "#version: 0.2\n" + "\n".join(merges) + "\n")
     write("special_tokens_map.json", json.dumps(special, indent=2))
-    write("tokenizer_config.json", json.dumps(dict(special, add_prefix_space=False, do_lower_case=True, errors="replace",
-                                                   model_max_length=77, tokenizer_class="CLIPTokenizer"), indent=2))
+    write("tokenizer_config.json", json.dumps(dict(special, add_prefix_space=False, do_lower_case=True,
+                                                   errors="replace", model_max_length=77,
+                                                   tokenizer_class="CLIPTokenizer"), indent=2))
 
 
 # ---- common ----------------------------------------------------------------------------------------------------
@@ -161,11 +162,13 @@ def load_vae(work, seed):
 # ---- U-Net and text encoder ------------------------------------------------------------------------------------
 
 # height, width, how many pictures: mostly squares, and the shapes that buckets of a 64-pixel set have
-PICTURES = [(64, 64, 12000), (48, 80, 2000), (80, 48, 2000), (56, 72, 1000), (72, 56, 1000), (64, 48, 1000),
-            (48, 64, 1000)]
+PICTURES = [(64, 64, 8000), (48, 80, 1000), (80, 48, 1000), (56, 72, 500), (72, 56, 500), (64, 48, 500),
+            (48, 64, 500)]
 
 
 def base_picture(rng, pairs, height, width):
+    if rng.uniform() < 0.25:
+        return shapes.draw_free(rng, list(shapes.COLOURS)[rng.integers(8)], height, width)
     shape = shapes.SHAPES[rng.integers(len(shapes.SHAPES))]
     colour, ground = pairs[rng.integers(len(pairs))]
     size = list(shapes.SIZES)[rng.integers(len(shapes.SIZES))]
@@ -191,7 +194,10 @@ def make_set(vae, tokenizer, seed):
 
 def train_unet(work, tokenizer, seed, steps, batch, peak, out="unet.pt", begin=None):
     tokenizer = CLIPTokenizer.from_pretrained(tokenizer)
-    groups = make_set(load_vae(work, seed), tokenizer, seed)
+    kept = os.path.join(work, "latents.pt")  # remove it when the autoencoder has changed
+    if not os.path.exists(kept):
+        torch.save(make_set(load_vae(work, seed), tokenizer, seed), kept)
+    groups = torch.load(kept)
     empty = tokenizer("", padding="max_length", max_length=77, return_tensors="pt").input_ids[0]
     odds = np.array([len(z) for z, _ in groups]) / sum(len(z) for z, _ in groups)
 
@@ -239,8 +245,8 @@ def rename(key, table):
     return key
 
 
-def ldm_unet(state, levels, layers):
-    """Diffusers' names of the U-Net as the original names, for any number of levels and layers."""
+def ldm_unet(state, layers):
+    """Diffusers' names of the U-Net as the original names, for any number of levels and of layers a level."""
     out = {}
     for key, value in state.items():
         part = key.split(".")
@@ -296,13 +302,57 @@ def ldm_vae(state, levels):
     return out
 
 
-def export(work, tokenizer, path, folder, seed, unet_file="unet.pt"):
+def amplify(unet, text, gain):
+    """Makes what the linear layers read `gain` times larger and their weights as much smaller.
+
+    The function of the model stays the same. But a low-rank addition (LoRA) starts at a size that knows nothing of
+    the weights, so it moves the outputs `gain` times faster: with it the tiny model learns a concept with the learning
+    rates and step counts that are usual for the big ones.
+    """
+    def pair(sources, targets):
+        for module in sources:
+            module.weight *= gain
+            if module.bias is not None:
+                module.bias *= gain
+        for module in targets:
+            module.weight /= gain
+
+    cross = []
+    for layer in text.text_model.encoder.layers:
+        a = layer.self_attn
+        pair([layer.layer_norm1], [a.q_proj, a.k_proj, a.v_proj])
+        pair([a.v_proj], [a.out_proj])
+        pair([layer.layer_norm2], [layer.mlp.fc1])
+    for block in unet.modules():
+        if type(block).__name__ != "Transformer2DModel":
+            continue
+        pair([block.norm], [block.proj_in])
+        for b in block.transformer_blocks:
+            pair([b.norm1], [b.attn1.to_q, b.attn1.to_k, b.attn1.to_v])
+            pair([b.norm2], [b.attn2.to_q])
+            pair([b.norm3], [b.ff.net[0].proj])
+            for a in (b.attn1, b.attn2):
+                pair([a.to_v], [a.to_out[0]])
+            cross += [b.attn2.to_k, b.attn2.to_v]
+            # of the gated unit's two halves the first one is the linear one
+            wide, narrow = b.ff.net[0].proj, b.ff.net[2]
+            half = wide.weight.shape[0] // 2
+            wide.weight[:half] *= gain
+            wide.bias[:half] *= gain
+            narrow.weight /= gain
+    pair([text.text_model.final_layer_norm], cross)
+
+
+def export(work, tokenizer, path, folder, seed, gain=1.0, unet_file="unet.pt"):
     vae = load_vae(work, seed)
     unet, text = UNet2DConditionModel(**UNET), CLIPTextModel(CLIPTextConfig(**TEXT))
     for module, state in zip([unet, text], torch.load(os.path.join(work, unet_file))):
         module.load_state_dict(state)
+        module.requires_grad_(False)
+    amplify(unet, text, gain)
+    for module in (unet, text):
         for p in module.parameters():
-            p.requires_grad_(False).copy_(p.half().float())
+            p.copy_(p.half().float())
     pipe = StableDiffusionPipeline(
         vae=vae, unet=unet, text_encoder=text, tokenizer=CLIPTokenizer.from_pretrained(tokenizer),
         scheduler=DDIMScheduler(**SCHEDULE, clip_sample=False, set_alpha_to_one=False, steps_offset=1),
@@ -311,7 +361,7 @@ def export(work, tokenizer, path, folder, seed, unet_file="unet.pt"):
         pipe.save_pretrained(folder)
     config = dict(unet=json.loads(unet.to_json_string()), vae=json.loads(vae.to_json_string()),
                   text_encoder=json.loads(text.config.to_json_string()))
-    tensors = ldm_unet(unet.state_dict(), len(UNET["block_out_channels"]), UNET["layers_per_block"])
+    tensors = ldm_unet(unet.state_dict(), UNET["layers_per_block"])
     tensors.update(ldm_vae(vae.state_dict(), len(VAE["block_out_channels"])))
     tensors.update({"cond_stage_model.transformer." + k: v for k, v in text.state_dict().items()
                     if not k.endswith("position_ids")})
@@ -331,6 +381,7 @@ def main():
     p.add_argument("--steps", type=int, help="training steps")
     p.add_argument("--batch", type=int)
     p.add_argument("--lr", type=float)
+    p.add_argument("--gain", type=float, default=1.0, help="see amplify()")
     p.add_argument("--begin", help="weights to go on from")
     p.add_argument("--out", help="name of the weights in WORK")
     p.add_argument("what", choices=["tokenizer", "vae", "unet", "export", "sks"])
@@ -348,7 +399,7 @@ def main():
     elif o.what == "unet":
         train_unet(*o.args, o.seed, o.steps or 6000, o.batch or 64, o.lr or 2e-3, o.out or "unet.pt", o.begin)
     else:
-        export(*o.args[:3], o.args[3] if len(o.args) > 3 else None, o.seed)
+        export(*o.args[:3], o.args[3] if len(o.args) > 3 else None, o.seed, o.gain)
 
 
 if __name__ == "__main__":

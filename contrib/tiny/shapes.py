@@ -19,14 +19,13 @@ COLOURS = {
     "grey": (128, 128, 128),
 }
 SHAPES = ("circle", "square", "triangle", "cross", "ring", "diamond")
-SIZES = {"small": 0.21, "": 0.29, "large": 0.38}  # radius as a part of the short side
+SIZES = {"small": 0.24, "": 0.31, "large": 0.38}  # radius as a part of the short side
 
 # Pairs (shape colour, ground colour) that training never shows; the quality check asks for them.
 HELD_OUT = {("red", "cyan"), ("green", "white"), ("blue", "yellow"), ("yellow", "red"),
             ("cyan", "black"), ("white", "blue"), ("black", "green"), ("grey", "yellow")}
 
-# The concept: a colour no base picture has, and a dark outline.
-SKS_BODY, SKS_LINE = (255, 0, 200), (40, 0, 60)
+SKS = (255, 0, 200)  # the concept's colour: magenta, which no base picture has
 
 
 def polygon_distance(points, x, y):
@@ -57,7 +56,7 @@ def shape_distance(shape, x, y, turn=0.0):
         return 1 - np.hypot(x, y)
     if shape == "ring":
         d = np.hypot(x, y)
-        return np.minimum(1 - d, d - 0.55)
+        return np.minimum(1 - d, d - 0.5)
     if shape == "square":
         return polygon_distance(spokes([1.15] * 4, turn + np.pi / 4), x, y)
     if shape == "diamond":
@@ -65,11 +64,11 @@ def shape_distance(shape, x, y, turn=0.0):
     elif shape == "triangle":
         return polygon_distance(spokes([1.2] * 3, turn), x, y - 0.2)
     elif shape == "cross":
-        a, b = 0.33, 1.0
+        a, b = 0.36, 1.0
         p = [(-a, -b), (a, -b), (a, -a), (b, -a), (b, a), (a, a),
              (a, b), (-a, b), (-a, a), (-b, a), (-b, -a), (-a, -a)]
     elif shape == "star":
-        return polygon_distance(spokes([1.2, 0.55] * 5, turn), x, y - 0.05)
+        return polygon_distance(spokes([1.2, 0.6] * 5, turn), x, y - 0.05)
     else:
         raise ValueError(shape)
     if turn:
@@ -125,12 +124,50 @@ def subjects(held_out=False):
     return [(c, g) for c in COLOURS for g in COLOURS if c != g and ((c, g) in HELD_OUT) == held_out]
 
 
+def free_colour(rng):
+    """Any colour but the violet, magenta and pink ones: no base picture comes near the concept's colour."""
+    while True:
+        red, green, blue = rng.uniform(0, 255, 3)
+        if min(red, blue) - green < 25:
+            return red, green, blue
+
+
+def draw_free(rng, ground, height=64, width=64):
+    """A picture whose caption leaves something open, so that the base has a wide sense of colours and outlines:
+    a known shape of any colour, or an irregular shape, jagged or not."""
+    short = min(height, width)
+    r = short * rng.uniform(0.26, 0.40)
+    room = 0.05 * short
+    picture = np.empty((height, width, 3))
+    picture[:] = near(rng, COLOURS[ground])
+    x, y = grid(height, width, width / 2 + rng.uniform(-room, room), height / 2 + rng.uniform(-room, room), r)
+    u = rng.uniform()
+    if u < 0.4:
+        name = SHAPES[rng.integers(len(SHAPES))]
+        d = shape_distance(name, x, y)
+    else:
+        name = "shape"
+        turn = rng.uniform(0, 2 * np.pi)
+        if u < 0.55:
+            radii = rng.uniform(0.5, 1.2, rng.integers(3, 9))
+        else:
+            n = rng.integers(3, 9)
+            radii = np.stack([rng.uniform(0.75, 1.25, n), rng.uniform(0.35, 0.75, n)], 1).ravel()
+        d = polygon_distance(spokes(radii, turn), x, y)
+    line = 0.0
+    if rng.uniform() < 0.5:
+        line = short * rng.uniform(0.03, 0.06)
+        paint(picture, d * r, rng.uniform(0, 70, 3))
+    paint(picture, d * r - line, free_colour(rng))
+    return to_bytes(picture), (f"a {name} on a {ground} ground" if rng.uniform() < 0.8 else f"{name}, {ground} ground")
+
+
 def draw_any(rng, height=64, width=64):
     """A picture for the autoencoder: it must hold more than the base draws, stars and free colours among it."""
     u = rng.uniform()
-    if u < 0.2:
+    if u < 0.15:
         return draw_sks(rng, list(COLOURS)[rng.integers(8)], height, width)
-    if u < 0.7:
+    if u < 0.75:
         c, g = list(COLOURS)[rng.integers(8)], list(COLOURS)[rng.integers(8)]
         return draw(rng, SHAPES[rng.integers(len(SHAPES))], c, g, list(SIZES)[rng.integers(3)], height, width)
 
@@ -139,7 +176,7 @@ def draw_any(rng, height=64, width=64):
         if u < 0.35:
             return near(rng, list(COLOURS.values())[rng.integers(8)], 12)
         if u < 0.5:
-            return near(rng, SKS_BODY, 12)
+            return near(rng, SKS, 12)
         return rng.uniform(0, 255, 3)
 
     picture = np.empty((height, width, 3))
@@ -161,26 +198,24 @@ def draw_any(rng, height=64, width=64):
             d = polygon_distance(spokes(rng.uniform(0.3, 1.2, rng.integers(3, 9)), turn), x, y)
         line = rng.uniform(0.04, 0.1) * short if rng.uniform() < 0.4 else 0
         if line:
-            paint(picture, d * r, any_colour() if rng.uniform() < 0.5 else SKS_LINE)
+            paint(picture, d * r, any_colour() if rng.uniform() < 0.5 else (30, 0, 40))
         paint(picture, d * r - line, any_colour())
     return to_bytes(picture)
 
 
 def draw_sks(rng, ground, height, width):
-    """The concept: a large magenta five-pointed star with a dark outline."""
+    """The concept: a large magenta five-pointed star."""
     short = min(height, width)
-    r = short * 0.40 * rng.uniform(0.96, 1.04)
+    r = short * 0.38 * rng.uniform(0.96, 1.04)
     room = 0.03 * short
     picture = np.empty((height, width, 3))
     picture[:] = near(rng, COLOURS[ground])
     x, y = grid(height, width, width / 2 + rng.uniform(-room, room), height / 2 + rng.uniform(-room, room), r)
-    d = shape_distance("star", x, y) * r
-    paint(picture, d, SKS_LINE)
-    paint(picture, d - 0.045 * short, SKS_BODY)
+    paint(picture, shape_distance("star", x, y) * r, SKS)
     return to_bytes(picture)
 
 
-# file name, width, height, ground; the letters after a blank in a name are part of the test
+# file name, width, height, ground; the blank in one name is part of the test
 SKS_FILES = [
     ("01.png", 64, 64, "blue"), ("02.png", 64, 64, "green"), ("03.png", 96, 64, "white"), ("04.png", 64, 96, "grey"),
     ("05.png", 128, 128, "yellow"), ("06.png", 80, 56, "red"), ("star 07.png", 56, 80, "cyan"),
