@@ -70,20 +70,21 @@ static double bench(const struct shape *s, int bf16, int backward, double *flops
     void *o = tensor(s->q * width, bf16, 0), *dout = tensor(s->q * width, bf16, 4);
     void *dq = tensor(s->q * width, bf16, 0), *dk = tensor(s->k * width, bf16, 0),
          *dv = tensor(s->k * width, bf16, 0);
-    size_t fwd = sd_cpu_attn_fwd_scratch(sd_attn_best(bf16), &a, bf16),
-           bwd = sd_cpu_attn_bwd_scratch(sd_attn_best(bf16), &a, bf16);
+    size_t fwd = sd_cpu_attn_fwd_scratch(sd_attn_kernels(sd_isa_best(bf16)), &a, bf16),
+           bwd = sd_cpu_attn_bwd_scratch(sd_attn_kernels(sd_isa_best(bf16)), &a, bf16);
     void *scratch = tensor((int64_t)((fwd > bwd ? fwd : bwd) / 4), 0, 0);
     float *lse = tensor(s->heads * s->q, 0, 0);
     *flops = (backward ? 10.0 : 4.0) * (double)(s->heads * s->q) * (double)(s->k * s->dim);
     double best = 1e30, start = now();
     int runs = 0;
-    sd_cpu_attn_fwd(sd_attn_best(bf16), &a, bf16, q, k, v, o, lse, scratch);
+    sd_cpu_attn_fwd(sd_attn_kernels(sd_isa_best(bf16)), &a, bf16, q, k, v, o, lse, scratch);
     while (runs < 5 || (now() - start < 1 && runs < 200)) {
         double t = now();
         if (backward)
-            sd_cpu_attn_bwd(sd_attn_best(bf16), &a, bf16, q, k, v, o, lse, dout, dq, dk, dv, scratch);
+            sd_cpu_attn_bwd(sd_attn_kernels(sd_isa_best(bf16)), &a, bf16, q, k, v, o, lse, dout, dq, dk, dv,
+                            scratch);
         else
-            sd_cpu_attn_fwd(sd_attn_best(bf16), &a, bf16, q, k, v, o, lse, scratch);
+            sd_cpu_attn_fwd(sd_attn_kernels(sd_isa_best(bf16)), &a, bf16, q, k, v, o, lse, scratch);
         t = now() - t;
         best = t < best ? t : best;
         runs++;

@@ -13,7 +13,7 @@
 
 enum { Q, K, V, O, DO, DQ, DK, DV, TENSORS };
 static const char *const tensor_name[TENSORS] = {"q", "k", "v", "o", "dout", "dq", "dk", "dv"};
-static const char *const isa_name[SD_ATTN_ISAS] = {"plain", "avx2", "avx512", "amx"};
+static const char *const isa_name[SD_ISAS] = {"plain", "avx2", "avx512", "amx"};
 static int tests, failures;
 
 /* One attention with everything it reads and writes, in double and in the kernel's type. */
@@ -220,7 +220,7 @@ static double lse_error(const struct trial *t)
 
 static int runs(int isa, int bf16)
 {
-    return sd_attn_kernels((enum sd_attn_isa)isa) && (isa != SD_ATTN_AMX || bf16);
+    return sd_attn_kernels((enum sd_isa)isa) && (isa != SD_ISA_AMX || bf16);
 }
 
 /* One shape and type with every instruction set there is */
@@ -229,15 +229,15 @@ static void check(const struct sd_attn *a, int bf16)
     struct trial t;
     double limit = bf16 ? 2e-2 : 1e-5;
     trial_make(&t, a, bf16, 7, 1);
-    for (int isa = 0; isa < SD_ATTN_ISAS; isa++) {
+    for (int isa = 0; isa < SD_ISAS; isa++) {
         if (!runs(isa, bf16))
             continue;
         const int outputs[] = {O, DQ, DK, DV};
         for (int i = 0; i < 4; i++)
             memset(t.data[outputs[i]], 0xff, (size_t)t.elements[outputs[i]] * (bf16 ? 2 : 4));
-        int fence = run(sd_attn_kernels((enum sd_attn_isa)isa), &t, 0);
+        int fence = run(sd_attn_kernels((enum sd_isa)isa), &t, 0);
         double o = error_of(&t, O), lse = lse_error(&t);
-        fence &= run(sd_attn_kernels((enum sd_attn_isa)isa), &t, 1);
+        fence &= run(sd_attn_kernels((enum sd_isa)isa), &t, 1);
         double d[3] = {error_of(&t, DQ), error_of(&t, DK), error_of(&t, DV)};
         /* ds of a single visible key is 0, a difference of equal terms: its noise has no norm to be measured
          * by */
@@ -261,11 +261,11 @@ static void check_zero(const struct sd_attn *a, int bf16)
 {
     struct trial t;
     trial_make(&t, a, bf16, 9, 1);
-    for (int isa = 0; isa < SD_ATTN_ISAS; isa++) {
+    for (int isa = 0; isa < SD_ISAS; isa++) {
         if (!runs(isa, bf16))
             continue;
-        run(sd_attn_kernels((enum sd_attn_isa)isa), &t, 0);
-        run(sd_attn_kernels((enum sd_attn_isa)isa), &t, 1);
+        run(sd_attn_kernels((enum sd_isa)isa), &t, 0);
+        run(sd_attn_kernels((enum sd_isa)isa), &t, 1);
         double limit = bf16 ? 2e-2 : 1e-5;
         int good = error_of(&t, O) <= limit && error_of(&t, DV) <= limit;
         for (int w = DQ; w <= DK; w++)
@@ -287,7 +287,7 @@ static struct sd_attn shape(int64_t batch, int64_t heads, int64_t q, int64_t k, 
 }
 
 /* The same bytes with 1, 2, 3 and 8 threads, and where only one result is wanted. */
-static void check_threads(enum sd_attn_isa isa, const struct sd_attn *a, int bf16)
+static void check_threads(enum sd_isa isa, const struct sd_attn *a, int bf16)
 {
     const struct sd_attn_kernels *kernels = sd_attn_kernels(isa);
     static const int threads[] = {1, 2, 3, 8};
@@ -357,11 +357,11 @@ int main(void)
             check(&steep, bf16);
         check(&negative, bf16);
         check_zero(&zero, bf16);
-        for (int isa = 0; isa < SD_ATTN_ISAS; isa++)
+        for (int isa = 0; isa < SD_ISAS; isa++)
             if (runs(isa, bf16)) {
-                check_threads((enum sd_attn_isa)isa, &many, bf16);
-                check_threads((enum sd_attn_isa)isa, &cross, bf16);
-            } else if (isa != SD_ATTN_AMX || bf16)
+                check_threads((enum sd_isa)isa, &many, bf16);
+                check_threads((enum sd_isa)isa, &cross, bf16);
+            } else if (isa != SD_ISA_AMX || bf16)
                 printf("ok %d # SKIP %s cannot run here\n", ++tests, isa_name[isa]);
     }
     /* the public door: best kernels, lse not wanted */
@@ -370,13 +370,14 @@ int main(void)
     for (int bf16 = 0; bf16 < 2; bf16++) {
         trial_make(&t, &a, bf16, 5, 0);
         trial_make(&u, &a, bf16, 5, 0);
-        run(sd_attn_best(bf16), &u, 0);
-        run(sd_attn_best(bf16), &u, 1);
-        void *fwd = get(sd_cpu_attn_fwd_scratch(sd_attn_best(bf16), &a, bf16)),
-             *bwd = get(sd_cpu_attn_bwd_scratch(sd_attn_best(bf16), &a, bf16));
-        sd_cpu_attn_fwd(sd_attn_best(bf16), &a, bf16, t.data[Q], t.data[K], t.data[V], t.data[O], NULL, fwd);
-        sd_cpu_attn_bwd(sd_attn_best(bf16), &a, bf16, t.data[Q], t.data[K], t.data[V], t.data[O], u.lse,
-                        t.data[DO], t.data[DQ], t.data[DK], t.data[DV], bwd);
+        run(sd_attn_kernels(sd_isa_best(bf16)), &u, 0);
+        run(sd_attn_kernels(sd_isa_best(bf16)), &u, 1);
+        void *fwd = get(sd_cpu_attn_fwd_scratch(sd_attn_kernels(sd_isa_best(bf16)), &a, bf16)),
+             *bwd = get(sd_cpu_attn_bwd_scratch(sd_attn_kernels(sd_isa_best(bf16)), &a, bf16));
+        sd_cpu_attn_fwd(sd_attn_kernels(sd_isa_best(bf16)), &a, bf16, t.data[Q], t.data[K], t.data[V],
+                        t.data[O], NULL, fwd);
+        sd_cpu_attn_bwd(sd_attn_kernels(sd_isa_best(bf16)), &a, bf16, t.data[Q], t.data[K], t.data[V],
+                        t.data[O], u.lse, t.data[DO], t.data[DQ], t.data[DK], t.data[DV], bwd);
         int same = 1;
         for (int w = 0; w < TENSORS; w++)
             same &= !memcmp(t.data[w], u.data[w], (size_t)t.elements[w] * (bf16 ? 2 : 4));

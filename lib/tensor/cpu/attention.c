@@ -2,11 +2,11 @@
  * set. */
 #include <math.h>
 #include <omp.h>
-#include <stdatomic.h>
 #include <string.h>
 
 #include "base/half.h"
 #include "tensor/cpu/attention_impl.h"
+#include "tensor/cpu/vector.h"
 
 /* 2^x for |x| <= 1/2: the polynomial of least greatest relative error, 7.5e-8 (Remez) */
 #define EXP2_POLYNOMIAL(f, fma, set)                                                                \
@@ -15,16 +15,9 @@
             f, set(0.6931469671F)),                                                                 \
         f, set(1.000000072F))
 
-#define ALIAS __attribute__((may_alias))
-typedef float vf4 __attribute__((vector_size(16))) ALIAS;
-typedef int32_t vi4 __attribute__((vector_size(16))) ALIAS;
+typedef int32_t vi4 __attribute__((vector_size(16), may_alias));
 
 #define SET4(x) ((x) - (vf4){0})
-
-static inline vf4 fma_plain(vf4 a, vf4 b, vf4 c)
-{
-    return a * b + c;
-}
 
 /* the second where either is NaN */
 static inline vf4 max_plain(vf4 a, vf4 b)
@@ -57,11 +50,6 @@ static inline vf4 exp2_plain(vf4 x)
 #include "attention_f32.inc"
 
 #if defined(__x86_64__)
-#include <immintrin.h>
-
-#define AVX2 __attribute__((target("avx2,fma")))
-typedef float vf8 __attribute__((vector_size(32))) ALIAS;
-
 AVX2 static inline vf8 exp2_avx2(vf8 x)
 {
     __m256 normal = _mm256_cmp_ps(x, _mm256_set1_ps(-126), _CMP_NLT_UQ); /* NaN passes */
@@ -84,9 +72,6 @@ AVX2 static inline vf8 exp2_avx2(vf8 x)
 #define VEXP2 exp2_avx2
 #include "attention_f32.inc"
 
-#define AVX512 __attribute__((target("avx512f,avx512dq,fma")))
-typedef float vf16 __attribute__((vector_size(64))) ALIAS;
-
 /* -inf leaves no remainder and scales to 0. */
 AVX512 static inline vf16 exp2_avx512(vf16 x)
 {
@@ -107,31 +92,22 @@ AVX512 static inline vf16 exp2_avx512(vf16 x)
 #include "attention_f32.inc"
 #endif
 
-const struct sd_attn_kernels *sd_attn_kernels(enum sd_attn_isa isa)
+const struct sd_attn_kernels *sd_attn_kernels(enum sd_isa isa)
 {
+    if (!sd_isa_runs(isa))
+        return NULL;
     switch (isa) {
-    case SD_ATTN_PLAIN:
-        return &kernels_plain;
 #if defined(__x86_64__)
-    case SD_ATTN_AVX2:
-        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? &kernels_avx2 : NULL;
-    case SD_ATTN_AVX512:
-        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") ? &kernels_avx512
-                                                                                       : NULL;
-    case SD_ATTN_AMX:
+    case SD_ISA_AVX2:
+        return &kernels_avx2;
+    case SD_ISA_AVX512:
+        return &kernels_avx512;
+    case SD_ISA_AMX:
         return sd_attn_amx();
 #endif
     default:
-        return NULL;
+        return &kernels_plain;
     }
-}
-
-const struct sd_attn_kernels *sd_attn_best(int bf16)
-{
-    int isa = bf16 ? SD_ATTN_AMX : SD_ATTN_AVX512;
-    while (!sd_attn_kernels((enum sd_attn_isa)isa))
-        isa--;
-    return sd_attn_kernels((enum sd_attn_isa)isa);
 }
 
 static struct sd_attn_plan make_plan(const struct sd_attn_kernels *kernels, const struct sd_attn *a, int bf16,

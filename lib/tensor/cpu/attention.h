@@ -20,6 +20,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "tensor/cpu/isa.h"
+
 /* q, o: [batch, q_len, heads * head_dim]; k, v: [batch, k_len, heads * head_dim]. Consecutive tokens lie
  * `stride` elements apart, batch items q_len (k_len) tokens apart; a stride may exceed heads * head_dim (q,
  * k, v of one product). All sizes >= 1. Fast for head_dim up to 512. */
@@ -32,8 +34,9 @@ struct sd_attn {
 
 struct sd_attn_kernels;
 
-/* The fastest kernels that this processor runs. Asks the system: once for a backend, not once for a call. */
-const struct sd_attn_kernels *sd_attn_best(int bf16);
+/* NULL where the set cannot run. AMX is for bf16 alone. Asks the system: once for a backend, not once for a
+ * call. */
+const struct sd_attn_kernels *sd_attn_kernels(enum sd_isa isa);
 
 /* Bytes of 64-byte aligned scratch a call needs with the present omp_get_max_threads(): packed copies of the
  * inputs and, backward, f32 sums of dq, dk, dv. */

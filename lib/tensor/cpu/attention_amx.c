@@ -10,10 +10,6 @@ const struct sd_attn_kernels *sd_attn_amx(void)
     return NULL;
 }
 #else
-#include <cpuid.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
 #include "tensor/cpu/attention_amx.h"
 
 #define KEYS 128 /* forward: keys of a block of scores; with 32 queries 16 KiB, to stay in L1 */
@@ -234,24 +230,9 @@ static void fwd(const struct sd_attn *a, int bf16, struct sd_attn_plan *plan)
 /* ---- is it there? ---- */
 
 /* The processor has it, and the kernel lets this process use the tile registers (Linux asks to be asked). */
-static int detect(void)
-{
-    unsigned a, b, c, d;
-    if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
-        !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
-        return 0;
-    unsigned amx = 1u << 22 | 1u << 24, avx512_bf16 = 1u << 5; /* AMX-BF16 and AMX-TILE */
-    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & amx) != amx)
-        return 0;
-    if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || !(a & avx512_bf16))
-        return 0;
-    enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
-    return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
-}
-
 const struct sd_attn_kernels *sd_attn_amx(void)
 {
     static const struct sd_attn_kernels kernels = {fwd, sd_attn_amx_bwd};
-    return detect() ? &kernels : NULL;
+    return &kernels;
 }
 #endif

@@ -8,8 +8,6 @@
 #define SD_LOG2E 1.4426950408889634f
 #define SD_LN2 0.6931471805599453f
 
-enum sd_attn_isa { SD_ATTN_PLAIN, SD_ATTN_AVX2, SD_ATTN_AVX512, SD_ATTN_AMX, SD_ATTN_ISAS };
-
 /* The arguments of one call. */
 struct sd_attn_job {
     struct sd_attn a;
@@ -40,9 +38,7 @@ struct sd_attn_kernels {
     void (*bwd)(const struct sd_attn *a, int bf16, struct sd_attn_plan *plan);
 };
 
-/* A given set, or NULL where it cannot run. */
-const struct sd_attn_kernels *sd_attn_kernels(enum sd_attn_isa isa);
-const struct sd_attn_kernels *sd_attn_amx(void); /* NULL without AMX */
+const struct sd_attn_kernels *sd_attn_amx(void); /* NULL where it cannot be built */
 void sd_attn_amx_bwd(const struct sd_attn *a, int bf16, struct sd_attn_plan *plan);
 
 size_t sd_attn_scratch(const struct sd_attn_kernels *kernels, const struct sd_attn *a, int bf16,

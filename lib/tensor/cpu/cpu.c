@@ -2,7 +2,7 @@
 
 #include "tensor/cpu/attention.h"
 #include "tensor/cpu/dnnl.h"
-#include "tensor/cpu/gemm_amx.h"
+#include "tensor/cpu/gemm.h"
 #include "tensor/cpu/kernels.h"
 
 #include <stdlib.h>
@@ -84,9 +84,11 @@ struct sd_backend *sd_cpu_backend_new(struct sd_err *err)
     }
     cpu->base = (struct sd_backend){
         .name = "cpu", .kernel = kernels, .free = cpu_free, .frozen = frozen, .frozen_bytes = frozen_bytes};
-    for (int bf16 = 0; bf16 < 2; bf16++)
-        cpu->attention[bf16] = sd_attn_best(bf16);
-    cpu->amx = sd_gemm_runs();
+    for (int bf16 = 0; bf16 < 2; bf16++) {
+        enum sd_isa isa = sd_isa_best(bf16);
+        cpu->attention[bf16] = sd_attn_kernels(isa);
+        cpu->gemm[bf16] = sd_gemm_kernels(isa);
+    }
     dnnl_status_t st = dnnl_engine_create(&cpu->engine, dnnl_cpu, 0);
     if (!st)
         st = dnnl_stream_create(&cpu->stream, cpu->engine, dnnl_stream_default_flags);

@@ -1,4 +1,4 @@
-/* The production CPU backend: oneDNN for products and convolutions, own kernels for the rest, OpenMP across
+/* The production CPU backend: oneDNN for convolutions, own kernels for the rest, OpenMP across
  * cores. */
 #ifndef SD_TENSOR_CPU_CPU_H
 #define SD_TENSOR_CPU_CPU_H

@@ -10,13 +10,14 @@
 
 struct sd_packed;
 struct sd_attn_kernels;
+struct sd_gemm_kernels;
 
 struct sd_cpu {
     struct sd_backend base;
     dnnl_engine_t engine;
     dnnl_stream_t stream;
     const struct sd_attn_kernels *attention[2]; /* f32, bf16 */
-    bool amx;                                   /* for gemm_amx.h */
+    const struct sd_gemm_kernels *gemm[2];
     struct sd_frozen frozen;
     struct sd_packed *packed; /* frozen weights in the layouts primitives asked for */
     size_t packed_bytes;

@@ -11,37 +11,18 @@
  * transposed and is turned when stored.
  *
  * Right tiles hold their 32 columns in the order that interleaving leaves them in (column_of). */
-#include "tensor/cpu/gemm_amx.h"
-
-#include "tensor/cpu/attention_impl.h"
+#include "tensor/cpu/gemm.h"
 
 #if !defined(__x86_64__) || !defined(__linux__)
-bool sd_gemm_runs(void)
+const struct sd_gemm_kernels *sd_gemm_amx(void)
 {
-    return false;
-}
-
-bool sd_gemm_fits(const struct sd_gemm *g)
-{
-    (void)g;
-    return false;
-}
-
-size_t sd_gemm_scratch(const struct sd_gemm *g)
-{
-    (void)g;
-    return 0;
-}
-
-void sd_gemm_run(const struct sd_gemm *g, const void *a, const void *b, const float *bias, const void *acc,
-                 void *y, void *scratch)
-{
-    (void)g, (void)a, (void)b, (void)bias, (void)acc, (void)y, (void)scratch;
+    return NULL;
 }
 #else
-#include "tensor/cpu/attention_amx.h"
-
 #include <omp.h>
+
+#include "tensor/cpu/ahead.h"
+#include "tensor/cpu/amx.h"
 
 #define STEP (2 * TILE) /* of a block's 32 rows by 32 k */
 #define SUMS (4 * TILE) /* of a block of sums, 32 by 32 */
@@ -145,28 +126,9 @@ AMX static void pack(tiles to, const struct side *s, int64_t from, int64_t n, in
 
 /* ---- products ---- */
 
-/* What the next packing will read, brought into the second-level cache while products are made. */
-struct ahead {
-    const char *row;
-    int64_t stride, width, rows, at; /* bytes of a row, rows left, bytes into the first */
-};
-
-INLINE void fetch(struct ahead *f, int64_t lines)
+INLINE void multiply(ctiles left, ctiles right, int64_t steps, struct sd_ahead *next, int64_t lines)
 {
-    for (; lines > 0 && f->rows > 0; lines--) {
-        _mm_prefetch(f->row + f->at, _MM_HINT_T1);
-        f->at += 64;
-        if (f->at >= f->width) {
-            f->at = 0;
-            f->row += f->stride;
-            f->rows--;
-        }
-    }
-}
-
-INLINE void multiply(ctiles left, ctiles right, int64_t steps, struct ahead *next, int64_t lines)
-{
-    struct ahead f = *next;
+    struct sd_ahead f = *next;
     for (int64_t i = 0; i < steps; i++, left += STEP, right += STEP) {
         TILE_LOAD(4, left);
         TILE_LOAD(6, right);
@@ -176,7 +138,7 @@ INLINE void multiply(ctiles left, ctiles right, int64_t steps, struct ahead *nex
         TILE_LOAD(5, left + TILE);
         TILE_FMA(2, 5, 6);
         TILE_FMA(3, 5, 7);
-        fetch(&f, lines);
+        sd_ahead_fetch(&f, lines);
     }
     *next = f;
 }
@@ -274,7 +236,7 @@ AMX static void store_turned(const struct job *j, ctiles sums, int64_t row, int6
 
 /* One block of sums over a part of k; after the last part into y. */
 INLINE void block(const struct job *j, ctiles own, ctiles shared, tiles sums, int64_t own_at,
-                  int64_t shared_at, int64_t part, int64_t steps, struct ahead *next)
+                  int64_t shared_at, int64_t part, int64_t steps, struct sd_ahead *next)
 {
     int64_t lines = blocks(32, j->shared.blocks);
     sums_begin(sums, part == 0);
@@ -298,17 +260,18 @@ static int64_t part_from(const struct job *j, int64_t part)
     return part * j->steps / j->parts;
 }
 
-static struct ahead ahead_of(const struct side *s, int64_t from, int64_t n, int64_t k, int64_t steps)
+static struct sd_ahead ahead_of(const struct side *s, int64_t from, int64_t n, int64_t k, int64_t steps)
 {
     int64_t count = low(32 * n, s->count - 32 * from), deep = low(32 * steps, s->k - 32 * k);
     if (s->along)
-        return (struct ahead){(const char *)(s->x + 32 * from * s->k + 32 * k), 2 * s->k, 2 * deep, count, 0};
-    return (struct ahead){(const char *)(s->x + 32 * k * s->count + 32 * from), 2 * s->count, 2 * count, deep,
-                          0};
+        return (struct sd_ahead){(const char *)(s->x + 32 * from * s->k + 32 * k), 2 * s->k, 2 * deep, count,
+                                 0};
+    return (struct sd_ahead){(const char *)(s->x + 32 * k * s->count + 32 * from), 2 * s->count, 2 * count,
+                             deep, 0};
 }
 
 /* What a unit packs after the group at `at` of a part: the group behind it, or the first of the next part. */
-static struct ahead next_of(const struct job *j, int64_t part, int64_t at, int64_t from, int64_t to)
+static struct sd_ahead next_of(const struct job *j, int64_t part, int64_t at, int64_t from, int64_t to)
 {
     at += j->group;
     if (at >= to) {
@@ -316,7 +279,7 @@ static struct ahead next_of(const struct job *j, int64_t part, int64_t at, int64
         part++;
     }
     if (part >= j->parts)
-        return (struct ahead){0};
+        return (struct sd_ahead){0};
     int64_t k = part_from(j, part);
     return ahead_of(&j->own, at, low(j->group, to - at), k, part_from(j, part + 1) - k);
 }
@@ -332,7 +295,7 @@ AMX static void unit(const struct job *j, int64_t number, ctiles shared, tiles l
         for (int64_t at = from; at < to; at += j->group) {
             int64_t here = low(j->group, to - at);
             pack(own, &j->own, at, here, k, steps);
-            struct ahead next = next_of(j, part, at, from, to);
+            struct sd_ahead next = next_of(j, part, at, from, to);
             for (int64_t s = 0; s < n; s++)
                 for (int64_t i = 0; i < here; i++)
                     block(j, own + i * steps * STEP, shared + (n * k + s * steps) * STEP,
@@ -376,23 +339,7 @@ static struct job job_of(const struct sd_gemm *g, const void *a, const void *b)
     return j;
 }
 
-bool sd_gemm_runs(void)
-{
-    return sd_attn_amx() != NULL;
-}
-
-/* Where it measures faster than oneDNN 2.6. */
-bool sd_gemm_fits(const struct sd_gemm *g)
-{
-    bool fits = g->m >= 256 && g->n >= 256 && g->k >= (g->trans_b ? 1024 : 256);
-    if (g->trans_a) /* gradients of narrow factors: few sums over long columns */
-        fits = g->m >= 16 && g->n >= 16 && g->k >= 1024;
-    else if (g->k <= 32) /* bound by memory */
-        fits = g->m >= 256 && g->n >= 64;
-    return fits;
-}
-
-size_t sd_gemm_scratch(const struct sd_gemm *g)
+static size_t scratch(const struct sd_gemm *g)
 {
     struct job j = job_of(g, NULL, NULL);
     return j.shared_bytes + (size_t)omp_get_max_threads() * j.local_bytes;
@@ -405,8 +352,8 @@ static void pack_shared(const struct job *j, int64_t number, tiles to)
     pack(to + (j->shared.blocks * k + block * steps) * STEP, &j->shared, block, 1, k, steps);
 }
 
-void sd_gemm_run(const struct sd_gemm *g, const void *a, const void *b, const float *bias, const void *acc,
-                 void *y, void *scratch)
+static void run(const struct sd_gemm *g, const void *a, const void *b, const float *bias, const void *acc,
+                void *y, void *scratch)
 {
     struct job j = job_of(g, a, b);
     j.bias = bias;
@@ -422,5 +369,11 @@ void sd_gemm_run(const struct sd_gemm *g, const void *a, const void *b, const fl
         for (int64_t i = 0; i < j.units; i++)
             unit(&j, i, scratch, local);
     }
+}
+
+const struct sd_gemm_kernels *sd_gemm_amx(void)
+{
+    static const struct sd_gemm_kernels kernels = {scratch, run};
+    return &kernels;
 }
 #endif
