@@ -10,14 +10,7 @@
 
 #include "base/atomic.h"
 #include "base/filemap.h"
-
-static int tests, failures;
-
-static void ok(int good, const char *name)
-{
-    printf("%sok %d - %s\n", good ? "" : "not ", ++tests, name);
-    failures += !good;
-}
+#include "tap.h"
 
 static int holds(const char *path, const char *text)
 {
@@ -126,6 +119,5 @@ int main(void)
     test_failures();
     unlink("new");
     ok(!rmdir(folder), "nothing else was left behind");
-    printf("1..%d\n", tests);
-    return failures > 0;
+    return tap_end();
 }

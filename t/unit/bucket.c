@@ -7,21 +7,7 @@
 #include "data/bucket.h"
 #include "record/record.h"
 #include "store/safetensors.h"
-
-static int tests, failures;
-
-static void ok(int good, const char *name)
-{
-    printf("%sok %d - %s\n", good ? "" : "not ", ++tests, name);
-    failures += !good;
-}
-
-static void okf(int good, const char *setting, const char *what)
-{
-    char name[120];
-    snprintf(name, sizeof name, "%s: %s", setting, what);
-    ok(good, name);
-}
+#include "tap.h"
 
 /* One setting of the fixture. */
 struct setting {
@@ -92,7 +78,8 @@ static void row_of(const struct setting *s, size_t i, int32_t row[4], struct sd_
     struct sd_err err;
     *placed = !sd_bucket_choose(&s->buckets, (struct sd_size){s->sizes[2 * i], s->sizes[2 * i + 1]}, c, &err);
     if (is_saved(s, i)) {
-        okf(*placed && c->bucket.w == 576 && c->bucket.h == 8, s->name, "a picture of 4830x67 has a bucket");
+        ok(*placed && c->bucket.w == 576 && c->bucket.h == 8, "%s: a picture of 4830x67 has a bucket",
+           s->name);
         *placed = false;
     }
     row[0] = *placed ? (int32_t)c->bucket.w : 0;
@@ -172,10 +159,10 @@ static void check_choices(const struct setting *s)
             bad_hashes += h != (uint64_t)hash[i / 100];
     }
     double error = *(const double *)out(s, "error")->data;
-    okf(used && !bad, s->name, "choices of the first pictures");
-    okf(used && !bad_hashes, s->name, "choices of all 10,000");
-    okf(used && used_is_equal(s, used, n_used), s->name, "pictures in each bucket");
-    okf(fabs(sum / (double)placed - error) < 1e-12, s->name, "mean error of the aspect ratio");
+    ok(used && !bad, "%s: choices of the first pictures", s->name);
+    ok(used && !bad_hashes, "%s: choices of all 10,000", s->name);
+    ok(used && used_is_equal(s, used, n_used), "%s: pictures in each bucket", s->name);
+    ok(fabs(sum / (double)placed - error) < 1e-12, "%s: mean error of the aspect ratio", s->name);
     free(used);
 }
 
@@ -200,7 +187,7 @@ static void check_crops(const struct setting *s)
                    s->sizes[2 * i + 1], ltrb[0], ltrb[1], ltrb[2], ltrb[3], want[4 * i], want[4 * i + 1],
                    want[4 * i + 2], want[4 * i + 3]);
     }
-    okf(!bad, s->name, "crop_ltrb to the bit");
+    ok(!bad, "%s: crop_ltrb to the bit", s->name);
 }
 
 static void check_setting(struct setting *s)
@@ -209,15 +196,15 @@ static void check_setting(struct setting *s)
     struct sd_err err = {0};
     if (!read_setting(s, &c, &err) || sd_buckets_init(&s->buckets, &c, &err)) {
         printf("# %s\n", err.msg);
-        okf(0, s->name, "is read");
+        ok(0, "%s: is read", s->name);
         return;
     }
     if (c.no_upscale) {
-        okf(s->buckets.count == 0, s->name, "no list");
+        ok(s->buckets.count == 0, "%s: no list", s->name);
     } else {
-        okf(s->buckets.config.min_reso == s->low && s->buckets.config.max_reso == s->high, s->name,
-            "smallest and largest side");
-        okf(list_is_equal(s), s->name, "the list");
+        ok(s->buckets.config.min_reso == s->low && s->buckets.config.max_reso == s->high,
+           "%s: smallest and largest side", s->name);
+        ok(list_is_equal(s), "%s: the list", s->name);
     }
     check_choices(s);
     check_crops(s);
@@ -235,7 +222,7 @@ static void refuses(struct sd_bucket_config c, const char *what, const char *mes
     if (!refused)
         printf("# %s\n", err.msg);
     sd_buckets_free(&b);
-    ok(refused, what);
+    ok(refused, "%s", what);
 }
 
 static void check_refusals(void)
@@ -268,12 +255,12 @@ static void check_refusals(void)
     struct sd_bucket_choice choice;
     struct sd_err err = {0};
     if (sd_buckets_init(&b, &good, &err)) {
-        ok(0, err.msg);
+        ok(0, "%s", err.msg);
         return;
     }
-    ok(sd_bucket_choose(&b, (struct sd_size){0, 5}, &choice, &err), err.msg);
-    ok(sd_bucket_choose(&b, (struct sd_size){5, -1}, &choice, &err), err.msg);
-    ok(sd_bucket_choose(&b, (struct sd_size){5, INT64_MAX}, &choice, &err), err.msg);
+    ok(sd_bucket_choose(&b, (struct sd_size){0, 5}, &choice, &err), "%s", err.msg);
+    ok(sd_bucket_choose(&b, (struct sd_size){5, -1}, &choice, &err), "%s", err.msg);
+    ok(sd_bucket_choose(&b, (struct sd_size){5, INT64_MAX}, &choice, &err), "%s", err.msg);
     ok(!sd_bucket_choose(&b, (struct sd_size){INT32_MAX, 1}, &choice, &err) && choice.bucket.w == 1024,
        "a picture of a single line of two thousand million pixels has a bucket");
     sd_buckets_free(&b);
@@ -288,7 +275,7 @@ static void check_parse(void)
     ok(!sd_size_parse("512", &s, &err) && s.w == 512 && s.h == 512, "512");
     ok(!sd_size_parse("512,768", &s, &err) && s.w == 512 && s.h == 768, "512,768");
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-        ok(sd_size_parse(bad[i], &s, &err) && err.code == SD_ERR_USAGE, err.msg);
+        ok(sd_size_parse(bad[i], &s, &err) && err.code == SD_ERR_USAGE, "%s", err.msg);
 }
 
 int main(void)
@@ -304,10 +291,9 @@ int main(void)
         struct setting s = {.tf = tf, .name = name, .sizes = sizes->data, .n_sizes = (size_t)sizes->shape[0]};
         check_setting(&s);
     }
-    ok(tests >= 9 * 5, "nine settings");
+    ok(tap_count >= 9 * 5, "nine settings");
     check_refusals();
     check_parse();
     sd_tensor_file_close(tf);
-    printf("1..%d\n", tests);
-    return failures > 0;
+    return tap_end();
 }

@@ -4,17 +4,11 @@
 
 #include "base/pyrandom.h"
 #include "fields.h"
+#include "tap.h"
 #include "text/caption.h"
 #include "text/prompt.h"
 
-static int tests, failures;
 static struct sd_err err;
-
-static void ok(int good, const char *name)
-{
-    printf("%sok %d - %s\n", good ? "" : "not ", ++tests, name);
-    failures += !good;
-}
 
 static int same(const struct sd_buf *got, const struct sd_buf *want)
 {
@@ -201,6 +195,5 @@ int main(void)
     ok(is_line(" a cat \n", "a cat") && is_line("# a", NULL) && is_line(" # a", "# a") &&
            is_line(" \t\n", NULL) && is_line("", NULL),
        "blank lines and comments hold no prompt");
-    printf("1..%d\n", tests);
-    return failures > 0;
+    return tap_end();
 }

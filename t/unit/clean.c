@@ -3,15 +3,8 @@
 #include <zlib.h>
 
 #include "fields.h"
+#include "tap.h"
 #include "text/clean.h"
-
-static int tests, failures;
-
-static void ok(int good, const char *name)
-{
-    printf("%sok %d - %s\n", good ? "" : "not ", ++tests, name);
-    failures += !good;
-}
 
 static int check(char **field, int n)
 {
@@ -49,6 +42,5 @@ int main(void)
     ok(becomes("1girl, shirt, shirt, hair ornament, flower hair ornament",
                "1girl, shirt, shirt, flower hair ornament"),
        "a word a longer tag repeats goes");
-    printf("1..%d\n", tests);
-    return failures > 0;
+    return tap_end();
 }

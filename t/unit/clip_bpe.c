@@ -8,18 +8,12 @@
 
 #include "base/buf.h"
 #include "fields.h"
+#include "tap.h"
 #include "text/clip_bpe.h"
 #include "text/unicode.h"
 
-static int tests, failures;
 static struct sd_clip_bpe *sd1, *sd2;
 static struct sd_err err;
-
-static void ok(int good, const char *name)
-{
-    printf("%sok %d - %s\n", good ? "" : "not ", ++tests, name);
-    failures += !good;
-}
 
 static unsigned long crc_ids(const int32_t *ids, size_t n)
 {
@@ -221,6 +215,5 @@ int main(void)
     test_limits();
     sd_clip_bpe_free(sd1);
     sd_clip_bpe_free(sd2);
-    printf("1..%d\n", tests);
-    return failures > 0;
+    return tap_end();
 }

@@ -4,6 +4,7 @@
  *     concept FILE...    a line for each: the share of its pixels that are magenta, and its name
  *     concept            a test of that: the concept's own pictures have much of it */
 #include "image/image.h"
+#include "tap.h"
 
 #include <dirent.h>
 #include <stdio.h>
@@ -51,10 +52,9 @@ static int test(const char *folder)
     }
     if (d)
         closedir(d);
-    int good = n == 20 && least > 0.08;
-    printf("%sok 1 - the concept's pictures are magenta (%d pictures, at least %.3f of each)\n1..1\n",
-           good ? "" : "not ", n, least);
-    return !good;
+    ok(n == 20 && least > 0.08, "the concept's pictures are magenta (%d pictures, at least %.3f of each)", n,
+       least);
+    return tap_end();
 }
 
 int main(int argc, char **argv)

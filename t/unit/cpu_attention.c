@@ -9,12 +9,12 @@
 
 #include "base/half.h"
 #include "base/rng.h"
+#include "tap.h"
 #include "tensor/cpu/attention_impl.h"
 
 enum { Q, K, V, O, DO, DQ, DK, DV, TENSORS };
 static const char *const tensor_name[TENSORS] = {"q", "k", "v", "o", "dout", "dq", "dk", "dv"};
 static const char *const isa_name[SD_ISAS] = {"plain", "avx2", "avx512", "amx"};
-static int tests, failures;
 
 /* One attention with everything it reads and writes, in double and in the kernel's type. */
 struct trial {
@@ -26,12 +26,6 @@ struct trial {
     double *lse_exact;
     float *lse;
 };
-
-static void ok(int good, const char *what)
-{
-    printf("%sok %d - %s\n", good ? "" : "not ", ++tests, what);
-    failures += !good;
-}
 
 static void *get(size_t bytes)
 {
@@ -244,11 +238,9 @@ static void check(const struct sd_attn *a, int bf16)
         int alone = a->k_len == 1;
         int good = fence && o <= limit && lse <= limit && (alone || (d[0] <= limit && d[1] <= limit)) &&
                    d[2] <= limit;
-        char name[200];
-        snprintf(name, sizeof name, "%s %s [%lld,%lld,%lld,%lld,%lld]%s scale %g", isa_name[isa],
-                 bf16 ? "bf16" : "f32", (long long)a->batch, (long long)a->heads, (long long)a->q_len,
-                 (long long)a->k_len, (long long)a->head_dim, a->causal ? " causal" : "", (double)a->scale);
-        ok(good, name);
+        ok(good, "%s %s [%lld,%lld,%lld,%lld,%lld]%s scale %g", isa_name[isa], bf16 ? "bf16" : "f32",
+           (long long)a->batch, (long long)a->heads, (long long)a->q_len, (long long)a->k_len,
+           (long long)a->head_dim, a->causal ? " causal" : "", (double)a->scale);
         if (!good)
             printf("# o %.2e lse %.2e dq %.2e dk %.2e dv %.2e%s\n", o, lse, d[0], d[1], d[2],
                    fence ? "" : ", wrote behind the scratch");
@@ -271,9 +263,7 @@ static void check_zero(const struct sd_attn *a, int bf16)
         for (int w = DQ; w <= DK; w++)
             for (int64_t i = 0; i < t.elements[w]; i++)
                 good &= element(&t, w, i) == 0;
-        char name[100];
-        snprintf(name, sizeof name, "%s %s: scale 0", isa_name[isa], bf16 ? "bf16" : "f32");
-        ok(good, name);
+        ok(good, "%s %s: scale 0", isa_name[isa], bf16 ? "bf16" : "f32");
     }
     trial_free(&t);
 }
@@ -326,10 +316,8 @@ static void check_threads(enum sd_isa isa, const struct sd_attn *a, int bf16)
         trial_free(&t);
     }
     trial_free(&first);
-    char name[100];
-    snprintf(name, sizeof name, "%s %s: same bytes with 1, 2, 3, 8 threads, alone or together", isa_name[isa],
-             bf16 ? "bf16" : "f32");
-    ok(same, name);
+    ok(same, "%s %s: same bytes with 1, 2, 3, 8 threads, alone or together", isa_name[isa],
+       bf16 ? "bf16" : "f32");
 }
 
 int main(void)
@@ -362,7 +350,7 @@ int main(void)
                 check_threads((enum sd_isa)isa, &many, bf16);
                 check_threads((enum sd_isa)isa, &cross, bf16);
             } else if (isa != SD_ISA_AMX || bf16)
-                printf("ok %d # SKIP %s cannot run here\n", ++tests, isa_name[isa]);
+                skip(isa_name[isa], "cannot run here");
     }
     /* the public door: best kernels, lse not wanted */
     struct trial t, u;
@@ -381,13 +369,13 @@ int main(void)
         int same = 1;
         for (int w = 0; w < TENSORS; w++)
             same &= !memcmp(t.data[w], u.data[w], (size_t)t.elements[w] * (bf16 ? 2 : 4));
-        ok(same, bf16 ? "sd_cpu_attn_fwd and _bwd, bf16, without lse"
-                      : "sd_cpu_attn_fwd and _bwd, f32, without lse");
+        ok(same, "%s",
+           bf16 ? "sd_cpu_attn_fwd and _bwd, bf16, without lse"
+                : "sd_cpu_attn_fwd and _bwd, f32, without lse");
         free(fwd);
         free(bwd);
         trial_free(&t);
         trial_free(&u);
     }
-    printf("1..%d\n", tests);
-    return failures != 0;
+    return tap_end();
 }

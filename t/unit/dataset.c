@@ -6,14 +6,7 @@
 
 #include "base/pyrandom.h"
 #include "data/dataset.h"
-
-static int tests, failures;
-
-static void ok(int good, const char *name)
-{
-    printf("%sok %d - %s\n", good ? "" : "not ", ++tests, name);
-    failures += !good;
-}
+#include "tap.h"
 
 static void bail(const char *why)
 {
@@ -94,11 +87,9 @@ struct set {
 static void end_set(struct set *s)
 {
     struct sd_err err;
-    char what[80];
     struct sd_rng loader = s->loader, again;
     if (!s->number)
         return;
-    snprintf(what, sizeof what, "set %d: an epoch is the same after later ones and other seeds", s->number);
     again = loader;
     int bad = sd_dataset_epoch(&s->d, s->seed, s->last_epoch + 1, &loader, &err);
     describe(&s->d, s->last_epoch + 1, &s->last);
@@ -106,14 +97,14 @@ static void end_set(struct set *s)
            sd_dataset_epoch(&s->d, s->seed, s->last_epoch, &loader, &err) ||
            sd_dataset_epoch(&s->d, s->seed, s->last_epoch + 1, &again, &err);
     describe(&s->d, s->last_epoch + 1, &s->got);
-    ok(!bad && !strcmp(s->got.data, s->last.data), what);
+    ok(!bad && !strcmp(s->got.data, s->last.data),
+       "set %d: an epoch is the same after later ones and other seeds", s->number);
     sd_dataset_free(&s->d);
 }
 
 static void check_epoch(struct set *s, const char *line)
 {
     struct sd_err err = {0};
-    char what[80];
     if (!s->finished && sd_dataset_finish(&s->d, &err))
         bail(err.msg);
     s->finished = true;
@@ -124,10 +115,8 @@ static void check_epoch(struct set *s, const char *line)
     bool same = !strcmp(s->got.data, line);
     if (!same)
         printf("# got  %s\n# want %s\n", s->got.data, line);
-    snprintf(what, sizeof what, "set %d: epoch %lld", s->number, s->last_epoch);
-    ok(same, what);
-    snprintf(what, sizeof what, "set %d: epoch %lld has every picture", s->number, s->last_epoch);
-    ok(is_whole(&s->d), what);
+    ok(same, "set %d: epoch %lld", s->number, s->last_epoch);
+    ok(is_whole(&s->d), "set %d: epoch %lld has every picture", s->number, s->last_epoch);
 }
 
 static void check_fixture(void)
@@ -176,7 +165,7 @@ static void caption(const char *members, struct sd_dataset_options options, cons
         !add(&d, json, &err) && !strcmp(d.items[0].caption, want) && d.items[0].caption_len == strlen(want);
     if (!good)
         printf("# %s\n", d.n_items ? d.items[0].caption : err.msg);
-    ok(good, *members ? members : "no caption");
+    ok(good, "%s", *members ? members : "no caption");
     sd_dataset_free(&d);
 }
 
@@ -201,7 +190,7 @@ static void refuses(const char *json)
     struct sd_err err = {0};
     sd_dataset_init(&d, &(struct sd_dataset_options){.batch_size = 1});
     bool refused = add(&d, json, &err) && !d.n_items && err.code == SD_ERR_DATA;
-    ok(refused, refused ? err.msg : json);
+    ok(refused, "%s", refused ? err.msg : json);
     sd_dataset_free(&d);
 }
 
@@ -221,7 +210,7 @@ static void check_refusals(void)
     refuses("{\"path\":\"p\",\"latents\":\"l\",\"bucket\":[64,64],\"reg\":1}");
     refuses("{\"path\":\"p\",\"latents\":\"l\",\"bucket\":[64,64],\"caption\":1}");
     sd_dataset_init(&d, &(struct sd_dataset_options){.batch_size = 1});
-    ok(sd_dataset_finish(&d, &err) && err.code == SD_ERR_DATA, err.msg);
+    ok(sd_dataset_finish(&d, &err) && err.code == SD_ERR_DATA, "%s", err.msg);
     sd_dataset_free(&d);
 
     sd_dataset_init(&d, &(struct sd_dataset_options){.batch_size = 1});
@@ -238,6 +227,5 @@ int main(void)
     check_fixture();
     check_captions();
     check_refusals();
-    printf("1..%d\n", tests);
-    return failures > 0;
+    return tap_end();
 }

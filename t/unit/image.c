@@ -8,20 +8,17 @@
 #include "image/png.h"
 #include "image/probe.h"
 #include "image/resize.h"
+#include "tap.h"
 
 #define DIR "t/data/image/"
 
-static int tests, failures;
 static struct sd_err err;
 
-static void ok(int good, const char *fmt, const char *what)
+/* What there is to say of a failed check. */
+static void explain(int good)
 {
-    printf("%sok %d - ", good ? "" : "not ", ++tests);
-    printf(fmt, what);
-    printf("\n");
     if (!good && err.msg[0])
         printf("# %s\n", err.msg);
-    failures += !good;
 }
 
 static struct sd_buf slurp(const char *name)
@@ -61,8 +58,9 @@ static void test_decoding(void)
         int worst = bad ? 255 : difference(&im, (uint8_t *)pixels.data + at);
         if (worst > 1)
             printf("# differs by %d\n", worst);
-        ok(worst <= 1, "%s as Pillow reads it", line);
-        ok(!sd_image_probe(path, &info, &err) && info.width == w && info.height == h, "%s: its header", name);
+        explain(ok(worst <= 1, "%s as Pillow reads it", line));
+        explain(ok(!sd_image_probe(path, &info, &err) && info.width == w && info.height == h,
+                   "%s: its header", name));
         sd_image_free(&im);
     }
     sd_buf_free(&list);
@@ -85,7 +83,7 @@ static void test_resizing(void)
         int worst = bad ? 255 : difference(&to, (uint8_t *)pixels.data + at);
         if (worst > 1)
             printf("# differs by %d\n", worst);
-        ok(worst <= 1, "resize: %s", line);
+        explain(ok(worst <= 1, "resize: %s", line));
         sd_image_free(&to);
     }
     sd_image_free(&from);
@@ -98,29 +96,31 @@ static void test_editing(void)
     struct sd_image im, crop, again;
     struct sd_buf png = SD_BUF_INIT, text = SD_BUF_INIT;
     const struct sd_png_text texts[] = {{"parameters", "caf\xc3\xa9\nSteps: 20"}, {"other", "\xe7\x8c\xab"}};
-    ok(!sd_image_load(DIR "rgba.png", 4, 0, &im, &err), "%s", "load");
-    ok(!sd_image_crop(&im, 3, 2, 5, 4, &crop, &err) &&
-           !memcmp(crop.data, im.data + (2 * im.width + 3) * 4, 20),
-       "%s", "crop");
+    explain(ok(!sd_image_load(DIR "rgba.png", 4, 0, &im, &err), "load"));
+    explain(ok(!sd_image_crop(&im, 3, 2, 5, 4, &crop, &err) &&
+                   !memcmp(crop.data, im.data + (2 * im.width + 3) * 4, 20),
+               "crop"));
     sd_image_free(&crop);
-    ok(sd_image_crop(&im, im.width - 4, 0, 5, 4, &crop, &err) && !crop.data, "%s",
-       "a crop outside is refused");
-    ok(!sd_png_encode(&im, texts, 2, &png, &err) && !sd_image_decode(png.data, png.len, 4, 0, &again, &err) &&
-           difference(&again, im.data) == 0,
-       "%s", "a PNG written and read is the same");
-    ok(sd_png_read_text(png.data, png.len, "parameters", &text, &err) == 1 &&
-           !strcmp(text.data, texts[0].text),
-       "%s", "text in Latin-1");
-    ok(memmem(png.data, png.len, "tEXt", 4) && memmem(png.data, png.len, "iTXt", 4), "%s",
-       "two kinds of text chunks");
+    explain(ok(sd_image_crop(&im, im.width - 4, 0, 5, 4, &crop, &err) && !crop.data,
+               "a crop outside is refused"));
+    explain(ok(!sd_png_encode(&im, texts, 2, &png, &err) &&
+                   !sd_image_decode(png.data, png.len, 4, 0, &again, &err) &&
+                   difference(&again, im.data) == 0,
+               "a PNG written and read is the same"));
+    explain(ok(sd_png_read_text(png.data, png.len, "parameters", &text, &err) == 1 &&
+                   !strcmp(text.data, texts[0].text),
+               "text in Latin-1"));
+    explain(ok(memmem(png.data, png.len, "tEXt", 4) && memmem(png.data, png.len, "iTXt", 4),
+               "two kinds of text chunks"));
     sd_buf_clear(&text);
-    ok(sd_png_read_text(png.data, png.len, "other", &text, &err) == 1 && !strcmp(text.data, texts[1].text),
-       "%s", "text beyond Latin-1");
-    ok(sd_png_read_text(png.data, png.len, "none", &text, &err) == 0, "%s", "no such text");
+    explain(ok(sd_png_read_text(png.data, png.len, "other", &text, &err) == 1 &&
+                   !strcmp(text.data, texts[1].text),
+               "text beyond Latin-1"));
+    explain(ok(sd_png_read_text(png.data, png.len, "none", &text, &err) == 0, "no such text"));
     sd_image_flip(&again);
-    ok(!memcmp(again.data, im.data + (im.width - 1) * 4, 4), "%s", "flip");
+    explain(ok(!memcmp(again.data, im.data + (im.width - 1) * 4, 4), "flip"));
     sd_image_flip(&again);
-    ok(difference(&again, im.data) == 0, "%s", "flipped twice");
+    explain(ok(difference(&again, im.data) == 0, "flipped twice"));
     sd_image_free(&im);
     sd_image_free(&again);
     sd_buf_free(&png);
@@ -142,10 +142,10 @@ static void test_cuts(const char *name, const char *message)
         sd_image_free(&im);
         free(exact);
     }
-    ok(good, "%s cut anywhere is refused", name);
+    explain(ok(good, "%s cut anywhere is refused", name));
     memset(&err, 0, sizeof err);
-    ok(sd_image_decode(file.data, file.len * 2 / 3, 3, 0, &im, &err) && strstr(err.msg, message),
-       "message: %s", message);
+    explain(ok(sd_image_decode(file.data, file.len * 2 / 3, 3, 0, &im, &err) && strstr(err.msg, message),
+               "message: %s", message));
     sd_buf_free(&file);
 }
 
@@ -154,14 +154,14 @@ static void test_hostile(void)
     struct sd_image_info info;
     struct sd_image im;
     uint8_t png[64] = "\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\x7f\xff\xff\xff\x7f\xff\xff\xff\x08\x02";
-    ok(!sd_image_probe_memory(png, sizeof png, &info, &err) && info.width == 0x7fffffff, "%s",
-       "a huge PNG is told");
-    ok(sd_image_decode(png, sizeof png, 3, 0, &im, &err) && !im.data, "%s", "and not decoded");
+    explain(ok(!sd_image_probe_memory(png, sizeof png, &info, &err) && info.width == 0x7fffffff,
+               "a huge PNG is told"));
+    explain(ok(sd_image_decode(png, sizeof png, 3, 0, &im, &err) && !im.data, "and not decoded"));
     uint8_t none[64] = "\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\0\0\0\0\0\1\x08\x02";
-    ok(sd_image_probe_memory(none, sizeof none, &info, &err), "%s", "no width");
+    explain(ok(sd_image_probe_memory(none, sizeof none, &info, &err), "no width"));
     uint8_t jpeg[] = {0xff, 0xd8, 0xff, 0xe1, 0, 1, 0xff, 0xc0, 0, 17};
-    ok(sd_image_probe_memory(jpeg, sizeof jpeg, &info, &err), "%s", "a JPEG segment of 1 byte");
-    ok(sd_image_probe_memory("", 0, &info, &err) && !strcmp(err.msg, "empty file"), "%s", "an empty file");
+    explain(ok(sd_image_probe_memory(jpeg, sizeof jpeg, &info, &err), "a JPEG segment of 1 byte"));
+    explain(ok(sd_image_probe_memory("", 0, &info, &err) && !strcmp(err.msg, "empty file"), "an empty file"));
 }
 
 int main(void)
@@ -175,6 +175,5 @@ int main(void)
     test_cuts("lossless.webp", "WebP");
     test_cuts("rgb.bmp", "truncated BMP");
     test_hostile();
-    printf("1..%d\n", tests);
-    return failures != 0;
+    return tap_end();
 }

@@ -12,16 +12,9 @@
 #include "model/unet.h"
 #include "model/weights.h"
 #include "store/safetensors.h"
+#include "tap.h"
 #include "tensor/pass.h"
 #include "tensor/plan.h"
-
-static int tests, failures;
-
-static void ok(int good, const char *name)
-{
-    printf("%sok %d - %s\n", good ? "" : "not ", ++tests, name);
-    failures += !good;
-}
 
 static struct sd_tensor_file *open_file(const char *path)
 {
@@ -72,16 +65,15 @@ static void test_counts(const char *arch, struct sd_lora_options o, size_t text,
                         size_t other)
 {
     struct sd_err err = {0};
-    char what[100];
     size_t n[3] = {0};
     struct sd_lora *l = make(sd_model_config_builtin(arch), &o, &err);
     for (size_t i = 0; l && i < l->count; i++)
         n[l->modules[i].target->kind]++;
     if (!l)
         printf("# %s\n", err.msg);
-    snprintf(what, sizeof what, "%s%s has %zu text, %zu transformer, %zu other modules", arch,
-             o.conv_rank ? " with convolutions" : "", n[0], n[1], n[2]);
-    ok(l && n[0] == text && n[1] == attention && n[2] == other, what);
+    ok(l && n[0] == text && n[1] == attention && n[2] == other,
+       "%s%s has %zu text, %zu transformer, %zu other modules", arch, o.conv_rank ? " with convolutions" : "",
+       n[0], n[1], n[2]);
     sd_lora_free(l);
 }
 
@@ -236,7 +228,6 @@ static void test_step(const char *backend, const struct sd_model_config *c, stru
     struct sd_lora *l = make(c, &both, &err);
     struct step s = {0};
     struct sd_plan *p = NULL;
-    char what[160];
     double loss = INFINITY, grads = INFINITY, limit = dtype == SD_F32 ? 1e-4 : 5e-2;
     int seen = 0;
     if (be && w && l) {
@@ -253,9 +244,9 @@ static void test_step(const char *backend, const struct sd_model_config *c, stru
     } else {
         printf("# %s\n", err.msg);
     }
-    snprintf(what, sizeof what, "%s %s%s: loss (%.1e) and %d gradients (%.1e) of sd-scripts' first step",
-             backend, sd_dtype_name(dtype), checkpoint ? " checkpointed" : "", loss, seen, grads);
-    ok(loss < limit && grads < 2 * limit && seen > 20, what);
+    ok(loss < limit && grads < 2 * limit && seen > 20,
+       "%s %s%s: loss (%.1e) and %d gradients (%.1e) of sd-scripts' first step", backend,
+       sd_dtype_name(dtype), checkpoint ? " checkpointed" : "", loss, seen, grads);
     sd_plan_free(p);
     sd_graph_free(s.g);
     sd_lora_free(l);
@@ -365,7 +356,6 @@ static void test_merged(const struct sd_model_config *c, struct sd_tensor_file *
     struct sd_lora_stack stack = {&l, 1};
     struct merged *m = calloc(1, sizeof *m);
     float plain[PREDICTED], hooked[PREDICTED], folded[PREDICTED];
-    char what[100];
     struct sd_rng rng;
     if (!w || !l || !m)
         exit(3);
@@ -385,9 +375,8 @@ static void test_merged(const struct sd_model_config *c, struct sd_tensor_file *
         change = fmax(change, fabs((double)hooked[i] - (double)plain[i]));
         scale = fmax(scale, fabs((double)folded[i]));
     }
-    snprintf(what, sizeof what, "%s: the hook is what %d merged weights are (%.1e)", backend, m->n,
-             d / scale);
-    ok(good && m->n > 200 && d < 1e-4 * scale && change > 0.1 * scale, what);
+    ok(good && m->n > 200 && d < 1e-4 * scale && change > 0.1 * scale,
+       "%s: the hook is what %d merged weights are (%.1e)", backend, m->n, d / scale);
     for (int i = 0; i < m->n; i++)
         free((void *)m->var[i].data);
     free(m);
@@ -448,7 +437,8 @@ static void test_files(const struct sd_model_config *c, const char *path)
     sd_lora_free(l);
 
     const struct sd_model_config *sd2 = sd_model_config_builtin("sd2");
-    ok(sd_lora_open(&l, sd2, path, 1, false, &report, &err) && strstr(err.msg, "does not fit"), err.msg);
+    ok(sd_lora_open(&l, sd2, path, 1, false, &report, &err) && strstr(err.msg, "does not fit"), "%s",
+       err.msg);
     unlink(copy);
 }
 
@@ -472,6 +462,5 @@ int main(void)
     test_step("cpu", &c, model, run, SD_BF16, true);
     sd_tensor_file_close(run);
     sd_tensor_file_close(model);
-    printf("1..%d\n", tests);
-    return failures > 0;
+    return tap_end();
 }

@@ -14,16 +14,9 @@
 #include "model/vae.h"
 #include "model/weights.h"
 #include "store/safetensors.h"
+#include "tap.h"
 #include "tensor/pass.h"
 #include "tensor/plan.h"
-
-static int tests, failures;
-
-static void ok(int good, const char *name)
-{
-    printf("%sok %d - %s\n", good ? "" : "not ", ++tests, name);
-    failures += !good;
-}
 
 /* One model file with its configuration, read on one backend. */
 struct subject {
@@ -157,7 +150,6 @@ static void finish(struct bench *t, const char *first, const char *second)
 {
     const struct subject *s = t->s;
     struct sd_err err = {0};
-    char what[200];
     struct sd_tensor *out = t->out ? sd_nn_cast(&t->b, t->out, SD_F32) : NULL;
     if (out)
         sd_graph_output(t->g, out);
@@ -175,9 +167,8 @@ static void finish(struct bench *t, const char *first, const char *second)
     } else {
         printf("# %s\n", err.msg);
     }
-    snprintf(what, sizeof what, "%s %s %s: %s (%.1e)", s->label, s->backend->name, sd_dtype_name(s->dtype),
-             first, worst);
-    ok(worst < limit, what);
+    ok(worst < limit, "%s %s %s: %s (%.1e)", s->label, s->backend->name, sd_dtype_name(s->dtype), first,
+       worst);
     sd_plan_free(p);
     sd_nn_free(&t->b);
     sd_graph_free(t->g);
@@ -333,7 +324,7 @@ static struct sd_tensor *product_with(struct bench *t, struct sd_tensor *y, stru
 static void test_gradients(const struct subject *s, const struct sd_tensor_file *grads, const char *model,
                            const char *what, bool checkpoint)
 {
-    char prefix[40], in[60], name[4][60], line[160];
+    char prefix[40], in[60], name[4][60];
     bool unet = what[0] == 'u';
     struct sd_err err = {0};
     snprintf(prefix, sizeof prefix, "out.%s.%s.", model, what);
@@ -388,9 +379,9 @@ static void test_gradients(const struct subject *s, const struct sd_tensor_file 
     }
     if (!p)
         printf("# %s\n", err.msg);
-    snprintf(line, sizeof line, "%s %s%s: %d gradients of %s (%.1e)", model, s->backend->name,
-             checkpoint ? " checkpointed" : "", tr.n, what, worst);
-    ok(p && tr.n >= 2 && worst < 3e-4, line); /* to_k: differences of near equals */
+    /* to_k: differences of near equals */
+    ok(p && tr.n >= 2 && worst < 3e-4, "%s %s%s: %d gradients of %s (%.1e)", model, s->backend->name,
+       checkpoint ? " checkpointed" : "", tr.n, what, worst);
     sd_plan_free(p);
     for (int i = 0; i < tr.n; i++)
         free(tr.var[i].state);
@@ -404,7 +395,7 @@ static void test_all_gradients(const struct subject *s)
     struct sd_tensor_file *grads;
     char model[4] = {s->label[0], s->label[1], s->label[2], 0};
     if (sd_tensor_file_open(&grads, "t/data/model/grad.safetensors", &err)) {
-        ok(0, err.msg);
+        ok(0, "%s", err.msg);
         return;
     }
     test_gradients(s, grads, model, "unet.a", false);
@@ -434,7 +425,7 @@ static void test_fixture(const char *name, const char *weights, const char *back
         !(s.weights = weights ? sd_weights_new(sd_model_file_find, s.model, &err)
                               : sd_weights_new(find_in_file, s.file, &err))) {
         printf("# %s: %s\n", name, err.msg);
-        ok(0, name);
+        ok(0, "%s", name);
     } else {
         test_all(&s);
         if (!weights && dtype == SD_F32)
@@ -470,7 +461,7 @@ static void test_declarations(void)
           sd_model_declare(w, &wrong, SD_PART_UNET, NULL, NULL, &err);
     ok(!bad && sd_weights_check(w, "file", &err) && strstr(err.msg, "missing: unet.") &&
            strstr(err.msg, "misshapen: unet.") && strstr(err.msg, ", expected [") && strstr(err.msg, ", ..."),
-       err.msg);
+       "%s", err.msg);
     sd_weights_free(w);
     sd_model_file_close(mf);
 }
@@ -485,6 +476,5 @@ int main(void)
     test_fixture("sd1-small", "sd1-small-ldm", "cpu", SD_F32);
     test_fixture("sd1-small", NULL, "cpu", SD_BF16);
     test_declarations();
-    printf("1..%d\n", tests);
-    return failures > 0;
+    return tap_end();
 }

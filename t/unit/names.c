@@ -13,18 +13,11 @@
 #include "model/config_json.h"
 #include "model/model_file.h"
 #include "store/safetensors_write.h"
+#include "tap.h"
 
 #define OURS "t/data/model/sd1-small.safetensors"
 #define LDM "t/data/model/sd1-small-ldm.safetensors"
 #define LDM2 "t/data/model/sd2-small-ldm.safetensors"
-
-static int tests, failures;
-
-static void ok(int good, const char *name)
-{
-    printf("%sok %d - %s\n", good ? "" : "not ", ++tests, name);
-    failures += !good;
-}
 
 static char folder[4096];
 
@@ -302,7 +295,7 @@ static void test_single_parts(struct sd_model_file *ours, struct sd_arena *a)
         mf = bad ? NULL : open_model(path);
         ok(mf && same_part(ours, mf, cases[i].part) && round_trip(mf, cases[i].part) &&
                sd_model_file_has(mf, SD_PART_UNET) == (cases[i].part == SD_PART_UNET),
-           cases[i].what);
+           "%s", cases[i].what);
         sd_model_file_close(mf);
     }
     unlink(path);
@@ -421,7 +414,7 @@ static void test_builtin(void)
         ok(!sd_model_config_check(c, &err) && !sd_model_config_write(&b, c) &&
                !sd_model_config_parse_text(&back, b.data, &err) && same_text(c, &back) &&
                !strcmp(back.name, *arch),
-           *arch);
+           "%s", *arch);
         sd_buf_free(&b);
     }
     struct sd_model_file *mf = open_model("contrib/tiny/sd.safetensors");
@@ -476,7 +469,7 @@ static void test_refused_configs(void)
         struct sd_model_config c = *sd_model_config_builtin("sd1");
         struct sd_err err = {0};
         int rc = sd_model_config_parse_text(&c, cases[i].json, &err);
-        ok(rc && strstr(err.msg, cases[i].expect) && same_text(&c, sd_model_config_builtin("sd1")),
+        ok(rc && strstr(err.msg, cases[i].expect) && same_text(&c, sd_model_config_builtin("sd1")), "%s",
            cases[i].expect);
         if (!rc || !strstr(err.msg, cases[i].expect))
             printf("# %s\n", err.msg);
@@ -507,6 +500,5 @@ int main(void)
     char *clean = sd_arena_printf(&a, "rm -r '%s'", folder);
     ok(clean && !system(clean), "cleaned up");
     sd_arena_free(&a);
-    printf("1..%d\n", tests);
-    return failures > 0;
+    return tap_end();
 }

@@ -10,14 +10,7 @@
 #include "base/filemap.h"
 #include "store/latents.h"
 #include "store/npz.h"
-
-static int tests, failures;
-
-static void ok(int good, const char *name)
-{
-    printf("%sok %d - %s\n", good ? "" : "not ", ++tests, name);
-    failures += !good;
-}
+#include "tap.h"
 
 static char folder[4096];
 
@@ -92,7 +85,7 @@ static void test_versions(void)
         const char *const names[] = {"v1", "v2", "v3"};
         const struct sd_store_entry *e = sd_npz_find(z, names[i]);
         float v[24];
-        ok(e && e->bytes == sizeof v && !sd_npz_read(z, e, v, &err) && is_ramp(v, 24), names[i]);
+        ok(e && e->bytes == sizeof v && !sd_npz_read(z, e, v, &err) && is_ramp(v, 24), "%s", names[i]);
     }
     if (good)
         sd_npz_close(z);
@@ -193,7 +186,7 @@ static void test_refused(void)
         struct sd_err err = {0};
         int rc = sd_latents_read(&l, cases[i].file, &a, &err);
         ok(rc && !strncmp(err.msg, cases[i].file, strlen(cases[i].file)) && strstr(err.msg, cases[i].expect),
-           cases[i].expect);
+           "%s", cases[i].expect);
         if (!strstr(err.msg, cases[i].expect))
             printf("# %s\n", err.msg);
     }
@@ -308,7 +301,7 @@ static void test_headers(void)
         {"a bomb of a shape", HEAD("'<f4'", "False", "(1000000000000,)"), 8, "holds 8 bytes of data"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        ok(refused_header(cases[i].dict, cases[i].data, cases[i].expect), cases[i].what);
+        ok(refused_header(cases[i].dict, cases[i].data, cases[i].expect), "%s", cases[i].what);
 }
 
 int main(void)
@@ -331,6 +324,5 @@ int main(void)
         unlink(in_folder("full.npz"));
         ok(!rmdir(folder), "nothing else was left behind");
     }
-    printf("1..%d\n", tests);
-    return failures > 0;
+    return tap_end();
 }

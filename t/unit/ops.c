@@ -6,6 +6,7 @@
  *
  *     ops [--backend cpu] [--op NAME] [--case N] [--dtype f32|bf16|f16] */
 #include "ops_build.h"
+#include "tap.h"
 #include "tensor/pass.h"
 #include "tensor/plan.h"
 
@@ -32,18 +33,13 @@ static const struct cases cases[SD_OP_COUNT] = {
 
 /* --- TAP --- */
 
-struct tap {
-    int tests, failures;
-    bool reached[SD_OP_COUNT];
-};
+static bool reached[SD_OP_COUNT]; /* by the graphs that ran */
 
 /* One line; when why is not empty, a failure with its reproducer. */
-static void report(struct tap *tap, const char *what, const char *why, const char *reproduce)
+static void report(const char *what, const char *why, const char *reproduce)
 {
-    printf("%sok %d - %s\n", *why ? "not " : "", ++tap->tests, what);
-    if (*why)
+    if (!ok(!*why, "%s", what))
         printf("#   %s\n#   reproduce: %s\n", why, reproduce);
-    tap->failures += *why != 0;
 }
 
 /* --- sessions --- */
@@ -288,7 +284,7 @@ static bool is_small(const struct run *r)
     return small;
 }
 
-static void check_gradient(struct tap *tap, const struct options *o, enum sd_op op, int number)
+static void check_gradient(const struct options *o, enum sd_op op, int number)
 {
     char what[256], why[600] = "", reproduce[256];
     struct run r;
@@ -302,7 +298,7 @@ static void check_gradient(struct tap *tap, const struct options *o, enum sd_op 
         else if (r.s.v[i].var.trainable)
             snprintf(why, sizeof why, "no gradient reaches %s", r.s.v[i].var.name);
     if (*why || wanted)
-        report(tap, what, why, reproduce);
+        report(what, why, reproduce);
     run_close(&r);
 }
 
@@ -335,8 +331,7 @@ static void check_nan(struct run *want, struct run *got, char *why, size_t size)
     free(b);
 }
 
-static void check_backend(struct tap *tap, const struct options *o, enum sd_op op, int number,
-                          enum sd_dtype dtype)
+static void check_backend(const struct options *o, enum sd_op op, int number, enum sd_dtype dtype)
 {
     char what[256], why[600] = "", reproduce[256], check[64];
     struct run want, got;
@@ -344,7 +339,7 @@ static void check_backend(struct tap *tap, const struct options *o, enum sd_op o
     describe(o, op, number, dtype, check, what, reproduce, sizeof what);
     if (run_open(&want, "ref", op, number, SD_F32, dtype)) {
         snprintf(why, sizeof why, "ref: %s", want.err.msg);
-        report(tap, what, why, reproduce);
+        report(what, why, reproduce);
         run_close(&want);
         return;
     }
@@ -352,20 +347,19 @@ static void check_backend(struct tap *tap, const struct options *o, enum sd_op o
         snprintf(why, sizeof why, "%s", got.err.msg);
     } else {
         for (int i = 0; i < got.s.g->n_nodes; i++)
-            tap->reached[got.s.g->nodes[i]->op] = true;
+            reached[got.s.g->nodes[i]->op] = true;
         run_go(&want);
         run_go(&got);
         compare(&want, &got, tolerance(dtype), why, sizeof why);
         if (!*why && want.s.n_v)
             check_nan(&want, &got, why, sizeof why);
     }
-    report(tap, what, why, reproduce);
+    report(what, why, reproduce);
     run_close(&want);
     run_close(&got);
 }
 
-static void check_threads(struct tap *tap, const struct options *o, enum sd_op op, int number,
-                          enum sd_dtype dtype)
+static void check_threads(const struct options *o, enum sd_op op, int number, enum sd_dtype dtype)
 {
     char what[256], why[600] = "", reproduce[256];
     struct run run[3];
@@ -381,28 +375,28 @@ static void check_threads(struct tap *tap, const struct options *o, enum sd_op o
             compare_bytes(&run[0], &run[opened], why, sizeof why);
     }
     omp_set_num_threads(most);
-    report(tap, what, why, reproduce);
+    report(what, why, reproduce);
     while (opened--)
         run_close(&run[opened]);
 }
 
-static void check_op(struct tap *tap, const struct options *o, enum sd_op op)
+static void check_op(const struct options *o, enum sd_op op)
 {
     static const enum sd_dtype dtypes[] = {SD_F32, SD_BF16};
     for (int i = 0; i < cases[op].n; i++) {
         if (o->number >= 0 && i != o->number)
             continue;
         if (o->dtype < 0 || o->dtype == SD_F32)
-            check_gradient(tap, o, op, i);
+            check_gradient(o, op, i);
         for (int k = 0; k < 2; k++) {
             if (o->dtype >= 0 && o->dtype != (int)dtypes[k])
                 continue;
-            check_backend(tap, o, op, i, dtypes[k]);
+            check_backend(o, op, i, dtypes[k]);
             if (!strcmp(o->backend, "cpu"))
-                check_threads(tap, o, op, i, dtypes[k]);
+                check_threads(o, op, i, dtypes[k]);
         }
         if (o->dtype == SD_F16)
-            check_backend(tap, o, op, i, SD_F16);
+            check_backend(o, op, i, SD_F16);
     }
 }
 
@@ -458,17 +452,14 @@ static struct options parse(int argc, char **argv)
 int main(int argc, char **argv)
 {
     struct options o = parse(argc, argv);
-    struct tap tap = {0};
     mallopt(M_PERTURB, 0x100); /* every fresh byte is 0xff: NaN in each float type */
     for (int op = 0; op < SD_OP_COUNT; op++)
         if (o.op < 0 || op == o.op)
-            check_op(&tap, &o, (enum sd_op)op);
+            check_op(&o, (enum sd_op)op);
     for (int op = 0; op < SD_OP_COUNT && o.op < 0 && o.number < 0; op++) {
         char what[64];
         snprintf(what, sizeof what, "%s is reached by a case", op_name(op));
-        report(&tap, what, tap.reached[op] ? "" : "no graph here has this op: add a line to ops_cases.def",
-               o.program);
+        report(what, reached[op] ? "" : "no graph here has this op: add a line to ops_cases.def", o.program);
     }
-    printf("1..%d\n", tap.tests);
-    return tap.failures != 0;
+    return tap_end();
 }

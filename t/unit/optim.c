@@ -8,17 +8,10 @@
 #include "optim/lr.h"
 #include "optim/optimizer.h"
 #include "store/safetensors.h"
+#include "tap.h"
 #include "tensor/frozen.h"
 
 enum { PARAMS = 3, UPDATES = 200, MOST = 6 };
-
-static int tests, failures;
-
-static void ok(int good, const char *name)
-{
-    printf("%sok %d - %s\n", good ? "" : "not ", ++tests, name);
-    failures += !good;
-}
 
 static void bail(const char *why)
 {
@@ -115,7 +108,6 @@ static void run(struct sd_tensor_file *tf, const char *backend, const char *labe
     const float *norms = config->max_grad_norm > 0 ? entry(tf, "b.out.norm")->data : NULL;
     double worst_norm = 0;
     bool zeroed = true;
-    char what[160];
     read_params(&s);
     if (!(s.backend = sd_backend_new(backend, &err)) ||
         sd_optimizer_init(&s.o, config, groups, 2, vars, (int[]){0, 1, 0}, PARAMS, s.backend, &err) ||
@@ -131,15 +123,12 @@ static void run(struct sd_tensor_file *tf, const char *backend, const char *labe
             worst_norm = INFINITY;
         if (i + 1 <= 3 || i + 1 == 20 || i + 1 == UPDATES) {
             double d = difference(&s, i + 1);
-            snprintf(what, sizeof what, "%s %s: %d updates (%.1e)", backend, label, i + 1, d);
-            ok(d < 5e-6, what);
+            ok(d < 5e-6, "%s %s: %d updates (%.1e)", backend, label, i + 1, d);
         }
     }
     ok(zeroed, "gradients are zero after an update");
-    if (norms) {
-        snprintf(what, sizeof what, "%s %s: norms before clipping (%.1e)", backend, label, worst_norm);
-        ok(worst_norm < 1e-6, what);
-    }
+    if (norms)
+        ok(worst_norm < 1e-6, "%s %s: norms before clipping (%.1e)", backend, label, worst_norm);
     sd_optimizer_free(&s.o);
     sd_backend_free(s.backend);
 }
@@ -156,7 +145,7 @@ static void test_frozen(struct sd_tensor_file *tf)
     struct sd_var *vars[] = {&s.var[0], &s.var[1]};
     if (!(s.backend = sd_backend_new("cpu", &err)))
         bail(err.msg);
-    ok(sd_optimizer_init(&s.o, &config, &group, 1, vars, (int[]){0, 0}, 2, s.backend, &err), err.msg);
+    ok(sd_optimizer_init(&s.o, &config, &group, 1, vars, (int[]){0, 0}, 2, s.backend, &err), "%s", err.msg);
     sd_backend_free(s.backend);
 }
 
@@ -180,17 +169,17 @@ static void test_schedules(const struct sd_tensor_file *tf)
         snprintf(key, sizeof key, "lr.warmup.%d", warmups[i]);
         ok(!sd_lr_init(&lr, "constant_with_warmup", warmups[i], 12, &err) &&
                factors_are(&lr, entry(tf, key)->data),
-           key);
+           "%s", key);
     }
     ok(!sd_lr_init(&lr, "constant_with_warmup", 0.34, 12, &err) &&
            factors_are(&lr, entry(tf, "lr.warmup.4")->data),
        "a share of the steps");
-    ok(sd_lr_init(&lr, "constant", 4, 12, &err) && err.code == SD_ERR_USAGE, err.msg);
-    ok(sd_lr_init(&lr, "cosin", 0, 12, &err) && err.code == SD_ERR_USAGE, err.msg);
-    ok(sd_lr_init(&lr, "constant_with_warmup", -1, 12, &err) && err.code == SD_ERR_USAGE, err.msg);
-    ok(sd_lr_init(&lr, "constant_with_warmup", 1.5, 12, &err) && err.code == SD_ERR_USAGE, err.msg);
-    ok(sd_lr_init(&lr, "constant_with_warmup", NAN, 12, &err) && err.code == SD_ERR_USAGE, err.msg);
-    ok(sd_lr_init(&lr, "constant_with_warmup", 1e300, 12, &err) && err.code == SD_ERR_USAGE, err.msg);
+    ok(sd_lr_init(&lr, "constant", 4, 12, &err) && err.code == SD_ERR_USAGE, "%s", err.msg);
+    ok(sd_lr_init(&lr, "cosin", 0, 12, &err) && err.code == SD_ERR_USAGE, "%s", err.msg);
+    ok(sd_lr_init(&lr, "constant_with_warmup", -1, 12, &err) && err.code == SD_ERR_USAGE, "%s", err.msg);
+    ok(sd_lr_init(&lr, "constant_with_warmup", 1.5, 12, &err) && err.code == SD_ERR_USAGE, "%s", err.msg);
+    ok(sd_lr_init(&lr, "constant_with_warmup", NAN, 12, &err) && err.code == SD_ERR_USAGE, "%s", err.msg);
+    ok(sd_lr_init(&lr, "constant_with_warmup", 1e300, 12, &err) && err.code == SD_ERR_USAGE, "%s", err.msg);
 }
 
 int main(void)
@@ -211,6 +200,5 @@ int main(void)
     test_frozen(tf);
     test_schedules(tf);
     sd_tensor_file_close(tf);
-    printf("1..%d\n", tests);
-    return failures > 0;
+    return tap_end();
 }

@@ -7,6 +7,7 @@
  *   - the number of threads does not matter;
  *   - the arena is close to the lower bound, and predicted without a backend. */
 #include "base/rng.h"
+#include "tap.h"
 #include "tensor/pass.h"
 #include "tensor/plan.h"
 
@@ -191,22 +192,15 @@ static double distance(const float *a, const float *b, int64_t n)
     return worst / scale;
 }
 
-struct tap {
-    int tests, failures;
-};
-
-static void report(struct tap *tap, int good, const char *backend, enum sd_dtype dtype, const char *what,
-                   const char *detail)
+static void report(int good, const char *backend, enum sd_dtype dtype, const char *what, const char *detail)
 {
-    printf("%sok %d - %s %s: %s\n", good ? "" : "not ", ++tap->tests, backend, sd_dtype_name(dtype), what);
-    if (!good)
+    if (!ok(good, "%s %s: %s", backend, sd_dtype_name(dtype), what))
         printf("#   %s\n", detail);
-    tap->failures += !good;
 }
 
 /* Builds with flags, runs, and compares with want. Returns the arena's bytes. */
-static size_t check(struct tap *tap, const char *backend, enum sd_dtype dtype, int flags, const float *want,
-                    double tolerance, const char *what)
+static size_t check(const char *backend, enum sd_dtype dtype, int flags, const float *want, double tolerance,
+                    const char *what)
 {
     struct net n;
     char detail[600] = "";
@@ -223,64 +217,62 @@ static size_t check(struct tap *tap, const char *backend, enum sd_dtype dtype, i
         arena = sd_plan_memory(n.plan).arena;
         free(got);
     }
-    report(tap, d <= tolerance, backend, dtype, what, detail);
+    report(d <= tolerance, backend, dtype, what, detail);
     net_close(&n);
     return arena;
 }
 
-static void check_memory(struct tap *tap, struct net *n, const char *backend, size_t apart)
+static void check_memory(struct net *n, const char *backend, size_t apart)
 {
     char detail[200];
     size_t predicted = 0;
     struct sd_plan_memory m = sd_plan_memory(n->plan);
     int bad = sd_plan_arena_bytes(n->g, &predicted, NULL);
     snprintf(detail, sizeof detail, "%zu predicted, %zu taken", predicted, m.arena);
-    report(tap, !bad && predicted == m.arena, backend, n->dtype, "the arena is predicted", detail);
+    report(!bad && predicted == m.arena, backend, n->dtype, "the arena is predicted", detail);
     snprintf(detail, sizeof detail, "arena %zu, live %zu, without sharing %zu", m.arena, m.live, apart);
-    report(tap, m.arena >= m.live && m.arena <= m.live + m.live / 4 && m.arena < apart, backend, n->dtype,
+    report(m.arena >= m.live && m.arena <= m.live + m.live / 4 && m.arena < apart, backend, n->dtype,
            "the arena is within a quarter of what is live at once", detail);
 }
 
-static void check_threads(struct tap *tap, const char *backend, enum sd_dtype dtype, const float *want)
+static void check_threads(const char *backend, enum sd_dtype dtype, const float *want)
 {
     int most = omp_get_max_threads();
     for (int i = 1; i <= 3; i++) {
         char what[64];
         omp_set_num_threads(i);
         snprintf(what, sizeof what, "%d threads give the same bytes", i);
-        check(tap, backend, dtype, SHARED, want, 0, what);
+        check(backend, dtype, SHARED, want, 0, what);
     }
     omp_set_num_threads(most);
 }
 
-static void check_all(struct tap *tap, const char *backend, enum sd_dtype dtype)
+static void check_all(const char *backend, enum sd_dtype dtype)
 {
     struct net n;
     int64_t count;
     double rounding = dtype == SD_F32 ? 1e-5 : 2e-2;
     if (net_open(&n, backend, dtype, SHARED)) {
-        report(tap, 0, backend, dtype, "builds", n.err.msg);
+        report(0, backend, dtype, "builds", n.err.msg);
         net_close(&n);
         return;
     }
     run(&n);
     float *want = results(&n, &count);
-    report(tap, isfinite(want[0]) && want[0] > 0, backend, dtype, "runs",
-           "the loss is not a positive number");
+    report(isfinite(want[0]) && want[0] > 0, backend, dtype, "runs", "the loss is not a positive number");
     run(&n);
     float *again = results(&n, &count);
-    report(tap, distance(want, again, count) == 0, backend, dtype, "a second run gives the same bytes",
+    report(distance(want, again, count) == 0, backend, dtype, "a second run gives the same bytes",
            "they differ");
-    size_t apart =
-        check(tap, backend, dtype, APART, want, 0, "tensors that share memory give the same bytes");
-    check_memory(tap, &n, backend, apart);
-    size_t less = check(tap, backend, dtype, CHECKPOINT, want, 0, "checkpointing gives the same bytes");
-    report(tap, less < sd_plan_memory(n.plan).arena, backend, dtype, "checkpointing takes less memory",
+    size_t apart = check(backend, dtype, APART, want, 0, "tensors that share memory give the same bytes");
+    check_memory(&n, backend, apart);
+    size_t less = check(backend, dtype, CHECKPOINT, want, 0, "checkpointing gives the same bytes");
+    report(less < sd_plan_memory(n.plan).arena, backend, dtype, "checkpointing takes less memory",
            "it does not");
-    check(tap, backend, dtype, FUSE, want, rounding, "fusion gives the same numbers");
-    check(tap, backend, dtype, FUSE | CHECKPOINT, want, rounding, "fusion and checkpointing go together");
+    check(backend, dtype, FUSE, want, rounding, "fusion gives the same numbers");
+    check(backend, dtype, FUSE | CHECKPOINT, want, rounding, "fusion and checkpointing go together");
     if (!strcmp(backend, "cpu"))
-        check_threads(tap, backend, dtype, want);
+        check_threads(backend, dtype, want);
     free(want);
     free(again);
     net_close(&n);
@@ -295,11 +287,9 @@ const char *__asan_default_options(void)
 
 int main(void)
 {
-    struct tap tap = {0};
     mallopt(M_PERTURB, 0x100); /* every fresh byte is 0xff: NaN in each float type */
-    check_all(&tap, "ref", SD_F32);
-    check_all(&tap, "cpu", SD_F32);
-    check_all(&tap, "cpu", SD_BF16);
-    printf("1..%d\n", tap.tests);
-    return tap.failures != 0;
+    check_all("ref", SD_F32);
+    check_all("cpu", SD_F32);
+    check_all("cpu", SD_BF16);
+    return tap_end();
 }

@@ -5,16 +5,10 @@
 
 #include "record/names.h"
 #include "record/record.h"
+#include "tap.h"
 
-static int tests, failures;
 static struct sd_err err;
 static struct sd_record r;
-
-static void ok(int good, const char *name)
-{
-    printf("%sok %d - %s\n", good ? "" : "not ", ++tests, name);
-    failures += !good;
-}
 
 static int parse(const char *s)
 {
@@ -27,7 +21,7 @@ static void wrote(const char *want, const char *name)
     int good = !sd_record_write(&r, &b) && !strcmp(b.data, want);
     if (!good)
         printf("# got  %s\n# want %s\n", b.data, want);
-    ok(good, name);
+    ok(good, "%s", name);
     sd_buf_free(&b);
 }
 
@@ -171,7 +165,7 @@ static void test_strictness(void)
         for (char *p = title; *p; p++)
             if ((unsigned char)*p < ' ' || (unsigned char)*p > '~' || *p == '#')
                 *p = '?';
-        ok(parse(bad[i]) == -1 && r.count == 0 && err.msg[0], title);
+        ok(parse(bad[i]) == -1 && r.count == 0 && err.msg[0], "%s", title);
     }
     char deep[2 * 600 + 16] = "{\"a\":";
     size_t n = strlen(deep);
@@ -212,6 +206,5 @@ int main(void)
     test_strictness();
     test_names();
     sd_record_free(&r);
-    printf("1..%d\n", tests);
-    return failures != 0;
+    return tap_end();
 }

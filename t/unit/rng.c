@@ -8,14 +8,7 @@
 
 #include "base/pyrandom.h"
 #include "base/rng.h"
-
-static int tests, failures;
-
-static void ok(int good, const char *name)
-{
-    printf("%sok %d - %s\n", good ? "" : "not ", ++tests, name);
-    failures += !good;
-}
+#include "tap.h"
 
 /* Draws n values of operation op into buf (8 bytes a value are enough); returns the width of a value. */
 static size_t draw(struct sd_rng *rng, struct sd_pyrandom *py, const char *op, char **arg, void *buf,
@@ -111,7 +104,7 @@ static void test_fixture(void)
     while (fgets(line, sizeof line, in)) {
         strcpy(copy, line);
         copy[strcspn(copy, "\n")] = 0;
-        ok(run_case(line, &rng, &py), copy);
+        ok(run_case(line, &rng, &py), "%s", copy);
     }
     fclose(in);
 }
@@ -146,6 +139,5 @@ int main(void)
 {
     test_fixture();
     test_saved_state();
-    printf("1..%d\n", tests);
-    return failures > 0;
+    return tap_end();
 }

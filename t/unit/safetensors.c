@@ -7,14 +7,7 @@
 
 #include "base/filemap.h"
 #include "store/safetensors_write.h"
-
-static int tests, failures;
-
-static void ok(int good, const char *name)
-{
-    printf("%sok %d - %s\n", good ? "" : "not ", ++tests, name);
-    failures += !good;
-}
+#include "tap.h"
 
 static char folder[4096];
 
@@ -265,7 +258,7 @@ static void test_faults(void)
         {"metadata twice", "{\"__metadata__\":{},\"__metadata__\":{}}", 0, "__metadata__ appears twice"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        ok(refused(cases[i].header, cases[i].data, cases[i].expect), cases[i].what);
+        ok(refused(cases[i].header, cases[i].data, cases[i].expect), "%s", cases[i].what);
 }
 
 static void test_lengths(void)
@@ -331,6 +324,5 @@ int main(void)
         unlink(in_folder("plain.safetensors"));
         ok(!rmdir(folder), "nothing else was left behind");
     }
-    printf("1..%d\n", tests);
-    return failures > 0;
+    return tap_end();
 }

@@ -10,18 +10,11 @@
 #include "model/unet.h"
 #include "model/weights.h"
 #include "store/safetensors.h"
+#include "tap.h"
 #include "tensor/pass.h"
 #include "tensor/plan.h"
 
 enum { C = 4, H = 6, W = 8, COUNT = C * H * W };
-
-static int tests, failures;
-
-static void ok(int good, const char *name)
-{
-    printf("%sok %d - %s\n", good ? "" : "not ", ++tests, name);
-    failures += !good;
-}
 
 static void bail(const char *why)
 {
@@ -198,7 +191,6 @@ static void check(struct network *n, const struct sd_tensor_file *tf, const stru
 {
     struct sd_sampler s;
     struct sd_err err = {0};
-    char what[160];
     const struct sd_sampler_setup setup = {.name = k->sampler,
                                            .steps = steps,
                                            .v_prediction = k->v,
@@ -208,19 +200,15 @@ static void check(struct network *n, const struct sd_tensor_file *tf, const stru
     const float *noise = sd_tensor_file_find(tf, "in.noise")->data;
     if (sd_sampler_init(&s, &setup, &err))
         bail(err.msg);
-    snprintf(what, sizeof what, "%s %d: timesteps", k->name, steps);
-    ok(s.n == steps && !memcmp(s.timestep, need(tf, k->name, steps, "timesteps"), (size_t)steps * 4), what);
-    if (entry(tf, k->name, steps, "sigmas")) {
-        snprintf(what, sizeof what, "%s %d: sigmas", k->name, steps);
-        ok(sigmas_are(&s, need(tf, k->name, steps, "sigmas")), what);
-    }
+    ok(s.n == steps && !memcmp(s.timestep, need(tf, k->name, steps, "timesteps"), (size_t)steps * 4),
+       "%s %d: timesteps", k->name, steps);
+    if (entry(tf, k->name, steps, "sigmas"))
+        ok(sigmas_are(&s, need(tf, k->name, steps, "sigmas")), "%s %d: sigmas", k->name, steps);
     double d = run_formula(&s, noise, need(tf, k->name, steps, "fake"));
-    snprintf(what, sizeof what, "%s %d: the sampler alone (%.1e)", k->name, steps, d);
-    ok(d < 1e-5, what);
+    ok(d < 1e-5, "%s %d: the sampler alone (%.1e)", k->name, steps, d);
     if (entry(tf, k->name, steps, "latents")) {
         d = run_network(n, &s, k->scale, noise, need(tf, k->name, steps, "latents"));
-        snprintf(what, sizeof what, "%s %d: with a U-Net (%.1e)", k->name, steps, d);
-        ok(d < 1e-4, what);
+        ok(d < 1e-4, "%s %d: with a U-Net (%.1e)", k->name, steps, d);
     }
     sd_sampler_free(&s);
 }
@@ -229,7 +217,6 @@ static void check(struct network *n, const struct sd_tensor_file *tf, const stru
 static void test_ends(const char *name)
 {
     static const int steps[] = {1, 2, 999, 1000};
-    char what[80];
     for (int i = 0; i < 4; i++) {
         struct sd_sampler s;
         struct sd_err err = {0};
@@ -242,8 +229,7 @@ static void test_ends(const char *name)
             in[0] = in[1] = 0;
             sd_sampler_step(&s, k, in, x, 2);
         }
-        snprintf(what, sizeof what, "%s: %d steps", name, steps[i]);
-        ok(good && isfinite(x[0]) && isfinite(x[1]), what);
+        ok(good && isfinite(x[0]) && isfinite(x[1]), "%s: %d steps", name, steps[i]);
         sd_sampler_free(&s);
     }
 }
@@ -254,7 +240,7 @@ static void refuses(struct sd_sampler_setup setup)
     struct sd_err err = {0};
     bool refused = sd_sampler_init(&s, &setup, &err) && err.code == SD_ERR_USAGE;
     sd_sampler_free(&s);
-    ok(refused, err.msg);
+    ok(refused, "%s", err.msg);
 }
 
 int main(void)
@@ -278,6 +264,5 @@ int main(void)
     refuses((struct sd_sampler_setup){.name = "euler", .steps = 1001});
     refuses((struct sd_sampler_setup){.name = "ddim", .steps = 1000, .steps_offset = 1});
     refuses((struct sd_sampler_setup){.name = "ddim", .steps = 5, .steps_offset = -1});
-    printf("1..%d\n", tests);
-    return failures > 0;
+    return tap_end();
 }

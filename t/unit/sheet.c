@@ -1,16 +1,9 @@
 /* Contact sheets, pixel by pixel: crisp enlarging, centred places, grey between, empty cells. */
 #include "image/sheet.h"
+#include "tap.h"
 
 #include <stdio.h>
 #include <string.h>
-
-static int tests, failures;
-
-static void ok(int good, const char *name)
-{
-    printf("%sok %d - %s\n", good ? "" : "not ", ++tests, name);
-    failures += !good;
-}
 
 /* One letter a pixel: r, g, b, w, and . for the grey ground. */
 static char letter(const uint8_t *p)
@@ -80,6 +73,5 @@ int main(void)
     sd_sheet_free(&s);
     sd_image_free(&two);
     sd_image_free(&tall);
-    printf("1..%d\n", tests);
-    return failures > 0;
+    return tap_end();
 }

@@ -11,18 +11,11 @@
 #include "model/config_json.h"
 #include "optim/lr.h"
 #include "store/safetensors.h"
+#include "tap.h"
 #include "tensor/frozen.h"
 #include "train/trainer.h"
 
 enum { STEPS = 20 };
-
-static int tests, failures;
-
-static void ok(int good, const char *name)
-{
-    printf("%sok %d - %s\n", good ? "" : "not ", ++tests, name);
-    failures += !good;
-}
 
 static void bail(const char *why)
 {
@@ -270,7 +263,6 @@ static double distance(const float *got, const struct sd_store_entry *want)
 static void compare_final(const struct session *s, const struct sd_tensor_file *tf, const char *prefix)
 {
     size_t n = 0;
-    char what[200];
     double *d = calloc(2 * s->lora->count, sizeof *d);
     if (!d)
         bail("out of memory");
@@ -284,9 +276,8 @@ static void compare_final(const struct session *s, const struct sd_tensor_file *
         }
     }
     qsort(d, n, sizeof *d, by_value);
-    snprintf(what, sizeof what, "%s: the trained network, %zu tensors (median %.1e, largest %.1e)",
-             s->course->label, n, d[n / 2], d[n - 1]);
-    ok(d[n / 2] < 5e-6 && d[n - 1] < 2e-3, what);
+    ok(d[n / 2] < 5e-6 && d[n - 1] < 2e-3, "%s: the trained network, %zu tensors (median %.1e, largest %.1e)",
+       s->course->label, n, d[n / 2], d[n - 1]);
     free(d);
 }
 
@@ -312,34 +303,28 @@ static void check_run(const struct course *c, const struct result *r)
 {
     struct sd_tensor_file *tf;
     struct sd_err err = {0};
-    char what[200];
     if (sd_tensor_file_open(&tf, c->file, &err))
         bail(err.msg);
     double loss = worst_ratio(r->loss, expected(tf, "loss")),
            norm = worst_ratio(r->norm, expected(tf, "grad_norm"));
     double untrained = worst_ratio(r->loss, expected(tf, "base_loss"));
-    snprintf(what, sizeof what, "%s: losses of %d batches (%.1e)", c->label, STEPS, loss);
-    ok(loss < 1e-4, what);
-    snprintf(what, sizeof what, "%s: norms of the gradients (%.1e)", c->label, norm);
-    ok(norm < 1e-3, what);
+    ok(loss < 1e-4, "%s: losses of %d batches (%.1e)", c->label, STEPS, loss);
+    ok(norm < 1e-3, "%s: norms of the gradients (%.1e)", c->label, norm);
     ok(worst_ratio(r->rate, expected(tf, "lr")) < 1e-6, "learning rates, and where updates come");
-    snprintf(what, sizeof what, "%s: training matters (%.1e)", c->label, untrained);
-    ok(untrained > 100 * loss, what);
+    ok(untrained > 100 * loss, "%s: training matters (%.1e)", c->label, untrained);
     sd_tensor_file_close(tf);
 }
 
 /* The same losses and the same network, bit for bit. */
 static void check_same(const char *label, const char *what, const struct result *a, struct result b)
 {
-    char name[200];
     bool same = a->n_values == b.n_values && !memcmp(a->values, b.values, a->n_values * sizeof *a->values) &&
                 !memcmp(a->loss, b.loss, sizeof b.loss) && !memcmp(a->norm, b.norm, sizeof b.norm);
     if (!same)
         for (int i = 0; i < STEPS; i++)
             printf("# %2d %.9g %.9g, norm %.9g %.9g\n", i, (double)a->loss[i], (double)b.loss[i],
                    (double)a->norm[i], (double)b.norm[i]);
-    snprintf(name, sizeof name, "%s: %s changes no bit", label, what);
-    ok(same, name);
+    ok(same, "%s: %s changes no bit", label, what);
     free(b.values);
 }
 
@@ -356,29 +341,24 @@ static struct result check_bf16(const struct course *c, const struct result *f32
 {
     struct sd_tensor_file *tf;
     struct sd_err err = {0};
-    char what[200];
     struct result r = go(c, (struct way){.dtype = SD_BF16, .checkpointing = true, .threads = 1}, NULL);
     if (sd_tensor_file_open(&tf, c->file, &err))
         bail(err.msg);
     double worst = worst_ratio(r.loss, f32->loss), a = learned(f32, expected(tf, "base_loss")),
            b = learned(&r, expected(tf, "base_loss"));
-    snprintf(what, sizeof what, "%s: losses in bfloat16 near those in float (%.1e)", c->label, worst);
-    ok(worst < 0.02, what);
-    snprintf(what, sizeof what, "%s: bfloat16 learns as much (%.5f, float %.5f)", c->label, b, a);
-    ok(fabs(b / a - 1) < 0.25, what);
+    ok(worst < 0.02, "%s: losses in bfloat16 near those in float (%.1e)", c->label, worst);
+    ok(fabs(b / a - 1) < 0.25, "%s: bfloat16 learns as much (%.5f, float %.5f)", c->label, b, a);
     sd_tensor_file_close(tf);
     return r;
 }
 
 static void check_course(const struct course *c, void (*look)(const struct session *), bool threads)
 {
-    char what[200];
     struct result r = go(c, (struct way){.dtype = SD_F32, .threads = 1}, look);
     check_run(c, &r);
     struct result less = go(c, (struct way){.dtype = SD_F32, .checkpointing = true, .threads = 1}, NULL);
-    snprintf(what, sizeof what, "%s: checkpointing takes less memory (%zu of %zu KiB)", c->label,
-             less.memory >> 10, r.memory >> 10);
-    ok(less.memory < r.memory, what);
+    ok(less.memory < r.memory, "%s: checkpointing takes less memory (%zu of %zu KiB)", c->label,
+       less.memory >> 10, r.memory >> 10);
     check_same(c->label, "checkpointing", &r, less);
     struct result half = check_bf16(c, &r);
     if (threads) {
@@ -399,6 +379,5 @@ int main(void)
 #endif
     check_course(&run1, look1, threads);
     check_course(&run2, look2, false);
-    printf("1..%d\n", tests);
-    return failures > 0;
+    return tap_end();
 }
