@@ -155,6 +155,28 @@ static bool same_for_threads(const struct sd_gemm_kernels *kernels, struct trial
     return same;
 }
 
+/* The same bytes from a packed b. */
+static bool same_when_packed(const struct sd_gemm_kernels *kernels, const struct trial *t)
+{
+    if (!kernels->pack)
+        return true;
+    struct trial other = *t;
+    size_t bytes = (size_t)(t->g.m * t->g.n) * (t->g.y_f32 ? 4 : 2), packed = kernels->packed_bytes(&t->g);
+    unsigned char *b = get(packed + 64);
+    memset(b, 0xff, packed);
+    memset(b + packed, 0x5a, 64);
+    kernels->pack(&t->g, t->b, b);
+    other.g.packed_b = true;
+    other.b = b;
+    other.y = get(bytes);
+    bool same = run(kernels, &other, false) && !memcmp(other.y, t->y, bytes);
+    for (int i = 0; i < 64; i++)
+        same &= b[packed + i] == 0x5a;
+    free(b);
+    free(other.y);
+    return same;
+}
+
 static void check(int64_t m, int64_t n, int64_t k)
 {
     for (int form = 0; form < 4 * 3; form++) {
@@ -179,9 +201,10 @@ static void check(int64_t m, int64_t n, int64_t k)
                 fence &= run(kernels, &t, true);
                 error = fmax(error, error_of(&t));
             }
-            if (!ok(fence && error <= limit && same_for_threads(kernels, &t), "%s",
-                    describe(&g, (enum sd_isa)isa)))
-                printf("# error %.2e%s\n", error, fence ? "" : ", wrote behind the scratch");
+            bool same = same_for_threads(kernels, &t) && same_when_packed(kernels, &t);
+            if (!ok(fence && error <= limit && same, "%s", describe(&g, (enum sd_isa)isa)))
+                printf("# error %.2e%s%s\n", error, same ? "" : ", not the same bytes",
+                       fence ? "" : ", wrote behind the scratch");
         }
         trial_free(&t);
     }

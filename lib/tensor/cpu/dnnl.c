@@ -1,13 +1,18 @@
 #include "tensor/cpu/dnnl.h"
 
+#include "tensor/cpu/gemm.h"
+
 #include <stdlib.h>
 #include <string.h>
 
 struct sd_packed {
     struct sd_packed *next;
     const struct sd_var *var;
+    bool gemm; /* for gemm.h, which knows what it is by `form`; else for oneDNN, by `md` */
+    int form;
     dnnl_memory_desc_t md;
     void *data;
+    size_t bytes;
 };
 
 int sd_dnnl_status(struct sd_err *err, dnnl_status_t st, const char *what)
@@ -138,41 +143,89 @@ static int reorder(struct sd_cpu *cpu, const dnnl_memory_desc_t *from_md, const 
     return sd_dnnl_status(err, st, "packing weights");
 }
 
-const void *sd_dnnl_packed(struct sd_cpu *cpu, struct sd_var *var, enum sd_dtype dtype,
-                           const dnnl_memory_desc_t *plain, const dnnl_memory_desc_t *md, struct sd_err *err)
+/* Room for a packed form of var, and its weights as dtype: its own, or a copy to be freed. */
+static struct sd_packed *packed_new(const struct sd_var *var, enum sd_dtype dtype, size_t bytes,
+                                    const void **from, void **copy, struct sd_err *err)
 {
-    for (struct sd_packed *p = cpu->packed; p; p = p->next)
-        if (p->var == var && dnnl_memory_desc_equal(&p->md, md))
-            return p->data;
-    size_t n = (size_t)sd_var_count(var), bytes = (dnnl_memory_desc_get_size(md) + 63) & ~(size_t)63;
+    size_t n = (size_t)sd_var_count(var);
     struct sd_packed *p = calloc(1, sizeof *p);
-    void *data = aligned_alloc(64, bytes), *copy = NULL;
-    const void *from = var->data;
-    if (!p || !data || (var->dtype != dtype && !(copy = malloc(n * sd_dtype_size(dtype))))) {
+    *from = var->data;
+    *copy = NULL;
+    bytes = (bytes + 63) & ~(size_t)63;
+    if (!p || !(p->data = aligned_alloc(64, bytes)) ||
+        (var->dtype != dtype && !(*copy = malloc(n * sd_dtype_size(dtype))))) {
         sd_err_memory(err, bytes);
         goto fail;
     }
-    if (copy) {
-        if (sd_dtype_convert(copy, dtype, var->data, var->dtype, n)) {
+    if (*copy) {
+        if (sd_dtype_convert(*copy, dtype, var->data, var->dtype, n)) {
             sd_err_set(err, SD_ERR_DATA, "%s: %s weights cannot be used as %s", var->name,
                        sd_dtype_name(var->dtype), sd_dtype_name(dtype));
             goto fail;
         }
-        from = copy;
+        *from = *copy;
     }
-    if (reorder(cpu, plain, from, md, data, err))
-        goto fail;
-    free(copy);
-    sd_var_drop_pages(var);
-    *p = (struct sd_packed){.next = cpu->packed, .var = var, .md = *md, .data = data};
-    cpu->packed = p;
-    cpu->packed_bytes += bytes;
-    return data;
+    p->var = var;
+    p->bytes = bytes;
+    return p;
 fail:
+    if (p)
+        free(p->data);
     free(p);
-    free(data);
-    free(copy);
+    free(*copy);
     return NULL;
+}
+
+static const void *packed_keep(struct sd_cpu *cpu, struct sd_packed *p, struct sd_var *var)
+{
+    sd_var_drop_pages(var);
+    p->next = cpu->packed;
+    cpu->packed = p;
+    cpu->packed_bytes += p->bytes;
+    return p->data;
+}
+
+const void *sd_dnnl_packed(struct sd_cpu *cpu, struct sd_var *var, enum sd_dtype dtype,
+                           const dnnl_memory_desc_t *plain, const dnnl_memory_desc_t *md, struct sd_err *err)
+{
+    for (struct sd_packed *p = cpu->packed; p; p = p->next)
+        if (p->var == var && !p->gemm && dnnl_memory_desc_equal(&p->md, md))
+            return p->data;
+    const void *from;
+    void *copy;
+    struct sd_packed *p = packed_new(var, dtype, dnnl_memory_desc_get_size(md), &from, &copy, err);
+    if (!p)
+        return NULL;
+    p->md = *md;
+    int bad = reorder(cpu, plain, from, md, p->data, err);
+    free(copy);
+    if (bad) {
+        free(p->data);
+        free(p);
+        return NULL;
+    }
+    return packed_keep(cpu, p, var);
+}
+
+const void *sd_gemm_packed(struct sd_cpu *cpu, struct sd_var *var, const struct sd_gemm *g,
+                           struct sd_err *err)
+{
+    const struct sd_gemm_kernels *kernels = cpu->gemm[g->bf16];
+    int form = kernels->packed_form(g);
+    for (struct sd_packed *p = cpu->packed; p; p = p->next)
+        if (p->var == var && p->gemm && p->form == form)
+            return p->data;
+    const void *from;
+    void *copy;
+    struct sd_packed *p =
+        packed_new(var, g->bf16 ? SD_BF16 : SD_F32, kernels->packed_bytes(g), &from, &copy, err);
+    if (!p)
+        return NULL;
+    p->gemm = true;
+    p->form = form;
+    kernels->pack(g, from, p->data);
+    free(copy);
+    return packed_keep(cpu, p, var);
 }
 
 void sd_dnnl_packed_free(struct sd_cpu *cpu)

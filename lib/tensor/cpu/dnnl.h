@@ -10,6 +10,7 @@
 
 struct sd_packed;
 struct sd_attn_kernels;
+struct sd_gemm;
 struct sd_gemm_kernels;
 
 struct sd_cpu {
@@ -19,7 +20,7 @@ struct sd_cpu {
     const struct sd_attn_kernels *attention[2]; /* f32, bf16 */
     const struct sd_gemm_kernels *gemm[2];
     struct sd_frozen frozen;
-    struct sd_packed *packed; /* frozen weights in the layouts primitives asked for */
+    struct sd_packed *packed; /* frozen weights in the layouts that kernels asked for */
     size_t packed_bytes;
 };
 
@@ -50,6 +51,9 @@ struct sd_var *sd_frozen_var(const struct sd_tensor *t);
 /* Its weights in layout md, packed once per (var, md). plain is md's logical shape over the stored order. */
 const void *sd_dnnl_packed(struct sd_cpu *cpu, struct sd_var *var, enum sd_dtype dtype,
                            const dnnl_memory_desc_t *plain, const dnnl_memory_desc_t *md, struct sd_err *err);
+/* The same for the second factor of a product, whose kernels have a packed form. */
+const void *sd_gemm_packed(struct sd_cpu *cpu, struct sd_var *var, const struct sd_gemm *g,
+                           struct sd_err *err);
 void sd_dnnl_packed_free(struct sd_cpu *cpu);
 
 #endif

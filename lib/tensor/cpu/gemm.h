@@ -24,6 +24,7 @@ struct sd_gemm {
     bool bf16;  /* a and b; else f32 */
     bool y_f32; /* y and acc; else bf16 */
     float scale;
+    bool packed_b; /* b is what pack() made */
 };
 
 struct sd_gemm_kernels {
@@ -33,6 +34,11 @@ struct sd_gemm_kernels {
     /* bias is f32 [n]; bias and acc may be NULL; acc may be y. */
     void (*run)(const struct sd_gemm *g, const void *a, const void *b, const float *bias, const void *acc,
                 void *y, void *scratch);
+    /* The second factor packed for many runs. All three NULL: this set has nothing to gain from it. The form
+     * is a number that two products of the same b share if one packing serves both. */
+    size_t (*packed_bytes)(const struct sd_gemm *g);
+    int (*packed_form)(const struct sd_gemm *g);
+    void (*pack)(const struct sd_gemm *g, const void *b, void *packed);
 };
 
 /* NULL where the set cannot run. AMX is for bf16 factors alone. Asks the system: once for a backend, not once

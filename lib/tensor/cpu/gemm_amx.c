@@ -32,13 +32,15 @@ const struct sd_gemm_kernels *sd_gemm_amx(void)
 struct side {
     const sd_bf16 *x;
     int64_t count, k, blocks;
-    bool along; /* stored [count, k], else [k, count] */
-    bool left;  /* packed as left tiles */
+    bool along;    /* stored [count, k], else [k, count] */
+    bool left;     /* packed as left tiles */
+    ctiles packed; /* NULL, or x as tiles already, [part][block][step] */
 };
 
 struct job {
     const struct sd_gemm *g;
     struct side own, shared;
+    bool own_a;  /* own is a and shared b, else the other way round */
     bool turned; /* sums are [n, m] */
     int64_t steps, parts;
     int64_t group, unit, units; /* own blocks packed at a time, blocks of a unit, how many units */
@@ -260,6 +262,11 @@ static int64_t part_from(const struct job *j, int64_t part)
     return part * j->steps / j->parts;
 }
 
+static ctiles packed_at(const struct side *s, int64_t k, int64_t block, int64_t steps)
+{
+    return s->packed + (s->blocks * k + block * steps) * STEP;
+}
+
 static struct sd_ahead ahead_of(const struct side *s, int64_t from, int64_t n, int64_t k, int64_t steps)
 {
     int64_t count = low(32 * n, s->count - 32 * from), deep = low(32 * steps, s->k - 32 * k);
@@ -280,25 +287,31 @@ static struct sd_ahead next_of(const struct job *j, int64_t part, int64_t at, in
     }
     if (part >= j->parts)
         return (struct sd_ahead){0};
-    int64_t k = part_from(j, part);
-    return ahead_of(&j->own, at, low(j->group, to - at), k, part_from(j, part + 1) - k);
+    int64_t k = part_from(j, part), steps = part_from(j, part + 1) - k, here = low(j->group, to - at);
+    if (j->own.packed)
+        return (struct sd_ahead){
+            .row = packed_at(&j->own, k, at, steps), .width = here * steps * STEP, .rows = 1};
+    return ahead_of(&j->own, at, here, k, steps);
 }
 
-/* The shared side lies as [part][block][step]. */
-AMX static void unit(const struct job *j, int64_t number, ctiles shared, tiles local)
+AMX static void unit(const struct job *j, int64_t number, tiles local)
 {
     int64_t from = number * j->unit, to = low(from + j->unit, j->own.blocks), n = j->shared.blocks;
-    tiles own = local, sums = local + j->group * blocks(j->steps, j->parts) * STEP;
+    ctiles own = local;
+    tiles sums = local + j->group * blocks(j->steps, j->parts) * STEP;
     tiles_begin();
     for (int64_t part = 0; part < j->parts; part++) {
         int64_t k = part_from(j, part), steps = part_from(j, part + 1) - k;
         for (int64_t at = from; at < to; at += j->group) {
             int64_t here = low(j->group, to - at);
-            pack(own, &j->own, at, here, k, steps);
+            if (j->own.packed)
+                own = packed_at(&j->own, k, at, steps);
+            else
+                pack(local, &j->own, at, here, k, steps);
             struct sd_ahead next = next_of(j, part, at, from, to);
             for (int64_t s = 0; s < n; s++)
                 for (int64_t i = 0; i < here; i++)
-                    block(j, own + i * steps * STEP, shared + (n * k + s * steps) * STEP,
+                    block(j, own + i * steps * STEP, packed_at(&j->shared, k, s, steps),
                           j->parts > 1 ? sums + ((at - from + i) * n + s) * SUMS : sums, at + i, s, part,
                           steps, &next);
         }
@@ -319,7 +332,10 @@ static struct job job_of(const struct sd_gemm *g, const void *a, const void *b)
     struct side left = side(a, g->m, g->k, !g->trans_a), right = side(b, g->n, g->k, g->trans_b);
     /* turning y costs too much after few steps */
     bool own_a = j.steps < 10 && left.along != right.along ? left.along : j.steps < 10 || g->m >= g->n;
+    if (g->packed_b)
+        right.packed = b;
     int64_t threads = omp_get_max_threads();
+    j.own_a = own_a;
     j.own = own_a ? left : right;
     j.shared = own_a ? right : left;
     j.own.left = j.own.along;
@@ -334,7 +350,7 @@ static struct job job_of(const struct sd_gemm *g, const void *a, const void *b)
     if (j.parts > 1 && !j.own.along)
         j.group = j.shared.blocks <= 2 ? j.unit : j.group; /* read whole rows */
     j.units = blocks(j.own.blocks, j.unit);
-    j.shared_bytes = (size_t)(j.shared.blocks * j.steps * STEP);
+    j.shared_bytes = j.shared.packed ? 0 : (size_t)(j.shared.blocks * j.steps * STEP);
     j.local_bytes = (size_t)(j.group * steps * STEP + (j.parts > 1 ? j.unit * j.shared.blocks : 1) * SUMS);
     return j;
 }
@@ -345,11 +361,15 @@ static size_t scratch(const struct sd_gemm *g)
     return j.shared_bytes + (size_t)omp_get_max_threads() * j.local_bytes;
 }
 
-static void pack_shared(const struct job *j, int64_t number, tiles to)
+/* Block by block, as [part][block][step]; inside a parallel region. */
+static void pack_all(const struct job *j, const struct side *s, tiles to)
 {
-    int64_t part = number / j->shared.blocks, block = number % j->shared.blocks, k = part_from(j, part);
-    int64_t steps = part_from(j, part + 1) - k;
-    pack(to + (j->shared.blocks * k + block * steps) * STEP, &j->shared, block, 1, k, steps);
+#pragma omp for schedule(static)
+    for (int64_t i = 0; i < s->blocks * j->parts; i++) {
+        int64_t part = i / s->blocks, at = i % s->blocks, k = part_from(j, part);
+        int64_t steps = part_from(j, part + 1) - k;
+        pack(to + (s->blocks * k + at * steps) * STEP, s, at, 1, k, steps);
+    }
 }
 
 static void run(const struct sd_gemm *g, const void *a, const void *b, const float *bias, const void *acc,
@@ -359,21 +379,48 @@ static void run(const struct sd_gemm *g, const void *a, const void *b, const flo
     j.bias = bias;
     j.acc = acc;
     j.y = y;
+    bool pack_shared = !j.shared.packed;
+    if (pack_shared)
+        j.shared.packed = scratch;
 #pragma omp parallel
     {
         tiles local = (tiles)scratch + j.shared_bytes + (size_t)omp_get_thread_num() * j.local_bytes;
-#pragma omp for schedule(static)
-        for (int64_t i = 0; i < j.shared.blocks * j.parts; i++)
-            pack_shared(&j, i, scratch);
+        if (pack_shared)
+            pack_all(&j, &j.shared, scratch);
 #pragma omp for schedule(dynamic)
         for (int64_t i = 0; i < j.units; i++)
-            unit(&j, i, scratch, local);
+            unit(&j, i, local);
     }
+}
+
+/* b of a job */
+static const struct side *side_b(const struct job *j)
+{
+    return j->own_a ? &j->shared : &j->own;
+}
+
+static size_t packed_bytes(const struct sd_gemm *g)
+{
+    struct job j = job_of(g, NULL, NULL);
+    return (size_t)(side_b(&j)->blocks * j.steps * STEP);
+}
+
+static int packed_form(const struct sd_gemm *g)
+{
+    struct job j = job_of(g, NULL, NULL);
+    return (int)j.parts * 2 + side_b(&j)->left;
+}
+
+static void pack_b(const struct sd_gemm *g, const void *b, void *packed)
+{
+    struct job j = job_of(g, NULL, b);
+#pragma omp parallel
+    pack_all(&j, side_b(&j), packed);
 }
 
 const struct sd_gemm_kernels *sd_gemm_amx(void)
 {
-    static const struct sd_gemm_kernels kernels = {scratch, run};
+    static const struct sd_gemm_kernels kernels = {scratch, run, packed_bytes, packed_form, pack_b};
     return &kernels;
 }
 #endif

@@ -22,18 +22,31 @@ static const struct sd_gemm_kernels *kernels(const struct sd_call *c, const stru
     return ((const struct sd_cpu *)c->backend)->gemm[g->bf16];
 }
 
+/* Frozen weights are packed once where a graph only runs forward; then they are the call's state. A training
+ * graph multiplies by the same weights both ways, which would need two packed copies: it reads them as they
+ * are, for a file of the right type in the mapped file itself. */
 static int plan(struct sd_call *c, struct sd_err *err)
 {
-    (void)err;
     struct sd_gemm g = gemm_of(c->node);
-    c->scratch_bytes = kernels(c, &g)->scratch(&g);
+    const struct sd_gemm_kernels *k = kernels(c, &g);
+    struct sd_var *frozen = c->graph->n_forward < 0 && k->pack ? sd_frozen_var(c->node->in[1]) : NULL;
+    if (frozen) {
+        c->state = (void *)sd_gemm_packed((struct sd_cpu *)c->backend, frozen, &g, err);
+        if (!c->state)
+            return -1;
+        c->in_unused[1] = true;
+        g.packed_b = true;
+    }
+    c->scratch_bytes = k->scratch(&g);
     return 0;
 }
 
 static void run(const struct sd_call *c)
 {
     struct sd_gemm g = gemm_of(c->node);
-    kernels(c, &g)->run(&g, c->in[0], c->in[1], c->in[2], c->in[3], c->out[0], c->scratch);
+    g.packed_b = c->state != NULL;
+    kernels(c, &g)->run(&g, c->in[0], g.packed_b ? c->state : c->in[1], c->in[2], c->in[3], c->out[0],
+                        c->scratch);
 }
 
 const struct sd_kernel sd_cpu_matmul = {plan, run, NULL};
