@@ -89,7 +89,7 @@ fi
 
 merge_rate=0
 if [ -n "${SD_SCRIPTS:-}" ]; then
-    merge_rate=$(cd "$SD_SCRIPTS" && PYTHONPATH=. "$python" - "$dir" "$runs" 2>/dev/null <<'PY'
+    merge_rate=$(cd "$SD_SCRIPTS" && PYTHONPATH=. "$python" - "$dir" "$runs" 2>/dev/null <<'PY' | tail -n 1
 import os, sys, tempfile, time
 sys.path.insert(0, "finetune")
 import merge_captions_to_metadata as m

@@ -9,11 +9,11 @@
 #include "tensor/cpu/vector.h"
 
 /* A unit is a block of y that one thread makes from start to end, a part of k at a time: it copies its rows
- * of op(a) and columns of op(b), then multiplies the copies. Sizes are what fits half of a second-level cache
- * of 2 MiB, and a panel of op(b) the first. */
-#define PART 192 /* steps of k */
-#define UNIT_ROWS 256
-#define UNIT_COLUMNS 384
+ * of op(a) and columns of op(b), then multiplies the copies. Sizes are what measures best with 2 MiB of
+ * second-level cache. */
+#define PART 256 /* steps of k */
+#define UNIT_ROWS 512
+#define UNIT_COLUMNS 192
 #define UNITS 16 /* wanted, to keep many cores busy */
 #define FETCH 12 /* lines of each factor fetched ahead beside a block of sums */
 
