@@ -70,8 +70,8 @@ static int cache_name(const struct options *o, const char *path, struct sd_buf *
     const char *base = sd_path_base(path);
     if (!o->cache_dir)
         return sd_buf_add(out, path, stem) | sd_buf_adds(out, ".npz");
-    return sd_buf_addf(out, "%s/%.*s-%016llx.npz", o->cache_dir, (int)(path + stem - base), base,
-                       (unsigned long long)fnv1a(path));
+    return sd_buf_addf(out, "%s%s%.*s-%016llx.npz", o->cache_dir, sd_path_slash(o->cache_dir),
+                       (int)(path + stem - base), base, (unsigned long long)fnv1a(path));
 }
 
 static struct owner *owner_of(struct owner *table, size_t cap, uint64_t cache)

@@ -2,6 +2,7 @@
 #include "compute.h"
 
 #include "adapter/lora.h"
+#include "base/path.h"
 #include "image/png.h"
 #include "sample/pipeline.h"
 #include "text/prompt.h"
@@ -159,8 +160,9 @@ static int draw(struct ctx *x, struct sd_str line, struct sd_arena *arena, struc
     int rc = sd_pipeline_draw(x->pipeline, &d, &im, err);
     if (rc)
         return rc < 0 ? -1 : 0;
-    const char *path = sd_arena_printf(arena, "%s/%05llu-%llu.png", x->o->output,
-                                       (unsigned long long)x->number, (unsigned long long)d.seed);
+    const char *path =
+        sd_arena_printf(arena, "%s%s%05llu-%llu.png", x->o->output, sd_path_slash(x->o->output),
+                        (unsigned long long)x->number, (unsigned long long)d.seed);
     const char *text = parameters(x->o, &d, arena);
     rc = path && text ? sd_png_save(path, &im, &(struct sd_png_text){"parameters", text}, 1, err)
                       : sd_err_memory(err, line.len);

@@ -1,6 +1,7 @@
 /* sd-train: records with cached latents in, a trained network in a file, events on standard output. */
 #include "compute.h"
 
+#include "base/path.h"
 #include "train/train.h"
 
 #include <math.h>
@@ -193,7 +194,7 @@ static void settle(struct sd_cmd *c, struct options *o, const struct sd_model_co
         if (!o->output_dir)
             cmd_usage(c, "no output: -o FILE, or --output-dir and --output-name");
         cmd_folder(c, o->output_dir);
-        if (sd_buf_addf(&o->path, "%s/%s.safetensors", o->output_dir,
+        if (sd_buf_addf(&o->path, "%s%s%s.safetensors", o->output_dir, sd_path_slash(o->output_dir),
                         o->output_name ? o->output_name : "last"))
             cmd_usage(c, "out of memory");
         t->output = o->path.data;

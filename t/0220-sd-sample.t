@@ -52,6 +52,8 @@ line '# a comment' '' 'a --w 70 --h 9 --d 1' '   ' 'b --d 2' >p5
 draw lines <p5
 is 'comments and blank lines are no prompts; sides are rounded' "$(jq -c '[.path,.width,.height]' "$out" | tr '\n' ' ')" \
     '["lines/00000-1.png",64,64] ["lines/00001-2.png",64,64] '
+draw slash/ <p5
+is 'a folder may be named with its slash' "$(jq -r .path "$out" | head -n 1)" slash/00000-1.png
 printf 'no newline at the end --d 4' >p6
 draw lines <p6
 is 'a last line without its end' "$(jq -c .seed "$out")" 4

@@ -8,6 +8,12 @@ const char *sd_path_base(const char *path)
     return slash ? slash + 1 : path;
 }
 
+const char *sd_path_slash(const char *folder)
+{
+    size_t len = strlen(folder);
+    return len && folder[len - 1] == '/' ? "" : "/";
+}
+
 size_t sd_path_stem_len(const char *path)
 {
     const char *base = sd_path_base(path), *dot = strrchr(base, '.');

@@ -7,6 +7,9 @@
 /* The part behind the last '/'. */
 const char *sd_path_base(const char *path);
 
+/* What goes between a folder as the user gave it and a name in it: "/", or "" where it ends in one. */
+const char *sd_path_slash(const char *folder);
+
 /* Length of the path without the ending of its last part: "a.b/c.d.png" -> "a.b/c.d". A name that only begins
  * with a dot has no ending, as in Python's os.path.splitext. */
 size_t sd_path_stem_len(const char *path);
