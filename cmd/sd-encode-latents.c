@@ -24,7 +24,7 @@ struct job {
     struct sd_record record;
     uint64_t ticket;
     struct sd_image picture; /* cropped to the bucket */
-    char *path, *cache;
+    char *path, *cache, *source;
     struct sd_size original;
 };
 
@@ -49,6 +49,7 @@ struct ctx {
     float *latents, *flipped, *noise; /* of one batch */
     size_t room;
     struct timespec model_time;
+    char vae[65]; /* what it encodes with */
     uint64_t done;
     struct owner *owners; /* hash table of a power of two */
     size_t n_owners, cap_owners;
@@ -112,13 +113,18 @@ static bool newer(const struct timespec *a, const struct timespec *b)
     return a->tv_sec != b->tv_sec ? a->tv_sec > b->tv_sec : a->tv_nsec > b->tv_nsec;
 }
 
-/* The cache holds what is wanted and was made after the picture and the model last changed. */
-static bool fresh(const struct ctx *x, const char *path, const char *cache, struct sd_size bucket)
+/* The cache holds what is wanted, was made after the picture last changed, and from the same things in the
+ * same way. Where it does not say from what, it must be newer than the model. */
+static bool fresh(const struct ctx *x, const char *path, const char *cache, const char *source,
+                  struct sd_size bucket)
 {
     struct stat picture, made;
-    return x->o->skip_existing && !stat(cache, &made) && !stat(path, &picture) &&
-           !newer(&picture.st_mtim, &made.st_mtim) && !newer(&x->model_time, &made.st_mtim) &&
-           sd_latents_fit(cache, (int)(bucket.h / 8), (int)(bucket.w / 8), x->o->flip, false);
+    if (!x->o->skip_existing || stat(cache, &made) || stat(path, &picture) ||
+        newer(&picture.st_mtim, &made.st_mtim) ||
+        !sd_latents_fit(cache, (int)(bucket.h / 8), (int)(bucket.w / 8), x->o->flip, false))
+        return false;
+    int same = sd_latents_made_from(cache, source);
+    return same > 0 || (same < 0 && !newer(&x->model_time, &made.st_mtim));
 }
 
 static void put(struct ctx *x, uint64_t ticket, struct sd_record *r)
@@ -173,6 +179,7 @@ static void job_free(struct job *j)
     sd_image_free(&j->picture);
     free(j->path);
     free(j->cache);
+    free(j->source);
     *j = (struct job){0};
 }
 
@@ -186,7 +193,8 @@ static int write_cache(struct ctx *x, const struct batch *b, int64_t i, struct s
                            .width = (int)(b->bucket.w / 8),
                            .latents = x->latents + (size_t)i * each,
                            .flipped = x->o->flip ? x->flipped + (size_t)i * each : NULL,
-                           .original_size = {j->original.w, j->original.h}};
+                           .original_size = {j->original.w, j->original.h},
+                           .source = j->source};
     sd_bucket_crop_ltrb(b->bucket, j->original, l.crop_ltrb);
     if (sd_latents_write(j->cache, &l, err))
         return -1;
@@ -256,6 +264,20 @@ static int load_picture(const struct wish *w, struct job *j, struct sd_err *err)
     return rc;
 }
 
+/* All that decides what a cache holds, but for the picture's own bytes, of which it has the number. Mirrored
+ * latents change nothing about the others. */
+static int source_of(const struct ctx *x, const struct wish *w, struct sd_buf *out)
+{
+    struct stat st;
+    int bad = sd_buf_addf(out, "{\"vae\":\"%s\",\"type\":\"%s\",", x->vae, x->o->precision);
+    bad |= x->o->mean ? sd_buf_adds(out, "\"draw\":\"mean\"")
+                      : sd_buf_addf(out, "\"draw\":%lld", (long long)x->o->seed);
+    bad |= sd_buf_addf(out, ",\"resize\":[%lld,%lld],\"crop\":[%lld,%lld],\"bytes\":%lld}",
+                       (long long)w->resize[0], (long long)w->resize[1], (long long)w->crop[0],
+                       (long long)w->crop[1], stat(w->path, &st) ? -1LL : (long long)st.st_size);
+    return bad;
+}
+
 static struct batch *batch_of(struct ctx *x, struct sd_size bucket)
 {
     struct batch *b = x->batches;
@@ -277,28 +299,30 @@ static struct batch *batch_of(struct ctx *x, struct sd_size bucket)
 static int take(struct ctx *x, struct sd_record *r, uint64_t ticket, struct sd_err *err)
 {
     struct wish w;
-    struct sd_buf cache = SD_BUF_INIT;
+    struct sd_buf cache = SD_BUF_INIT, source = SD_BUF_INIT;
     struct job j = {.ticket = ticket};
     if (read_wish(r, &w, err))
         return -1;
     struct sd_size bucket = {w.bucket[0], w.bucket[1]};
     struct batch *b = batch_of(x, bucket);
     j.path = strdup(w.path);
-    if (!b || !j.path || cache_name(x->o, w.path, &cache)) {
+    if (!b || !j.path || cache_name(x->o, w.path, &cache) || source_of(x, &w, &source)) {
         sd_err_memory(err, sizeof j);
         goto fail;
     }
     if (own(x, cache.data, w.path, err))
         goto fail;
-    if (fresh(x, w.path, cache.data, bucket)) {
+    if (fresh(x, w.path, cache.data, source.data, bucket)) {
         int rc = sd_record_set_string(r, "latents", cache.data) ? sd_err_memory(err, cache.len) : 1;
         free(j.path);
         sd_buf_free(&cache);
+        sd_buf_free(&source);
         return rc;
     }
     if (load_picture(&w, &j, err))
         goto fail;
     j.cache = cache.data;
+    j.source = source.data;
     j.record = *r;
     *r = SD_RECORD_INIT;
     b->jobs[b->n++] = j;
@@ -308,6 +332,7 @@ static int take(struct ctx *x, struct sd_record *r, uint64_t ticket, struct sd_e
 fail:
     free(j.path);
     sd_buf_free(&cache);
+    sd_buf_free(&source);
     return -1;
 }
 
@@ -348,7 +373,7 @@ int main(int argc, char **argv)
         {SD_OPT_STRING("cache-dir", 0, &o.cache_dir, "FOLDER",
                        "put the caches there, not beside the pictures")},
         {SD_OPT_BOOL("skip-existing", 0, &o.skip_existing,
-                     "keep caches that fit and are newer than picture and model")},
+                     "keep caches of the same picture, VAE and options")},
         {SD_OPT_BOOL("mean", 0, &o.mean, "store the posterior's mean instead of a draw from it")},
         {SD_OPT_INT("seed", 0, &o.seed, "N", "random numbers of those draws"), .min = 0, .max = 9e15},
         SD_OPT_END};
@@ -372,7 +397,8 @@ int main(int argc, char **argv)
     struct ctx x = {.cmd = &c, .o = &o};
     if (!stat(path, &st))
         x.model_time = st.st_mtim;
-    if (sd_encoder_new(&x.encoder, model, backend, cmd_precision(&c, o.precision), &err))
+    if (sd_model_file_hash(model, SD_PART_VAE, x.vae, &err) ||
+        sd_encoder_new(&x.encoder, model, backend, cmd_precision(&c, o.precision), &err))
         cmd_die(&c, &err);
     each_record(&x);
     sd_encoder_free(x.encoder);

@@ -5,7 +5,7 @@
 model=$root/contrib/tiny/sd.safetensors
 encode() { try sd-encode-latents -j 1 --model "$model" "$@"; }
 # arrays FILE...: name and shape of every array
-arrays() { sd-inspect --tensors-only "$@" | jq -r '"\(.tensor)\(.shape)"' | tr '\n' ' '; }
+arrays() { sd-inspect --tensors-only "$@" | jq -r '"\(.tensor)\(.shape)"' | sed 's/^sd_source.*/sd_source/' | tr '\n' ' '; }
 newest() { ls -t "$@" | head -1; }
 
 cp -r "$root/contrib/tiny/sks" sks && rm -f sks/*.npz
@@ -20,7 +20,7 @@ is 'latents lie beside the pictures' "$(jq -r .latents "$out")" "$(jq -r .path a
 is 'each is an eighth of its bucket' \
     "$(jq -r .latents "$out" | while read -r f; do sd-inspect --tensors-only "$f" | jq -c 'select(.tensor == "latents").shape'; done)" \
     "$(jq -c '[4, .bucket[1] / 8, .bucket[0] / 8]' all)"
-is 'arrays of sd-scripts' "$(arrays sks/01.npz)" 'latents[4,8,8] original_size[2] crop_ltrb[4] '
+is 'arrays of sd-scripts and their source' "$(arrays sks/01.npz)" 'latents[4,8,8] original_size[2] crop_ltrb[4] sd_source '
 is 'nothing else appears' "$(ls -A sks | grep -cv '\.\(npz\|png\|jpe*g\|webp\|txt\|caption\)$')" 0
 cp "$out" done
 
@@ -63,14 +63,36 @@ is 'a cache for another bucket is made again' "$(made)" 'sks/04.npz '
 touch -d '2020-03-01' sks/*.npz
 again --flip-aug
 is '--flip-aug wants flipped latents too' "$(made)" 'sks/01.npz sks/02.npz sks/03.npz sks/04.npz '
-is 'has them' "$(arrays sks/01.npz)" 'latents[4,8,8] original_size[2] crop_ltrb[4] latents_flipped[4,8,8] '
+is 'has them' "$(arrays sks/01.npz)" 'latents[4,8,8] original_size[2] crop_ltrb[4] latents_flipped[4,8,8] sd_source '
 touch -d '2020-03-01' sks/*.npz
 again
 is 'and they do no harm without' "$(made)" ''
 touch -d '2020-04-01' model.safetensors
 again
-is 'a newer model makes all again' "$(made)" 'sks/01.npz sks/02.npz sks/03.npz sks/04.npz '
+is 'the same model with a newer date changes nothing' "$(made)" ''
+sd-init -q --arch tiny --seed 5 -o other.safetensors && touch -d '2019-01-01' other.safetensors
+all_four='sks/01.npz sks/02.npz sks/03.npz sks/04.npz '
+again -m other.safetensors
+is 'another VAE makes all again, however old' "$(made)" "$all_four"
+again
 touch -d '2020-05-01' sks/*.npz
+again --mean
+is 'another option too' "$(made)" "$all_four"
+touch -d '2020-05-01' sks/*.npz
+again --mean
+is 'the same option not' "$(made)" ''
+jq -c 'if .path == "sks/01.png" then .crop = [0, 0] | .resize = [70, 70] else . end' four >cropped
+try sd-encode-latents -j 1 -m model.safetensors --mean <cropped
+is 'another cut of the picture does' "$(made)" 'sks/01.npz '
+cp "$root/t/data/store/plain.npz" sks/01.npz && touch -d '2020-05-01' sks/01.npz
+head -1 four | jq -c '.bucket = [16, 24] | .resize = [24, 24] | .crop = [4, 0]' >foreign
+try sd-encode-latents -j 1 -m model.safetensors <foreign
+is 'a cache of sd-scripts that is newer than the model serves' "$(made)" ''
+touch -d '2020-06-01' model.safetensors
+try sd-encode-latents -j 1 -m model.safetensors <foreign
+is 'one that is older does not' "$(made)" 'sks/01.npz '
+again
+touch -d '2020-07-01' sks/*.npz
 again --no-skip-existing
 is '--no-skip-existing' "$(made)" 'sks/01.npz sks/02.npz sks/03.npz sks/04.npz '
 

@@ -6,6 +6,8 @@
 #include <sys/stat.h>
 
 #include "base/arena.h"
+#include "base/buf.h"
+#include "base/hash.h"
 #include "model/config_json.h"
 #include "model/model_detect.h"
 
@@ -268,6 +270,30 @@ size_t sd_model_file_count(struct sd_model_file *mf, enum sd_part part)
 const struct sd_store_entry *sd_model_file_entry(struct sd_model_file *mf, enum sd_part part, size_t i)
 {
     return i < sd_model_file_count(mf, part) ? &mf->part[part].entries[i] : NULL;
+}
+
+int sd_model_file_hash(struct sd_model_file *mf, enum sd_part part, char hex[65], struct sd_err *err)
+{
+    struct sd_buf text = SD_BUF_INIT;
+    if (sd_model_file_need(mf, part, err))
+        return -1;
+    int rc = 0;
+    for (size_t i = 0; i < sd_model_file_count(mf, part) && !rc; i++) {
+        const struct sd_store_entry *e = sd_model_file_entry(mf, part, i);
+        int ndim = e->ndim;
+        while (ndim > 1 && e->shape[ndim - 1] == 1) /* layouts differ in them */
+            ndim--;
+        rc = sd_sha256(e->data, e->bytes, hex, err);
+        int full = sd_buf_addf(&text, "%s %s", e->name, sd_store_dtype_name(e->dtype));
+        for (int k = 0; k < ndim; k++)
+            full |= sd_buf_addf(&text, " %lld", (long long)e->shape[k]);
+        if (!rc && (full | sd_buf_addf(&text, " %s\n", hex)))
+            rc = sd_err_memory(err, text.len);
+    }
+    if (!rc)
+        rc = sd_sha256(text.data ? text.data : "", text.len, hex, err);
+    sd_buf_free(&text);
+    return rc;
 }
 
 const char *sd_model_file_path(const struct sd_model_file *mf)

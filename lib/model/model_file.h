@@ -42,6 +42,10 @@ bool sd_model_file_find(void *mf, const char *name, struct sd_store_entry *entry
 size_t sd_model_file_count(struct sd_model_file *mf, enum sd_part part);
 const struct sd_store_entry *sd_model_file_entry(struct sd_model_file *mf, enum sd_part part, size_t i);
 
+/* Names a part's weights, however the file is laid out or called: SHA-256 over the name, type, shape and
+ * SHA-256 of each parameter. Reads all of the part. */
+int sd_model_file_hash(struct sd_model_file *mf, enum sd_part part, char hex[65], struct sd_err *err);
+
 /* What the model's builder expects. Trailing dimensions of 1 do not matter: [N,C] and [N,C,1,1] are the same.
  */
 struct sd_model_param {

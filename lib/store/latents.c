@@ -136,7 +136,8 @@ int sd_latents_write(const char *path, const struct sd_latents *l, struct sd_err
 {
     const int64_t shape[] = {l->channels, l->height, l->width}, two = 2, four = 4;
     const int64_t mask[] = {l->mask_height, l->mask_width};
-    struct sd_store_tensor t[5];
+    const int64_t length = l->source ? (int64_t)strlen(l->source) : 0;
+    struct sd_store_tensor t[6];
     size_t n = 0;
     t[n++] = (struct sd_store_tensor){
         .name = "latents", .dtype = SD_STORE_F32, .ndim = 3, .shape = shape, .data = l->latents};
@@ -150,6 +151,9 @@ int sd_latents_write(const char *path, const struct sd_latents *l, struct sd_err
     if (l->alpha_mask)
         t[n++] = (struct sd_store_tensor){
             .name = "alpha_mask", .dtype = SD_STORE_F32, .ndim = 2, .shape = mask, .data = l->alpha_mask};
+    if (l->source)
+        t[n++] = (struct sd_store_tensor){
+            .name = "sd_source", .dtype = SD_STORE_U8, .ndim = 1, .shape = &length, .data = l->source};
     return sd_npz_write(path, t, n, err);
 }
 
@@ -175,4 +179,21 @@ bool sd_latents_fit(const char *path, int height, int width, bool flipped, bool 
         fit = fit && !mask;
     sd_npz_close(z);
     return fit;
+}
+
+int sd_latents_made_from(const char *path, const char *source)
+{
+    struct sd_npz *z;
+    if (sd_npz_open(&z, path, NULL))
+        return 0;
+    const struct sd_store_entry *e = sd_npz_find(z, "sd_source");
+    size_t len = strlen(source);
+    int same = e ? 0 : -1;
+    if (e && e->bytes == len) {
+        char *told = malloc(len + 1);
+        same = told && !sd_npz_read(z, e, told, NULL) && !memcmp(told, source, len);
+        free(told);
+    }
+    sd_npz_close(z);
+    return same;
 }

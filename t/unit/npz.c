@@ -125,6 +125,17 @@ static void test_write(void)
     ok(!sd_latents_write(in_folder("full.npz"), &l, &err) &&
            same_files(in_folder("full.npz"), "t/data/store/full.npz"),
        "sd-scripts' bytes");
+    l.source = "made of this";
+    ok(!sd_latents_write(in_folder("told.npz"), &l, &err) &&
+           sd_latents_made_from(in_folder("told.npz"), "made of this") == 1 &&
+           sd_latents_made_from(in_folder("told.npz"), "made of that") == 0 &&
+           sd_latents_made_from(in_folder("told.npz"), "made of") == 0 &&
+           sd_latents_fit(in_folder("told.npz"), 3, 2, true, true),
+       "a cache that says what it was made from");
+    ok(sd_latents_made_from(in_folder("full.npz"), "made of this") == -1 &&
+           sd_latents_made_from(in_folder("none.npz"), "made of this") == 0,
+       "and those that do not");
+    unlink(in_folder("told.npz"));
     ok(sd_latents_write("/dev/full", &l, &err) && err.code == SD_ERR_MACHINE, "a full disk");
     const int64_t none[] = {0}, many[] = {2, 1, 1, 1, 1, 1, 1, 1, 1, 12345};
     const struct sd_store_tensor odd[] = {
