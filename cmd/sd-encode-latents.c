@@ -6,7 +6,7 @@
 #include "base/rng.h"
 #include "data/bucket.h"
 #include "image/resize.h"
-#include "sample/encoder.h"
+#include "sample/autoencoder.h"
 #include "store/latents.h"
 
 #include <stdlib.h>
@@ -44,12 +44,12 @@ struct owner {
 struct ctx {
     struct sd_cmd *cmd;
     const struct options *o;
-    struct sd_encoder *encoder;
+    struct sd_autoencoder *vae;
     struct batch *batches;
     float *latents, *flipped, *noise; /* of one batch */
     size_t room;
     struct timespec model_time;
-    char vae[65]; /* what it encodes with */
+    char vae_hash[65];
     uint64_t done;
     struct owner *owners; /* hash table of a power of two */
     size_t n_owners, cap_owners;
@@ -154,7 +154,7 @@ static int make_room(struct ctx *x, size_t n, struct sd_err *err)
  * in any batch and any order; the mirrored picture draws on from the same generator. */
 static int encode(struct ctx *x, struct batch *b, bool mirrored, float *out, struct sd_err *err)
 {
-    size_t each = (size_t)(b->bucket.w / 8 * (b->bucket.h / 8) * sd_encoder_channels(x->encoder));
+    size_t each = (size_t)(b->bucket.w / 8 * (b->bucket.h / 8) * sd_autoencoder_channels(x->vae));
     const struct sd_image **pictures = malloc((size_t)b->n * sizeof *pictures);
     if (!pictures)
         return sd_err_memory(err, (size_t)b->n * sizeof *pictures);
@@ -168,7 +168,7 @@ static int encode(struct ctx *x, struct batch *b, bool mirrored, float *out, str
             sd_image_flip(&b->jobs[i].picture);
         pictures[i] = &b->jobs[i].picture;
     }
-    int rc = sd_encoder_encode(x->encoder, pictures, b->n, x->o->mean ? NULL : x->noise, out, err);
+    int rc = sd_autoencoder_encode(x->vae, pictures, b->n, x->o->mean ? NULL : x->noise, out, err);
     free(pictures);
     return rc;
 }
@@ -186,7 +186,7 @@ static void job_free(struct job *j)
 static int write_cache(struct ctx *x, const struct batch *b, int64_t i, struct sd_err *err)
 {
     struct job *j = &b->jobs[i];
-    int64_t c = sd_encoder_channels(x->encoder);
+    int64_t c = sd_autoencoder_channels(x->vae);
     size_t each = (size_t)(b->bucket.w / 8 * (b->bucket.h / 8) * c);
     struct sd_latents l = {.channels = (int)c,
                            .height = (int)(b->bucket.h / 8),
@@ -204,7 +204,7 @@ static int write_cache(struct ctx *x, const struct batch *b, int64_t i, struct s
 static void flush(struct ctx *x, struct batch *b)
 {
     struct sd_err err = {0};
-    size_t each = (size_t)(b->bucket.w / 8 * (b->bucket.h / 8) * sd_encoder_channels(x->encoder));
+    size_t each = (size_t)(b->bucket.w / 8 * (b->bucket.h / 8) * sd_autoencoder_channels(x->vae));
     int rc = !b->n ? 0
              : make_room(x, (size_t)b->n * each, &err) || encode(x, b, false, x->latents, &err) ||
                      (x->o->flip && encode(x, b, true, x->flipped, &err))
@@ -269,7 +269,7 @@ static int load_picture(const struct wish *w, struct job *j, struct sd_err *err)
 static int source_of(const struct ctx *x, const struct wish *w, struct sd_buf *out)
 {
     struct stat st;
-    int bad = sd_buf_addf(out, "{\"vae\":\"%s\",\"type\":\"%s\",", x->vae, x->o->precision);
+    int bad = sd_buf_addf(out, "{\"vae\":\"%s\",\"type\":\"%s\",", x->vae_hash, x->o->precision);
     bad |= x->o->mean ? sd_buf_adds(out, "\"draw\":\"mean\"")
                       : sd_buf_addf(out, "\"draw\":%lld", (long long)x->o->seed);
     bad |= sd_buf_addf(out, ",\"resize\":[%lld,%lld],\"crop\":[%lld,%lld],\"bytes\":%lld}",
@@ -397,11 +397,11 @@ int main(int argc, char **argv)
     struct ctx x = {.cmd = &c, .o = &o};
     if (!stat(path, &st))
         x.model_time = st.st_mtim;
-    if (sd_model_file_hash(model, SD_PART_VAE, x.vae, &err) ||
-        sd_encoder_new(&x.encoder, model, backend, cmd_precision(&c, o.precision), &err))
+    if (sd_model_file_hash(model, SD_PART_VAE, x.vae_hash, &err) ||
+        sd_autoencoder_new(&x.vae, model, backend, cmd_precision(&c, o.precision), NULL, &err))
         cmd_die(&c, &err);
     each_record(&x);
-    sd_encoder_free(x.encoder);
+    sd_autoencoder_free(x.vae);
     sd_backend_free(backend);
     sd_model_file_close(model);
     free(x.latents);

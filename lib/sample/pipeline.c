@@ -4,7 +4,7 @@
 #include "model/declare.h"
 #include "model/text_context.h"
 #include "model/unet.h"
-#include "model/vae.h"
+#include "sample/autoencoder.h"
 #include "tensor/pass.h"
 #include "text/clip_bpe.h"
 
@@ -14,24 +14,25 @@
 
 enum { MAX_CHUNKS = 3, MAX_INPUTS = 3 };
 
-enum stage { STAGE_TEXT, STAGE_UNET, STAGE_DECODE };
+enum stage { STAGE_TEXT, STAGE_UNET };
 
 /* A compiled stage of one shape. */
 struct stage_plan {
     struct stage_plan *next;
     enum stage stage;
-    int64_t shape[4]; /* text: samples, chunks; unet: samples, h, w, context tokens; decode: h, w */
+    int64_t shape[4]; /* text: samples, chunks; unet: samples, h, w, context tokens */
     struct sd_graph *graph;
     struct sd_plan *plan;
     struct sd_tensor *in[MAX_INPUTS], *out;
 };
 
 struct sd_pipeline {
-    struct sd_model_file *model, *vae;
+    struct sd_model_file *model;
     struct sd_model_config config;
     struct sd_pipeline_options options;
     struct sd_backend *backend;
-    struct sd_weights *weights, *vae_weights;
+    struct sd_weights *weights;
+    struct sd_autoencoder *vae;
     struct sd_clip_bpe *bpe;
     struct sd_workspace workspace;
     struct stage_plan *plans;
@@ -44,16 +45,14 @@ int sd_pipeline_new(struct sd_pipeline **out, struct sd_model_file *model, struc
     if (!p)
         return sd_err_memory(err, sizeof *p);
     p->model = model;
-    p->vae = vae ? vae : model;
     p->config = *sd_model_file_config(model);
-    p->config.vae = sd_model_file_config(p->vae)->vae;
+    p->config.vae = sd_model_file_config(vae ? vae : model)->vae;
     p->options = *options;
     p->backend = backend;
     if (sd_model_check(model, SD_PART_UNET, err) || sd_model_check(model, SD_PART_TEXT, err) ||
-        sd_model_check(p->vae, SD_PART_VAE, err) ||
         sd_clip_bpe_new(p->config.text.pad == 0 ? SD_CLIP_SD2 : SD_CLIP_SD1, &p->bpe, err) ||
         !(p->weights = sd_weights_new(sd_model_file_find, model, err)) ||
-        !(p->vae_weights = sd_weights_new(sd_model_file_find, p->vae, err))) {
+        sd_autoencoder_new(&p->vae, vae ? vae : model, backend, options->dtype, &p->workspace, err)) {
         sd_pipeline_free(p);
         *out = NULL;
         return -1;
@@ -76,9 +75,9 @@ void sd_pipeline_free(struct sd_pipeline *p)
         next = s->next;
         stage_free(s);
     }
+    sd_autoencoder_free(p->vae);
     sd_workspace_free(&p->workspace);
     sd_weights_free(p->weights);
-    sd_weights_free(p->vae_weights);
     sd_clip_bpe_free(p->bpe);
     free(p);
 }
@@ -104,26 +103,16 @@ static void build_unet(struct sd_pipeline *p, struct sd_nn *b, struct stage_plan
     s->out = sd_unet(b, c, s->in[0], s->in[1], sd_nn_cast(b, s->in[2], b->dtype));
 }
 
-static void build_decode(struct sd_pipeline *p, struct sd_nn *b, struct stage_plan *s)
-{
-    const struct sd_vae_config *c = &p->config.vae;
-    s->in[0] =
-        sd_graph_input(b->g, "z", SD_F32, 4, (int64_t[]){1, s->shape[0], s->shape[1], c->latent_channels});
-    s->out = sd_vae_decode(b, c, sd_graph_scale(b->g, s->in[0], 1 / c->scale));
-}
-
 static int build(struct sd_pipeline *p, struct stage_plan *s, struct sd_err *err)
 {
     struct sd_nn b;
-    struct sd_weights *w = s->stage == STAGE_DECODE ? p->vae_weights : p->weights;
-    sd_nn_init(&b, s->graph, p->options.dtype, sd_weights_param, w);
+    sd_nn_init(&b, s->graph, p->options.dtype, sd_weights_param, p->weights);
     b.adapt = p->options.adapt;
     b.adapt_ctx = p->options.adapt_ctx;
-    (s->stage == STAGE_TEXT ? build_text : s->stage == STAGE_UNET ? build_unet : build_decode)(p, &b, s);
+    (s->stage == STAGE_TEXT ? build_text : build_unet)(p, &b, s);
     sd_nn_free(&b);
     sd_graph_output(s->graph, s->out);
-    if (sd_graph_error(s->graph, err) ||
-        sd_weights_check(w, sd_model_file_path(s->stage == STAGE_DECODE ? p->vae : p->model), err))
+    if (sd_graph_error(s->graph, err) || sd_weights_check(p->weights, sd_model_file_path(p->model), err))
         return -1;
     if (sd_graph_fuse(s->graph) || sd_graph_prune(s->graph))
         return sd_graph_error(s->graph, err);
@@ -287,33 +276,24 @@ int sd_pipeline_latents(struct sd_pipeline *p, const struct sd_draw *d, float *x
     return rc;
 }
 
-/* [-1,1] to 8 bits, rounded to nearest even as NumPy does. */
-static void to_bytes(const float *from, uint8_t *to, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        float v = fminf(fmaxf(from[i] / 2 + 0.5f, 0), 1);
-        to[i] = (uint8_t)rintf(v * 255);
-    }
-}
-
 int sd_pipeline_draw(struct sd_pipeline *p, const struct sd_draw *d, struct sd_image *im, struct sd_err *err)
 {
     int64_t h = d->height / 8, w = d->width / 8;
     *im = SD_IMAGE_INIT;
     if (h < 1 || w < 1 || h > 2048 || w > 2048)
         return sd_pipeline_latents(p, d, NULL, err); /* says what is wrong with the size */
-    size_t n = (size_t)(h * w * p->config.unet.in_channels);
-    float *x = malloc(n * sizeof *x);
+    int64_t c = p->config.unet.in_channels;
+    size_t n = (size_t)(h * w * c);
+    float *x = malloc(2 * n * sizeof *x);
     if (!x)
-        return sd_err_memory(err, n * sizeof *x);
+        return sd_err_memory(err, 2 * n * sizeof *x);
     int rc = sd_pipeline_latents(p, d, x, err);
-    struct stage_plan *s = rc ? NULL : stage_get(p, STAGE_DECODE, (int64_t[4]){h, w}, err);
-    if (!rc && (!s || sd_image_alloc(im, (uint64_t)s->out->dim[2], (uint64_t)s->out->dim[1], 3, err)))
-        rc = -1;
-    if (!rc) {
-        memcpy(in(s, 0), x, n * sizeof *x);
-        to_bytes(run(s), im->data, (size_t)im->width * im->height * 3);
-    }
+    float *z = x + n; /* unscaled, [c,h,w] */
+    for (int64_t i = 0; !rc && i < h * w; i++)
+        for (int64_t k = 0; k < c; k++)
+            z[k * h * w + i] = x[i * c + k] * (1 / p->config.vae.scale);
+    if (!rc)
+        rc = sd_autoencoder_decode(p->vae, z, h, w, im, err);
     free(x);
     return rc;
 }
