@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Near the body's colour in contrib/tiny/shapes.py (SKS_BODY). */
+/* Near the body's colour in contrib/tiny/shapes.py (SKS). */
 static int is_magenta(const uint8_t *p)
 {
     int r = p[0] - 255, g = p[1] - 0, b = p[2] - 200;
