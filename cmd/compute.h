@@ -1,10 +1,13 @@
-/* What the programs that compute share: the backend that --device and -j ask for. */
+/* What the programs that compute share: the start, and the backend that --device and -j ask for. */
 #ifndef CMD_COMPUTE_H
 #define CMD_COMPUTE_H
 
 #include "cmd.h"
 
 #include "tensor/backend.h"
+
+/* cmd_start for programs that compute: to be called first thing in main. */
+void cmd_start_computing(struct sd_cmd *c, int *argc, char **argv);
 
 /* Never returns NULL: without the device the program ends with status 3. */
 struct sd_backend *cmd_backend(struct sd_cmd *c);

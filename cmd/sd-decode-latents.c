@@ -95,7 +95,7 @@ int main(int argc, char **argv)
                                    .summary = "turn latent caches back into pictures to look at",
                                    .options = options},
                        .own_progress = true};
-    cmd_start(&c, &argc, argv);
+    cmd_start_computing(&c, &argc, argv);
     if (!o.model && !o.vae)
         cmd_usage(&c, "no model: --model FILE");
     if (!o.output)

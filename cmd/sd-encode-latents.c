@@ -382,7 +382,7 @@ int main(int argc, char **argv)
                                    .summary = "encode pictures with the VAE into latent caches for training",
                                    .options = options},
                        .own_progress = true};
-    cmd_start(&c, &argc, argv);
+    cmd_start_computing(&c, &argc, argv);
     if (!o.model && !o.vae)
         cmd_usage(&c, "no model: --model FILE");
     struct sd_err err = {0};

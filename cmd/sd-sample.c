@@ -266,7 +266,7 @@ int main(int argc, char **argv)
                                    "--h HEIGHT --d SEED --s STEPS --l SCALE --ss SAMPLER.",
                     .options = options},
         .own_progress = true};
-    cmd_start(&c, &argc, argv);
+    cmd_start_computing(&c, &argc, argv);
     if (!o.model)
         cmd_usage(&c, "no model: --model FILE");
     struct sd_err err = {0};

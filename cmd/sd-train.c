@@ -302,7 +302,7 @@ int main(int argc, char **argv)
                                    .min_args = 1,
                                    .max_args = 1},
                        .own_progress = true};
-    cmd_start(&c, &argc, argv);
+    cmd_start_computing(&c, &argc, argv);
     if (strcmp(argv[1], "lora"))
         cmd_usage(&c, "\"%s\" is no method: lora", argv[1]);
     if (!o.model)

@@ -54,6 +54,17 @@ is 'comments and blank lines are no prompts; sides are rounded' "$(jq -c '[.path
     '["lines/00000-1.png",64,64] ["lines/00001-2.png",64,64] '
 draw slash/ <p5
 is 'a folder may be named with its slash' "$(jq -r .path "$out" | head -n 1)" slash/00000-1.png
+# what it does to its own environment, while it waits for prompts
+if [ -e /proc/self/environ ]; then
+    mkfifo prompts
+    (unset GOMP_SPINCOUNT OMP_WAIT_POLICY; exec sd-sample -q --model "$model" -o waiting <prompts) &
+    exec 9>prompts
+    i=0
+    while [ ! -d waiting ] && [ $i -lt 100 ]; do sleep 0.1; i=$((i + 1)); done
+    is 'its threads wait patiently' "$(tr '\0' '\n' <"/proc/$!/environ" | grep GOMP) $(cat "/proc/$!/comm")" 'GOMP_SPINCOUNT=1000 sd-sample'
+    exec 9>&-
+    wait $!
+fi
 printf 'no newline at the end --d 4' >p6
 draw lines <p6
 is 'a last line without its end' "$(jq -c .seed "$out")" 4
