@@ -25,29 +25,18 @@ void sd_dataset_free(struct sd_dataset *d)
 /* --- a record's caption
  * ----------------------------------------------------------------------------------------- */
 
-static int join(struct sd_buf *b, const struct sd_strings *parts, const char *between)
-{
-    int rc = 0;
-    for (size_t i = 0; i < parts->n; i++)
-        rc |= (i ? sd_buf_adds(b, between) : 0) | sd_buf_adds(b, parts->v[i]);
-    return rc;
-}
-
 /* With wildcards each line of the caption gets the tags, for one line is drawn; without, only the first line
  * counts. */
 static int join_caption(const struct sd_dataset *d, const struct sd_strings *lines,
                         const struct sd_strings *tags, struct sd_buf *b)
 {
-    const char *sep = d->options.separator ? d->options.separator : ",";
+    const char *sep = d->options.separator;
     size_t n = d->options.enable_wildcard ? lines->n : lines->n ? 1 : 0;
     int rc = 0;
     if (!n)
-        return join(b, tags, ", ");
-    for (size_t i = 0; i < n; i++) {
-        rc |= (i ? sd_buf_addc(b, '\n') : 0) | sd_buf_adds(b, lines->v[i]);
-        if (tags->n)
-            rc |= sd_buf_adds(b, sep) | join(b, tags, ", ");
-    }
+        return sd_caption_join(NULL, tags->v, tags->n, sep, b);
+    for (size_t i = 0; i < n; i++)
+        rc |= (i ? sd_buf_addc(b, '\n') : 0) | sd_caption_join(lines->v[i], tags->v, tags->n, sep, b);
     return rc;
 }
 

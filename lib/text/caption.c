@@ -34,6 +34,17 @@ static int keep_piece(struct sd_buf *text, struct sd_str piece)
     return 0;
 }
 
+int sd_caption_join(const char *caption, const char *const *tags, size_t tags_len, const char *separator,
+                    struct sd_buf *out)
+{
+    int rc = sd_buf_adds(out, caption ? caption : "");
+    if (caption && tags_len)
+        rc |= sd_buf_adds(out, separator ? separator : ",");
+    for (size_t i = 0; i < tags_len; i++)
+        rc |= (i ? sd_buf_adds(out, ", ") : 0) | sd_buf_adds(out, tags[i]);
+    return rc;
+}
+
 /* Piece number k of text cut at every separator. */
 static struct sd_str piece_at(struct sd_str text, struct sd_str separator, size_t k)
 {

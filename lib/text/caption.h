@@ -43,6 +43,12 @@ struct sd_caption_context {
     size_t replacements_len;
 };
 
+/* Appends a caption and tags as one text, the way fine-tuning metadata joins them: the caption, the separator
+ * (NULL means ","), the tags with ", " between them. Without a caption (NULL) or without tags there is no
+ * separator. 0, or -1 when memory is out. */
+int sd_caption_join(const char *caption, const char *const *tags, size_t tags_len, const char *separator,
+                    struct sd_buf *out);
+
 /* Appends to out the text caption[len] becomes, which may be empty.
  * A token_warmup_step below 1 in the options is turned into steps by the first caption that gets that far, as
  * in the original, so one options struct serves one thread. An empty separator is an error. */

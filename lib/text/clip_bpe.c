@@ -499,6 +499,80 @@ fail:
     return -1;
 }
 
+/* Whether a piece ends with this id. */
+static int ends_piece(uint32_t id)
+{
+    while (id >= FIRST_MERGE && id != SD_CLIP_BOS && id != SD_CLIP_EOS)
+        id = merge_right(id - FIRST_MERGE);
+    return id >= END_OF_WORD;
+}
+
+/* Code points of the span cp[n] that its first ids up to ids[keep] come from: the shortest beginning that has
+ * them. A longer one never has fewer, for a piece depends on nothing behind it; all but a capital sigma, and
+ * where that misleads, a piece less is kept. */
+static int fit_span(const struct sd_clip_bpe *bpe, struct scratch *s, const uint32_t *cp, size_t n,
+                    const int32_t *ids, size_t keep, size_t *fit, struct sd_err *err)
+{
+    for (;; keep--) {
+        while (keep > 0 && !ends_piece((uint32_t)ids[keep - 1]))
+            keep--;
+        size_t low = 0, high = n, found = SIZE_MAX;
+        while (low < high) {
+            size_t mid = low + (high - low) / 2;
+            s->ids_len = 0;
+            if (encode_span(bpe, s, cp, mid, err))
+                return -1;
+            if (s->ids_len >= keep && (keep == 0 || !memcmp(s->ids, ids, keep * sizeof *ids))) {
+                high = mid;
+                found = s->ids_len;
+            } else {
+                low = mid + 1;
+            }
+        }
+        *fit = low;
+        if (keep == 0 || found == keep)
+            return 0;
+    }
+}
+
+int sd_clip_bpe_fit(const struct sd_clip_bpe *bpe, const char *text, size_t len, size_t room, size_t *fit,
+                    struct sd_err *err)
+{
+    struct scratch s = {0}, again = {0};
+    size_t i = 0, seen = 0; /* code points, and their ids */
+    int rc = sd_unicode_decode(text, len, &s.text, err), over = 0;
+    while (!rc && !over) {
+        size_t at = s.text.len;
+        const struct added *token = find_added(bpe, &s.text, i, &at);
+        s.ids_len = 0;
+        if ((rc = encode_span(bpe, &s, s.text.cp + i, at - i, err)))
+            break;
+        if ((over = s.ids_len > room - seen)) {
+            size_t inside = 0;
+            rc = fit_span(bpe, &again, s.text.cp + i, at - i, s.ids, room - seen, &inside, err);
+            i += inside;
+        } else {
+            seen += s.ids_len;
+            i = at;
+            over = token && seen == room;
+            if (!token)
+                break;
+            i += over ? 0 : token->len;
+            seen += !over;
+        }
+    }
+    *fit = 0;
+    for (size_t k = 0; k < i && !rc; k++) {
+        uint32_t cp;
+        *fit += sd_unicode_next(text + *fit, len - *fit, &cp);
+    }
+    scratch_release(&s);
+    scratch_release(&again);
+    free(s.ids);
+    free(again.ids);
+    return rc;
+}
+
 /* -- model input -------------------------------------------------------------------------------------------
  */
 

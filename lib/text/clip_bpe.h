@@ -52,6 +52,12 @@ int32_t sd_clip_bpe_pad(const struct sd_clip_bpe *bpe);
 int sd_clip_bpe_encode(const struct sd_clip_bpe *bpe, const char *text, size_t len, int32_t **ids, size_t *n,
                        struct sd_err *err);
 
+/* Length in bytes of the beginning of text[len] that the first `room` of its ids cover in whole words,
+ * numbers and runs of signs: what is behind it falls off, or is cut into, where the ids are cut. *fit is len
+ * when there are no more ids than that. */
+int sd_clip_bpe_fit(const struct sd_clip_bpe *bpe, const char *text, size_t len, size_t room, size_t *fit,
+                    struct sd_err *err);
+
 /* Chunks of 77 ids for a model length of 77, 152 or 227 (75, 150, 225 tokens): 1, 2 or 3. */
 size_t sd_clip_bpe_chunk_count(int length);
 

@@ -40,6 +40,46 @@ static int same_ids(const struct sd_clip_bpe *bpe, const struct sd_buf *text, co
     return good;
 }
 
+/* Ids of the first len bytes, or -1 where they are no beginning of ids[n]. */
+static long ids_of_beginning(const struct sd_clip_bpe *bpe, const char *text, size_t len, const int32_t *ids,
+                             size_t n)
+{
+    int32_t *some = NULL;
+    size_t count = 0;
+    int good = !sd_clip_bpe_encode(bpe, text, len, &some, &count, &err) && count <= n &&
+               !memcmp(some, ids, count * sizeof *ids);
+    free(some);
+    return good ? (long)count : -1;
+}
+
+/* sd_clip_bpe_fit for every number of ids, against trying all beginnings. */
+static int fits(const struct sd_clip_bpe *bpe, const struct sd_buf *text)
+{
+    int32_t *ids = NULL;
+    size_t n = 0, fit;
+    long counts[100];
+    int good = text->len < 100 && !sd_clip_bpe_encode(bpe, text->data, text->len, &ids, &n, &err);
+    for (size_t c = 0, next = 0; c <= text->len && good; c++) {
+        uint32_t cp;
+        counts[c] = c < next ? -1 : ids_of_beginning(bpe, text->data, c, ids, n);
+        if (c == next && c < text->len)
+            next += sd_unicode_next(text->data + c, text->len - c, &cp);
+    }
+    for (size_t room = 0; room <= n + 1 && good; room++) {
+        long best = 0;
+        for (size_t c = 0; c <= text->len; c++)
+            if (counts[c] > best && counts[c] <= (long)room)
+                best = counts[c];
+        good = !sd_clip_bpe_fit(bpe, text->data, text->len, room, &fit, &err) && fit <= text->len &&
+               counts[fit] == best && (room < n || fit == text->len);
+        if (!good)
+            printf("# \"%.*s\": %zu bytes fit %zu ids, where %ld ids are whole\n", (int)text->len, text->data,
+                   fit, room, best);
+    }
+    free(ids);
+    return good;
+}
+
 static int same_decode(const struct sd_clip_bpe *bpe, char *numbers, const struct sd_buf *want)
 {
     int32_t ids[1000];
@@ -97,7 +137,7 @@ static int run_line(char **field, int fields)
         const struct sd_clip_bpe *bpe = field[1][0] == '2' ? sd2 : sd1;
         unescape(field[!strcmp(field[0], "decode") ? 3 : 2], &text);
         if (!strcmp(field[0], "encode")) {
-            good = same_ids(bpe, &text, field[3], field[4]);
+            good = same_ids(bpe, &text, field[3], field[4]) && (text.len >= 100 || fits(bpe, &text));
         } else if (!strcmp(field[0], "repeat")) {
             for (long i = atol(field[3]); i > 0; i--)
                 sd_buf_add(&whole, text.data, text.len);
