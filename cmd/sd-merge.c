@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "base/path.h"
+#include "data/metadata.h"
 #include "record/names.h"
 #include "text/sidecar.h"
 
@@ -36,25 +37,16 @@ struct merge {
 
 /* ---- text into members ---- */
 
-/* One line is a string; several lines are several captions. */
-static int set_caption(struct sd_record *r, struct worker *w)
+static int set_caption(struct sd_record *r, struct worker *w, struct sd_err *err)
 {
-    w->parts.n = 0;
-    if (sd_text_split(w->text.data, w->text.len, "\r\n", &w->parts))
-        return -1;
     w->captions++;
-    if (w->parts.n > 1)
-        return sd_record_set_strings(r, "caption", w->parts.v, w->parts.n);
-    return sd_record_set_string(r, "caption", w->parts.n ? w->parts.v[0] : "");
+    return sd_caption_set(r, w->text.data, w->text.len, &w->parts, err);
 }
 
-static int set_tags(struct sd_record *r, struct worker *w)
+static int set_tags(struct sd_record *r, struct worker *w, struct sd_err *err)
 {
-    w->parts.n = 0;
-    if (sd_text_split(w->text.data, w->text.len, ",\r\n", &w->parts))
-        return -1;
     w->tags++;
-    return sd_record_set_strings(r, "tags", w->parts.v, w->parts.n);
+    return sd_tags_set(r, w->text.data, w->text.len, &w->parts, err);
 }
 
 /* ---- sd-scripts' metadata ---- */
@@ -74,7 +66,7 @@ static const struct sd_member *look_up(const struct metadata *m, const char *pat
 }
 
 static int take_text(struct sd_record *r, struct worker *w, const char *name, bool keep,
-                     int (*set)(struct sd_record *, struct worker *), struct sd_err *err)
+                     int (*set)(struct sd_record *, struct worker *, struct sd_err *), struct sd_err *err)
 {
     const char *text;
     size_t len;
@@ -82,7 +74,7 @@ static int take_text(struct sd_record *r, struct worker *w, const char *name, bo
     if (got <= 0)
         return got;
     sd_buf_clear(&w->text);
-    return sd_buf_add(&w->text, text, len) || set(r, w) ? sd_err_memory(err, len) : 0;
+    return sd_buf_add(&w->text, text, len) ? sd_err_memory(err, len) : set(r, w, err);
 }
 
 static int merge_metadata(const struct merge *m, const struct metadata *from, struct worker *w,
@@ -120,14 +112,12 @@ static void read_metadata(struct merge *m)
 
 static int merge_sidecar(const struct merge *m, struct worker *w, struct sd_record *r, const char *path,
                          const char *ending, const char *name,
-                         int (*set)(struct sd_record *, struct worker *), struct sd_err *err)
+                         int (*set)(struct sd_record *, struct worker *, struct sd_err *), struct sd_err *err)
 {
     if (!*ending || (m->keep && sd_record_find(r, name)))
         return 0;
     int got = sd_sidecar_read(path, ending, &w->path, &w->text, err);
-    if (got == 1 && set(r, w))
-        return sd_err_memory(err, w->text.len);
-    return got < 0 ? -1 : 0;
+    return got == 1 ? set(r, w, err) : got;
 }
 
 static int need(const struct sd_record *r, const char *name, const char *ending, struct sd_err *err)
