@@ -1,19 +1,14 @@
 /* The tag patterns all read ", X, " with no comma in X, so one walk over the list finds any of them: cut X
  * out at a comma and ask a small function whether it is of the kind. Tags are doubly separated (", a, , b, ")
  * while that goes on, so that neighbours both match. */
-#include "text/clean.h"
+#include "text/clean_private.h"
 
 #include <string.h>
 
-#include "text/str.h"
+#include "text/rules.h"
 #include "text/unicode.h"
 
 typedef int tag_kind(struct sd_str tag);
-
-static struct sd_str view(const struct sd_buf *b)
-{
-    return (struct sd_str){.data = b->data ? b->data : "", .len = b->len};
-}
 
 static int is_one_of(struct sd_str tag, const char *const *list)
 {
@@ -127,7 +122,7 @@ static size_t count_tags(struct sd_str s, tag_kind *kind)
 static int replace_tags(struct sd_buf *text, tag_kind *kind, const char *instead)
 {
     struct sd_buf out = SD_BUF_INIT;
-    struct sd_str s = view(text), tag;
+    struct sd_str s = clean_view(text), tag;
     size_t done = 0, at;
     while ((at = find_tag(s, done, kind, &tag)) != SIZE_MAX) {
         if (sd_buf_add(&out, s.data + done, at - done) || sd_buf_adds(&out, instead))
@@ -145,24 +140,39 @@ fail:
 }
 
 /* With several people no hair colour, cut, eyes or sleeves can be told apart, so of kinds that come more than
- * once nothing is kept. One kind of hair length is, when all share it. */
-static int clean_several_people(struct sd_buf *text)
+ * once nothing is kept. */
+static int drop_kind(const struct sd_cleaning *c, enum sd_clean_id id, struct sd_buf *text)
 {
     static tag_kind *const kinds[] = {is_hair_length, is_hair_cut, is_eyes, is_sleeves, is_hair_style};
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-        if (count_tags(view(text), kinds[i]) > 1 && replace_tags(text, kinds[i], ""))
-            return -1;
+    (void)c;
+    tag_kind *kind = kinds[id - CLEAN_HAIR_LENGTH];
+    return count_tags(clean_view(text), kind) > 1 ? replace_tags(text, kind, "") : 0;
+}
+
+static int is_hair_but_length(struct sd_str tag)
+{
+    return is_hair(tag) && !is_hair_length(tag);
+}
+
+/* One kind of hair length is kept, when all share it; all of them, where nobody asked to drop any. */
+static int drop_hair(const struct sd_cleaning *c, enum sd_clean_id id, struct sd_buf *text)
+{
+    (void)id;
+    if (!clean_has(c, CLEAN_HAIR_LENGTH))
+        return count_tags(clean_view(text), is_hair_but_length) > 1
+                   ? replace_tags(text, is_hair_but_length, "")
+                   : 0;
     struct sd_str tag;
     struct sd_buf length = SD_BUF_INIT;
     int rc = 0;
-    size_t at = find_tag(view(text), 0, is_hair_length, &tag);
+    size_t at = find_tag(clean_view(text), 0, is_hair_length, &tag);
     if (at != SIZE_MAX)
         rc = sd_buf_add(&length, text->data + at, tag.len + 4) ||
              replace_tags(text, is_hair_length, ", @@@, ");
-    if (rc == 0 && count_tags(view(text), is_hair) > 1)
+    if (rc == 0 && count_tags(clean_view(text), is_hair) > 1)
         rc = replace_tags(text, is_hair, "");
     if (rc == 0 && length.len > 0)
-        rc = sd_str_replace(text, sd_str_of(", @@@, "), view(&length));
+        rc = sd_str_replace(text, sd_str_of(", @@@, "), clean_view(&length));
     sd_buf_free(&length);
     return rc;
 }
@@ -188,19 +198,20 @@ static int is_repeated(struct sd_str s, struct sd_str word)
 }
 
 /* Drops "shirt" where there is a "white shirt". The list of words is the one before anything is dropped. */
-static int drop_repeated(struct sd_buf *text)
+static int drop_repeated(const struct sd_cleaning *c, enum sd_clean_id id, struct sd_buf *text)
 {
+    (void)c, (void)id;
     struct sd_buf before = SD_BUF_INIT, whole = SD_BUF_INIT;
     struct sd_str tag;
     int rc = sd_buf_add(&before, text->data, text->len);
-    struct sd_str s = view(&before);
+    struct sd_str s = clean_view(&before);
     size_t at = rc ? SIZE_MAX : find_tag(s, 0, is_single_word, &tag);
     for (; at != SIZE_MAX && rc == 0; at = find_tag(s, after_tag(s, tag), is_single_word, &tag)) {
-        if (!is_repeated(view(text), tag))
+        if (!is_repeated(clean_view(text), tag))
             continue;
         sd_buf_clear(&whole);
         rc = sd_buf_add(&whole, tag.data - 2, tag.len + 4) ||
-             sd_str_replace(text, view(&whole), sd_str_of(""));
+             sd_str_replace(text, clean_view(&whole), sd_str_of(""));
     }
     sd_buf_free(&before);
     sd_buf_free(&whole);
@@ -212,73 +223,133 @@ static int replace(struct sd_buf *text, const char *from, const char *to)
     return sd_str_replace(text, sd_str_of(from), sd_str_of(to));
 }
 
-static int clean_tags(struct sd_buf *text, struct sd_buf *out)
+static int blank_underscores(const struct sd_cleaning *c, enum sd_clean_id id, struct sd_buf *text)
 {
-    if (replace(text, "^_^", "^@@@^") || replace(text, "_", " ") || replace(text, "^@@@^", "^_^"))
-        return -1;
-    size_t rating = sd_str_find(view(text), sd_str_of(", rating"), 0);
+    (void)c, (void)id;
+    return replace(text, "^_^", "^@@@^") || replace(text, "_", " ") || replace(text, "^@@@^", "^_^") ? -1 : 0;
+}
+
+static int cut_at_rating(const struct sd_cleaning *c, enum sd_clean_id id, struct sd_buf *text)
+{
+    (void)c, (void)id;
+    size_t rating = sd_str_find(clean_view(text), sd_str_of(", rating"), 0);
+    if (rating != SIZE_MAX) {
+        text->len = rating;
+        text->data[rating] = 0;
+    }
+    return 0;
+}
+
+/* ", a, , b, " */
+static int put_commas_around(struct sd_buf *text)
+{
     struct sd_buf list = SD_BUF_INIT;
-    struct sd_str s = {.data = view(text).data, .len = rating == SIZE_MAX ? text->len : rating};
-    int rc = sd_buf_add(&list, s.data, s.len) || replace(&list, ", ", ", , ");
-    sd_buf_clear(text);
-    rc = rc || sd_buf_adds(text, ", ") || sd_buf_add(text, list.data, list.len) || sd_buf_adds(text, ", ");
-    sd_buf_free(&list);
-    if (rc)
+    int rc = replace(text, ", ", ", , ") || sd_buf_adds(&list, ", ") ||
+             sd_buf_add(&list, clean_view(text).data, text->len) || sd_buf_adds(&list, ", ");
+    if (rc) {
+        sd_buf_free(&list);
         return -1;
-    if ((sd_str_find(view(text), sd_str_of("girls"), 0) != SIZE_MAX ||
-         sd_str_find(view(text), sd_str_of("boys"), 0) != SIZE_MAX) &&
-        clean_several_people(text))
+    }
+    sd_buf_free(text);
+    *text = list;
+    return 0;
+}
+
+/* What the original does. */
+static int clean_tags(const struct sd_cleaning *c, struct sd_buf *text, struct sd_buf *out)
+{
+    int wd = clean_has(c, CLEAN_WD_UNDERSCORES), rating = clean_has(c, CLEAN_RATING_TAGS);
+    if ((!wd && clean_run(c, CLEAN_UNDERSCORES, blank_underscores, text)) ||
+        (!rating && clean_run(c, CLEAN_RATING_TAIL, cut_at_rating, text)) || put_commas_around(text))
         return -1;
-    if (drop_repeated(text) || replace(text, ", , ", ", "))
+    if (sd_str_find(clean_view(text), sd_str_of("girls"), 0) != SIZE_MAX ||
+        sd_str_find(clean_view(text), sd_str_of("boys"), 0) != SIZE_MAX) {
+        for (int id = CLEAN_HAIR_LENGTH; id <= CLEAN_HAIR_STYLE; id++)
+            if (clean_run(c, (enum sd_clean_id)id, drop_kind, text))
+                return -1;
+        if (clean_run(c, CLEAN_HAIR, drop_hair, text))
+            return -1;
+    }
+    if (clean_run(c, CLEAN_REPEATED_WORDS, drop_repeated, text) || replace(text, ", , ", ", "))
         return -1;
     return text->len > 4 ? sd_buf_add(out, text->data + 2, text->len - 4) : 0;
 }
 
-int sd_clean_tags(const char *tags, size_t len, struct sd_buf *out, struct sd_err *err)
+/* err where the user's rules failed; otherwise memory is out. */
+static int clean_all_tags(const struct sd_cleaning *c, struct sd_buf *text, struct sd_buf *out,
+                          struct sd_err *err)
+{
+    struct sd_buf list = SD_BUF_INIT;
+    int rc = clean_run(c, CLEAN_NFC, clean_nfc, text) || clean_run(c, CLEAN_SPACES, clean_tag_spaces, text) ||
+             clean_run(c, CLEAN_RATING_TAGS, clean_rating_tags, text) ||
+             clean_run(c, CLEAN_WD_UNDERSCORES, clean_wd_underscores, text) || clean_tags(c, text, &list) ||
+             (c->user && sd_rules_tags(c->user, c->notes, &list, err)) ||
+             clean_run(c, CLEAN_SPACES, clean_tag_spaces, &list) ||
+             clean_run(c, CLEAN_DUPLICATES, clean_duplicates, &list) ||
+             (list.len && sd_buf_add(out, list.data, list.len));
+    sd_buf_free(&list);
+    return rc;
+}
+
+int sd_clean_tags_by(const struct sd_cleaning *c, const char *tags, size_t len, struct sd_buf *out,
+                     struct sd_err *err)
 {
     struct sd_buf text = SD_BUF_INIT;
-    int rc = sd_buf_add(&text, tags, len) || clean_tags(&text, out);
+    struct sd_err why = {0};
+    if (c->notes)
+        c->notes->member = "tags";
+    int rc = sd_buf_add(&text, tags, len) || clean_all_tags(c, &text, out, &why);
     sd_buf_free(&text);
+    if (rc && why.code)
+        return sd_err_set(err, (enum sd_err_code)why.code, "%s", why.msg);
+    return rc ? sd_err_memory(err, len) : 0;
+}
+
+int sd_clean_tags(const char *tags, size_t len, struct sd_buf *out, struct sd_err *err)
+{
+    const struct sd_cleaning c = {.set = sd_clean_default_set()};
+    return sd_clean_tags_by(&c, tags, len, out, err);
+}
+
+#define PAIR(name, from, to) {name, from, to},
+
+static int replace_words(const struct sd_cleaning *c, struct sd_buf *text)
+{
+    static const char *const pairs[][3] = {CLEAN_CAPTION_RULES(PAIR)};
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
+        struct sd_str from = sd_str_of(pairs[i][1]), to = sd_str_of(pairs[i][2]);
+        if (!(c->set >> CLEAN_CAPTION >> i & 1) || sd_str_find(clean_view(text), from, 0) == SIZE_MAX)
+            continue;
+        do {
+            if (sd_str_replace(text, from, to))
+                return -1;
+        } while (sd_str_find(clean_view(text), from, 0) != SIZE_MAX);
+        if (sd_clean_note(c->notes, pairs[i][0], from, to))
+            return -1;
+    }
+    return 0;
+}
+
+int sd_clean_caption_by(const struct sd_cleaning *c, const char *caption, size_t len, struct sd_buf *out,
+                        struct sd_err *err)
+{
+    struct sd_buf text = SD_BUF_INIT;
+    struct sd_err why = {0};
+    if (c->notes)
+        c->notes->member = "caption";
+    int rc = sd_buf_add(&text, caption, len) || clean_run(c, CLEAN_NFC, clean_nfc, &text) ||
+             clean_run(c, CLEAN_SPACES, clean_caption_spaces, &text) || replace_words(c, &text) ||
+             (c->user && sd_rules_caption(c->user, c->notes, &text, &why)) ||
+             clean_run(c, CLEAN_SPACES, clean_caption_spaces, &text) ||
+             sd_buf_add(out, clean_view(&text).data, text.len);
+    sd_buf_free(&text);
+    if (rc && why.code)
+        return sd_err_set(err, (enum sd_err_code)why.code, "%s", why.msg);
     return rc ? sd_err_memory(err, len) : 0;
 }
 
 int sd_clean_caption(const char *caption, size_t len, struct sd_buf *out, struct sd_err *err)
 {
-    static const char *const pairs[][2] = {
-        {"anime anime", "anime"},
-        {"young ", ""},
-        {"anime girl", "girl"},
-        {"cartoon female", "girl"},
-        {"cartoon lady", "girl"},
-        {"cartoon character", "girl"},
-        {"cartoon woman", "girl"},
-        {"cartoon women", "girls"},
-        {"cartoon girl", "girl"},
-        {"anime female", "girl"},
-        {"anime lady", "girl"},
-        {"anime character", "girl"},
-        {"anime woman", "girl"},
-        {"anime women", "girls"},
-        {"lady", "girl"},
-        {"female", "girl"},
-        {"woman", "girl"},
-        {"women", "girls"},
-        {"people", "girls"},
-        {"person", "girl"},
-        {"a cartoon figure", "a figure"},
-        {"a cartoon image", "an image"},
-        {"a cartoon picture", "a picture"},
-        {"an anime cartoon image", "an image"},
-        {"a cartoon anime drawing", "a drawing"},
-        {"a cartoon drawing", "a drawing"},
-        {"girl girl", "girl"},
-    };
-    struct sd_buf text = SD_BUF_INIT;
-    int rc = sd_buf_add(&text, caption, len);
-    for (size_t i = 0; i < sizeof pairs / sizeof *pairs && rc == 0; i++)
-        while (rc == 0 && sd_str_find(view(&text), sd_str_of(pairs[i][0]), 0) != SIZE_MAX)
-            rc = replace(&text, pairs[i][0], pairs[i][1]);
-    rc = rc || sd_buf_add(out, text.data, text.len);
-    sd_buf_free(&text);
-    return rc ? sd_err_memory(err, len) : 0;
+    const struct sd_cleaning c = {.set = sd_clean_default_set()};
+    return sd_clean_caption_by(&c, caption, len, out, err);
 }
