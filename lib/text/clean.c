@@ -244,8 +244,9 @@ static int cut_at_rating(const struct sd_cleaning *c, enum sd_clean_id id, struc
 static int put_commas_around(struct sd_buf *text)
 {
     struct sd_buf list = SD_BUF_INIT;
-    int rc = replace(text, ", ", ", , ") || sd_buf_adds(&list, ", ") ||
-             sd_buf_add(&list, clean_view(text).data, text->len) || sd_buf_adds(&list, ", ");
+    int rc = replace(text, ", ", ", , ") || sd_buf_reserve(&list, text->len + 4) ||
+             sd_buf_adds(&list, ", ") || sd_buf_add(&list, clean_view(text).data, text->len) ||
+             sd_buf_adds(&list, ", ");
     if (rc) {
         sd_buf_free(&list);
         return -1;
@@ -280,10 +281,13 @@ static int clean_all_tags(const struct sd_cleaning *c, struct sd_buf *text, stru
                           struct sd_err *err)
 {
     struct sd_buf list = SD_BUF_INIT;
-    int rc = clean_run(c, CLEAN_NFC, clean_nfc, text) || clean_run(c, CLEAN_SPACES, clean_tag_spaces, text) ||
-             clean_run(c, CLEAN_RATING_TAGS, clean_rating_tags, text) ||
-             clean_run(c, CLEAN_WD_UNDERSCORES, clean_wd_underscores, text) || clean_tags(c, text, &list) ||
-             (c->user && sd_rules_tags(c->user, c->notes, &list, err)) ||
+    if (clean_run(c, CLEAN_NFC, clean_nfc, text) || clean_run(c, CLEAN_SPACES, clean_tag_spaces, text) ||
+        clean_run(c, CLEAN_RATING_TAGS, clean_rating_tags, text) ||
+        clean_run(c, CLEAN_WD_UNDERSCORES, clean_wd_underscores, text))
+        return -1;
+    if (!c->user && !clean_has(c, CLEAN_SPACES) && !clean_has(c, CLEAN_DUPLICATES))
+        return clean_tags(c, text, out);
+    int rc = clean_tags(c, text, &list) || (c->user && sd_rules_tags(c->user, c->notes, &list, err)) ||
              clean_run(c, CLEAN_SPACES, clean_tag_spaces, &list) ||
              clean_run(c, CLEAN_DUPLICATES, clean_duplicates, &list) ||
              (list.len && sd_buf_add(out, list.data, list.len));

@@ -171,6 +171,8 @@ int sd_unicode_is_space(uint32_t cp)
 
 int sd_unicode_is_word(uint32_t cp)
 {
+    if (cp < 0x80) /* most text; no table needed */
+        return (cp >= 'a' && cp <= 'z') || (cp >= 'A' && cp <= 'Z') || (cp >= '0' && cp <= '9') || cp == '_';
     enum sd_unicode_class class = sd_unicode_class(cp);
     return class == SD_UNICODE_LETTER || class == SD_UNICODE_NUMBER || cp == '_';
 }
