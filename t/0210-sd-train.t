@@ -154,6 +154,7 @@ is 'from the first update on: nothing is saved' "$status $(cat "$err") $(ls neve
     '1 sd-train: the loss became NaN at step 2 (learning rate too high?); nothing is trained yet, so nothing is saved '
 
 # a cache that goes away while it trains
+: >log
 sd-train lora -j 1 -q --model "$model" --seed 1 --max-train-steps 1000000 -o gone.safetensors <data >log 2>msg &
 pid=$!
 step 3 log $pid
@@ -165,6 +166,7 @@ ok 'and can be read' sd-inspect gone.safetensors
 
 # signals
 for sig in INT TERM; do
+    : >log # else step may take the steps of the round before for its own
     env --default-signal=INT sd-train lora -j 1 -q --model "$model" --seed 1 --max-train-steps 1000000 -o sig.safetensors \
         <data >log 2>"$err" &
     pid=$!
