@@ -153,13 +153,8 @@ static int scan_member(struct sd_members *m, size_t len, struct sd_members_item 
     item->name_len = sd_scan_unescape(m->name.data, quote + 1, item->name_len);
     m->name.data[item->name_len] = 0;
     item->name = m->name.data;
-    sd_scan_space(s);
-    if (s->at >= s->end || *s->at != ':') {
-        s->why = "':' is expected";
+    if (sd_scan_colon(s))
         return -1;
-    }
-    s->at++;
-    sd_scan_space(s);
     item->value = s->at;
     if (sd_scan_value(s))
         return -1;

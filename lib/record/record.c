@@ -88,13 +88,8 @@ static int read_member(struct sd_record *r, struct sd_scan *s)
         m->name_len = sd_scan_unescape(name, m->name, m->name_len);
         m->name = name;
     }
-    sd_scan_space(s);
-    if (s->at >= s->end || *s->at != ':') {
-        s->why = "':' is expected";
+    if (sd_scan_colon(s))
         return -1;
-    }
-    s->at++;
-    sd_scan_space(s);
     m->value = s->at;
     m->lead_len = (size_t)(m->value - m->lead);
     if (sd_scan_value(s))

@@ -175,6 +175,16 @@ static int scan_scalar(struct sd_scan *s)
     }
 }
 
+int sd_scan_colon(struct sd_scan *s)
+{
+    sd_scan_space(s);
+    if (s->at >= s->end || *s->at != ':')
+        return fail(s, "':' is expected");
+    s->at++;
+    sd_scan_space(s);
+    return 0;
+}
+
 /* "name" : at the start of an object's member. */
 static int scan_name(struct sd_scan *s)
 {
@@ -182,11 +192,7 @@ static int scan_name(struct sd_scan *s)
     sd_scan_space(s);
     if (sd_scan_string(s, &escaped))
         return -1;
-    sd_scan_space(s);
-    if (s->at >= s->end || *s->at != ':')
-        return fail(s, "':' is expected");
-    s->at++;
-    return 0;
+    return sd_scan_colon(s);
 }
 
 /* Behind a value: a comma (then on to the next value, 1) or the ends of what is open (0 when nothing is left

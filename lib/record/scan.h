@@ -17,6 +17,8 @@ struct sd_scan {
 };
 
 void sd_scan_space(struct sd_scan *s);
+/* The colon behind a name, and white space on both sides of it; 0 or -1. */
+int sd_scan_colon(struct sd_scan *s);
 
 /* Each stands at the first byte of what it skips, and leaves at behind it. 0 or -1. */
 int sd_scan_string(struct sd_scan *s, bool *escaped); /* escaped: it holds a backslash */
