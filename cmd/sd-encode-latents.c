@@ -2,6 +2,7 @@
  * name out. */
 #include "compute.h"
 
+#include "base/hash.h"
 #include "base/path.h"
 #include "base/rng.h"
 #include "data/bucket.h"
@@ -55,12 +56,9 @@ struct ctx {
     size_t n_owners, cap_owners;
 };
 
-static uint64_t fnv1a(const char *s)
+static uint64_t hash(const char *s)
 {
-    uint64_t h = 0xcbf29ce484222325;
-    for (; *s; s++)
-        h = (h ^ (unsigned char)*s) * 0x100000001b3;
-    return h;
+    return sd_fnv1a(s, strlen(s));
 }
 
 /* STEM.npz beside the picture, as sd-scripts finds it, or in --cache-dir under a name that no other path
@@ -72,7 +70,7 @@ static int cache_name(const struct options *o, const char *path, struct sd_buf *
     if (!o->cache_dir)
         return sd_buf_add(out, path, stem) | sd_buf_adds(out, ".npz");
     return sd_buf_addf(out, "%s%s%.*s-%016llx.npz", o->cache_dir, sd_path_slash(o->cache_dir),
-                       (int)(path + stem - base), base, (unsigned long long)fnv1a(path));
+                       (int)(path + stem - base), base, (unsigned long long)hash(path));
 }
 
 static struct owner *owner_of(struct owner *table, size_t cap, uint64_t cache)
@@ -86,7 +84,7 @@ static struct owner *owner_of(struct owner *table, size_t cap, uint64_t cache)
 /* Notes that the cache is this picture's; -1 when it is another's already, or memory is out. */
 static int own(struct ctx *x, const char *cache, const char *path, struct sd_err *err)
 {
-    struct owner mine = {.cache = fnv1a(cache) | 1, .picture = fnv1a(path)};
+    struct owner mine = {.cache = hash(cache) | 1, .picture = hash(path)};
     if (x->n_owners * 2 >= x->cap_owners) {
         size_t cap = x->cap_owners ? x->cap_owners * 2 : 1024;
         struct owner *table = calloc(cap, sizeof *table);
@@ -160,7 +158,7 @@ static int encode(struct ctx *x, struct batch *b, bool mirrored, float *out, str
         return sd_err_memory(err, (size_t)b->n * sizeof *pictures);
     for (int64_t i = 0; i < b->n; i++) {
         struct sd_rng rng;
-        uint64_t h = fnv1a(b->jobs[i].path) ^ (uint64_t)x->o->seed;
+        uint64_t h = hash(b->jobs[i].path) ^ (uint64_t)x->o->seed;
         sd_rng_seed(&rng, (h ^ h >> 32) & 0xffffffff);
         for (int k = 0; k <= mirrored; k++)
             sd_rng_randn(&rng, x->noise + (size_t)i * each, each);

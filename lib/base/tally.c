@@ -1,16 +1,9 @@
 #include "base/tally.h"
 
+#include "base/hash.h"
+
 #include <stdlib.h>
 #include <string.h>
-
-/* FNV-1a, finished so that the low bits depend on all others. */
-static uint64_t hash(const char *s, size_t len)
-{
-    uint64_t h = UINT64_C(0xcbf29ce484222325);
-    for (size_t i = 0; i < len; i++)
-        h = (h ^ (unsigned char)s[i]) * UINT64_C(0x100000001b3);
-    return h ^ h >> 32;
-}
 
 uint64_t sd_count_add(uint64_t a, uint64_t b)
 {
@@ -47,7 +40,7 @@ static int grow(struct sd_tally *t)
 
 int sd_tally_add(struct sd_tally *t, const void *key, size_t len, uint64_t by, size_t *index)
 {
-    uint64_t h = hash(key, len);
+    uint64_t h = sd_fnv1a_low(key, len);
     if (grow(t))
         return -1;
     size_t at = h & t->mask;

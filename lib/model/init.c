@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/arena.h"
+#include "base/hash.h"
 #include "model/config_json.h"
 #include "model/declare.h"
 
@@ -37,10 +38,7 @@ static uint64_t mix(uint64_t z)
 
 static uint64_t seed_of(uint64_t seed, const char *key)
 {
-    uint64_t h = 14695981039346656037u; /* FNV-1a */
-    for (; *key; key++)
-        h = (h ^ (unsigned char)*key) * 1099511628211u;
-    return mix(mix(seed) ^ h);
+    return mix(mix(seed) ^ sd_fnv1a(key, strlen(key)));
 }
 
 #define PIECE 4096 /* values made at a time; a multiple of 4 */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/arena.h"
+#include "base/hash.h"
 
 struct weight {
     struct sd_var var;
@@ -54,12 +55,9 @@ void sd_weights_free(struct sd_weights *w)
     free(w);
 }
 
-static size_t hash(const char *s) /* FNV-1a */
+static size_t hash(const char *s)
 {
-    uint64_t h = 14695981039346656037u;
-    for (; *s; s++)
-        h = (h ^ (unsigned char)*s) * 1099511628211u;
-    return (size_t)(h ^ h >> 32);
+    return (size_t)sd_fnv1a_low(s, strlen(s));
 }
 
 static bool same_but_for_ones(int n, const int64_t *a, int m, const int64_t *b)

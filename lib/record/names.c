@@ -1,16 +1,9 @@
 #include "record/names.h"
 
+#include "base/hash.h"
+
 #include <stdlib.h>
 #include <string.h>
-
-/* FNV-1a, finished so that the low bits depend on all others. */
-static uint64_t hash(const char *s, size_t len)
-{
-    uint64_t h = UINT64_C(0xcbf29ce484222325);
-    for (size_t i = 0; i < len; i++)
-        h = (h ^ (unsigned char)s[i]) * UINT64_C(0x100000001b3);
-    return h ^ h >> 32;
-}
 
 static bool is_named(const struct sd_member *m, const char *name, size_t len)
 {
@@ -27,7 +20,7 @@ int sd_names_build(struct sd_names *n, const struct sd_record *record, struct sd
         return sd_err_memory(err, size * sizeof *n->slots);
     for (size_t i = 0; i < record->count; i++) {
         const struct sd_member *m = &record->members[i];
-        size_t at = hash(m->name, m->name_len) & n->mask;
+        size_t at = sd_fnv1a_low(m->name, m->name_len) & n->mask;
         while (n->slots[at] && !is_named(&record->members[n->slots[at] - 1], m->name, m->name_len))
             at = (at + 1) & n->mask;
         n->slots[at] = (uint32_t)i + 1; /* of equal names the last counts */
@@ -37,7 +30,7 @@ int sd_names_build(struct sd_names *n, const struct sd_record *record, struct sd
 
 size_t sd_names_find(const struct sd_names *n, const char *name, size_t len)
 {
-    size_t at = hash(name, len) & n->mask;
+    size_t at = sd_fnv1a_low(name, len) & n->mask;
     for (; n->slots[at]; at = (at + 1) & n->mask)
         if (is_named(&n->record->members[n->slots[at] - 1], name, len))
             return n->slots[at] - 1;

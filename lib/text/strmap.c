@@ -1,5 +1,7 @@
 #include "text/strmap.h"
 
+#include "base/hash.h"
+
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,15 +11,6 @@ struct sd_strmap_slot {
     uint64_t hash;
     size_t value;
 };
-
-/* FNV-1a. */
-static uint64_t hash_of(struct sd_str s)
-{
-    uint64_t h = 0xcbf29ce484222325u;
-    for (size_t i = 0; i < s.len; i++)
-        h = (h ^ (unsigned char)s.data[i]) * 0x100000001b3u;
-    return h ^ (h >> 32);
-}
 
 /* The key's slot, or the free one where it belongs; cap is a power of two and never full. */
 static struct sd_strmap_slot *find(const struct sd_strmap *m, struct sd_str key, uint64_t hash)
@@ -34,7 +27,7 @@ size_t sd_strmap_get(const struct sd_strmap *m, struct sd_str key)
 {
     if (m->n == 0)
         return SD_STRMAP_NONE;
-    const struct sd_strmap_slot *s = find(m, key, hash_of(key));
+    const struct sd_strmap_slot *s = find(m, key, sd_fnv1a_low(key.data, key.len));
     return s->key.data ? s->value : SD_STRMAP_NONE;
 }
 
@@ -59,7 +52,7 @@ int sd_strmap_put(struct sd_strmap *m, struct sd_str key, size_t value, size_t *
 {
     if (m->n >= m->cap / 2 && grow(m))
         return -1;
-    uint64_t hash = hash_of(key);
+    uint64_t hash = sd_fnv1a_low(key.data, key.len);
     struct sd_strmap_slot *s = find(m, key, hash);
     if (old)
         *old = s->key.data ? s->value : SD_STRMAP_NONE;

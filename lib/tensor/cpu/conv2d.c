@@ -75,7 +75,7 @@ static int plan_forward(struct sd_call *c, struct sd_err *err)
     dnnl_convolution_desc_t desc;
     dnnl_primitive_attr_t attr = NULL;
     dnnl_primitive_desc_t pd = NULL;
-    if (sd_dnnl_attr(&attr, 1, n->in[3] != NULL, err))
+    if (sd_dnnl_attr(&attr, n->in[3] != NULL, err))
         return -1;
     dnnl_status_t st = forward_desc(&g, n->in[2] != NULL, &desc);
     if (!st)
@@ -114,7 +114,7 @@ static dnnl_primitive_desc_t backward_pd(struct sd_cpu *cpu, const struct geomet
     dnnl_convolution_desc_t fwd;
     dnnl_primitive_desc_t hint = NULL, pd = NULL;
     dnnl_primitive_attr_t attr = NULL;
-    if (sd_dnnl_attr(&attr, 1, false, err))
+    if (sd_dnnl_attr(&attr, false, err))
         return NULL;
     dnnl_status_t st =
         dnnl_convolution_forward_desc_init(&fwd, dnnl_forward_training, dnnl_convolution_direct, &g->x,

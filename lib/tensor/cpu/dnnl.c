@@ -32,14 +32,12 @@ dnnl_data_type_t sd_dnnl_type(enum sd_dtype t)
     return t == SD_F32 ? dnnl_f32 : t == SD_BF16 ? dnnl_bf16 : dnnl_data_type_undef;
 }
 
-int sd_dnnl_attr(dnnl_primitive_attr_t *attr, float scale, bool sum, struct sd_err *err)
+int sd_dnnl_attr(dnnl_primitive_attr_t *attr, bool sum, struct sd_err *err)
 {
     dnnl_post_ops_t ops = NULL;
     dnnl_status_t st = dnnl_primitive_attr_create(attr);
     if (!st)
         st = dnnl_primitive_attr_set_scratchpad_mode(*attr, dnnl_scratchpad_mode_user);
-    if (!st && scale != 1)
-        st = dnnl_primitive_attr_set_output_scales(*attr, 1, 0, &scale);
     if (!st && sum) {
         st = dnnl_post_ops_create(&ops);
         if (!st)

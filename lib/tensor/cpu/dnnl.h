@@ -35,8 +35,8 @@ struct sd_dnnl {
 
 int sd_dnnl_status(struct sd_err *err, dnnl_status_t st, const char *what);
 dnnl_data_type_t sd_dnnl_type(enum sd_dtype t);
-/* Attributes: scratchpad from the caller, a scale on the product, and adding to what dst holds. */
-int sd_dnnl_attr(dnnl_primitive_attr_t *attr, float scale, bool sum, struct sd_err *err);
+/* Attributes: scratchpad from the caller, and adding to what dst holds. */
+int sd_dnnl_attr(dnnl_primitive_attr_t *attr, bool sum, struct sd_err *err);
 
 /* Makes the primitive of pd (which it destroys) and its scratchpad argument. */
 struct sd_dnnl *sd_dnnl_new(struct sd_call *c, dnnl_primitive_desc_t pd, struct sd_err *err);
