@@ -1,4 +1,5 @@
 /* sd-train: records with cached latents in, a trained network in a file, events on standard output. */
+#include "caption_options.h"
 #include "compute.h"
 
 #include "base/path.h"
@@ -14,8 +15,9 @@ struct options {
     struct sd_train_config t;
     const char *model, *precision, *save_precision, *output_dir, *output_name, *module, *save_as, *optimizer;
     double alpha;
-    bool unet_only, text_encoder_only, v2, v_prediction, shuffle, wildcard;
-    int64_t batch_size, dim, accumulation, clip_skip, max_token_length, seed, keep_tokens, steps, conv_dim;
+    struct cmd_caption caption;
+    bool unet_only, text_encoder_only, v2, v_prediction;
+    int64_t batch_size, dim, accumulation, clip_skip, max_token_length, seed;
     struct sd_buf path;
 };
 
@@ -27,6 +29,7 @@ static struct options defaults(void)
                         .save_as = "safetensors",
                         .optimizer = "AdamW",
                         .alpha = 1,
+                        .caption = CMD_CAPTION_DEFAULTS,
                         .batch_size = 1,
                         .dim = 4,
                         .accumulation = 1,
@@ -37,8 +40,7 @@ static struct options defaults(void)
                                    .text_encoder_lr = NAN,
                                    .unet_lr = NAN,
                                    .lr_scheduler = "constant",
-                                   .max_train_steps = 1600,
-                                   .prior_loss_weight = 1};
+                                   .max_train_steps = 1600};
     return o;
 }
 
@@ -182,9 +184,10 @@ static void settle(struct sd_cmd *c, struct options *o, const struct sd_model_co
     t->trainer.clip_skip = (int)o->clip_skip;
     t->trainer.accumulation = (int)o->accumulation;
     t->max_token_length = (int)o->max_token_length;
-    t->caption.shuffle = o->shuffle;
-    t->caption.enable_wildcard = o->wildcard;
-    t->caption.keep_tokens = o->keep_tokens;
+    cmd_caption_settle(&o->caption);
+    t->caption = o->caption.options;
+    t->flip_aug = o->caption.flip_aug;
+    t->prior_loss_weight = o->caption.prior_loss_weight;
     t->save_dtype = !strcmp(o->save_precision, "fp16")   ? SD_STORE_F16
                     : !strcmp(o->save_precision, "bf16") ? SD_STORE_BF16
                                                          : SD_STORE_F32;
@@ -266,34 +269,7 @@ int main(int argc, char **argv)
         {SD_OPT_HEADING("Captions and pictures")},
         {SD_OPT_INT("max-token-length", 0, &o.max_token_length, "75|150|225",
                     "tokens of a caption that count")},
-        {SD_OPT_BOOL("shuffle-caption", 0, &o.shuffle, "shuffle the comma-separated parts at each use")},
-        {SD_OPT_INT("keep-tokens", 0, &o.keep_tokens, "N", "leading parts that stay"), .max = 1e6},
-        {SD_OPT_STRING("keep-tokens-separator", 0, &t->caption.keep_tokens_separator, "TEXT",
-                       "what ends the parts that stay")},
-        {SD_OPT_STRING("caption-separator", 0, &t->caption.separator, "TEXT",
-                       "what parts captions; a comma")},
-        {SD_OPT_STRING("secondary-separator", 0, &t->caption.secondary_separator, "TEXT",
-                       "becomes the separator after shuffling")},
-        {SD_OPT_STRING("caption-prefix", 0, &t->caption.prefix, "TEXT", "goes before every caption")},
-        {SD_OPT_STRING("caption-suffix", 0, &t->caption.suffix, "TEXT", "goes after every caption")},
-        {SD_OPT_BOOL("enable-wildcard", 0, &o.wildcard, "draw one of {a|b|c}, and one line of several")},
-        {SD_OPT_DOUBLE("caption-dropout-rate", 0, &t->caption.dropout_rate, "X",
-                       "share of captions left out"),
-         .max = 1},
-        {SD_OPT_INT("caption-dropout-every-n-epochs", 0, &t->caption.dropout_every_n_epochs, "N",
-                    "no captions in every N-th epoch"),
-         .max = 1e9},
-        {SD_OPT_DOUBLE("caption-tag-dropout-rate", 0, &t->caption.tag_dropout_rate, "X",
-                       "share of parts left out"),
-         .max = 1},
-        {SD_OPT_DOUBLE("token-warmup-step", 0, &t->caption.token_warmup_step, "N",
-                       "use parts one by one up to here")},
-        {SD_OPT_INT("token-warmup-min", 0, &t->caption.token_warmup_min, "N",
-                    "parts used from the first step"),
-         .max = 1e6},
-        {SD_OPT_BOOL("flip-aug", 0, &t->flip_aug, "use the mirrored latents half of the time")},
-        {SD_OPT_DOUBLE("prior-loss-weight", 0, &t->prior_loss_weight, "X",
-                       "weight of regularisation pictures")},
+        CMD_CAPTION_OPTIONS(&o.caption),
         SD_OPT_END};
     struct sd_cmd c = {.program = {.name = "sd-train",
                                    .args = "lora",
@@ -314,7 +290,7 @@ int main(int argc, char **argv)
     settle(&c, &o, sd_model_file_config(model));
     struct sd_dataset data;
     sd_dataset_init(&data, &(struct sd_dataset_options){.batch_size = o.batch_size,
-                                                        .enable_wildcard = o.wildcard,
+                                                        .enable_wildcard = o.caption.wildcard,
                                                         .separator = t->caption.separator});
     read_records(&c, &data, sd_model_file_config(model), t->flip_aug);
     if (sd_dataset_finish(&data, &err))
