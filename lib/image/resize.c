@@ -24,3 +24,14 @@ int sd_image_resize(const struct sd_image *from, uint32_t width, uint32_t height
     sd_image_free(to);
     return sd_err_memory(err, (size_t)from->width * height);
 }
+
+int sd_resize_filter_parse(const char *name, enum sd_resize_filter *filter, struct sd_err *err)
+{
+    static const char *const names[] = {"auto", "area", "lanczos"};
+    for (int i = 0; i < 3; i++)
+        if (!strcmp(name, names[i])) {
+            *filter = (enum sd_resize_filter)i;
+            return 0;
+        }
+    return sd_err_set(err, SD_ERR_USAGE, "\"%s\" is no filter: %s", name, SD_RESIZE_NAMES);
+}
