@@ -1,5 +1,5 @@
 /* sd-train: records with cached latents in, a trained network in a file, events on standard output. */
-#include "caption_options.h"
+#include "subset_options.h"
 #include "compute.h"
 
 #include "base/path.h"
@@ -15,7 +15,7 @@ struct options {
     struct sd_train_config t;
     const char *model, *precision, *save_precision, *output_dir, *output_name, *module, *save_as, *optimizer;
     double alpha;
-    struct cmd_caption caption;
+    struct cmd_subset subset;
     bool unet_only, text_encoder_only, v2, v_prediction;
     int64_t batch_size, dim, accumulation, clip_skip, max_token_length, seed;
     struct sd_buf path;
@@ -29,7 +29,7 @@ static struct options defaults(void)
                         .save_as = "safetensors",
                         .optimizer = "AdamW",
                         .alpha = 1,
-                        .caption = CMD_CAPTION_DEFAULTS,
+                        .subset = CMD_SUBSET_DEFAULTS,
                         .batch_size = 1,
                         .dim = 4,
                         .accumulation = 1,
@@ -47,42 +47,62 @@ static struct options defaults(void)
 /* --- records
  * ------------------------------------------------------------------------------------------------------ */
 
-/* Takes a record into the set; one whose cache cannot be used later is refused now. */
-static int add(struct sd_dataset *data, struct sd_record *r, const struct sd_model_config *model, bool flip,
-               struct sd_buf *scratch, struct sd_err *err)
+/* What could not be used later is refused now. */
+static int check_item(const struct sd_item *item, const struct sd_model_config *model, struct sd_buf *scratch,
+                      struct sd_err *err)
 {
-    if (sd_dataset_add(data, r, err))
-        return -1;
-    const struct sd_item *item = &data->items[data->n_items - 1];
+    const struct sd_augment *a = &item->subset->augment;
+    if (item->subset->alpha_mask)
+        return sd_err_set(err, SD_ERR_DATA, "alpha_mask: masked loss cannot be done yet");
+    if (!item->latents)
+        return 0;
+    if (sd_augment_varies(a))
+        return sd_err_set(err, SD_ERR_DATA,
+                          "%s makes another picture at each use: train it without cached latents",
+                          a->color ? "color_aug" : "random_crop");
     size_t bytes =
         (size_t)(item->bucket.w / 8 * (item->bucket.h / 8) * model->unet.in_channels) * sizeof(float);
     sd_buf_clear(scratch);
     if (sd_buf_reserve(scratch, bytes))
-        sd_err_memory(err, bytes);
-    else if (!sd_train_latents(item, model, false, (float *)scratch->data, err) &&
-             (!flip || !sd_train_latents(item, model, true, (float *)scratch->data, err)))
+        return sd_err_memory(err, bytes);
+    return sd_train_latents(item, model, false, (float *)scratch->data, err) ||
+                   (a->flip && sd_train_latents(item, model, true, (float *)scratch->data, err))
+               ? -1
+               : 0;
+}
+
+static int add(struct sd_dataset *data, struct sd_record *r, const struct sd_model_config *model,
+               struct sd_buf *scratch, struct sd_err *err)
+{
+    if (sd_dataset_add(data, r, err))
+        return -1;
+    if (!check_item(&data->items[data->n_items - 1], model, scratch, err))
         return 0;
     data->n_items--;
     return -1;
 }
 
-static void read_records(struct sd_cmd *c, struct sd_dataset *data, const struct sd_model_config *model,
-                         bool flip)
+static void read_records(struct sd_cmd *c, struct sd_dataset *data, const struct sd_model_config *model)
 {
     struct sd_record r = SD_RECORD_INIT;
     struct sd_buf scratch = SD_BUF_INIT;
     uint64_t ticket;
-    int64_t failed = 0;
+    int64_t failed = 0, held_out = 0;
     while (cmd_next(c, &r, &ticket)) {
         struct sd_err err = {0};
+        bool validation = false;
         if (sd_record_failed(&r))
             failed++;
-        else if (add(data, &r, model, flip, &scratch, &err))
+        else if (sd_record_bool(&r, "validation", &validation, &err) > 0 && validation)
+            held_out++;
+        else if (add(data, &r, model, &scratch, &err))
             cmd_fail(c, &r, &err);
         cmd_drop(c, ticket);
     }
     sd_record_free(&r);
     sd_buf_free(&scratch);
+    if (held_out)
+        cmd_say(c, "left out %lld records for validation", (long long)held_out);
     if (failed) {
         cmd_warn(c, "left out %lld records that carry an error", (long long)failed);
         cmd_status(c, SD_ERR_DATA);
@@ -184,10 +204,8 @@ static void settle(struct sd_cmd *c, struct options *o, const struct sd_model_co
     t->trainer.clip_skip = (int)o->clip_skip;
     t->trainer.accumulation = (int)o->accumulation;
     t->max_token_length = (int)o->max_token_length;
-    cmd_caption_settle(&o->caption);
-    t->caption = o->caption.options;
-    t->flip_aug = o->caption.flip_aug;
-    t->prior_loss_weight = o->caption.prior_loss_weight;
+    cmd_subset_settle(c, &o->subset);
+    t->prior_loss_weight = o->subset.prior_loss_weight;
     t->save_dtype = !strcmp(o->save_precision, "fp16")   ? SD_STORE_F16
                     : !strcmp(o->save_precision, "bf16") ? SD_STORE_BF16
                                                          : SD_STORE_F32;
@@ -269,7 +287,7 @@ int main(int argc, char **argv)
         {SD_OPT_HEADING("Captions and pictures")},
         {SD_OPT_INT("max-token-length", 0, &o.max_token_length, "75|150|225",
                     "tokens of a caption that count")},
-        CMD_CAPTION_OPTIONS(&o.caption),
+        CMD_SUBSET_OPTIONS(&o.subset),
         SD_OPT_END};
     struct sd_cmd c = {.program = {.name = "sd-train",
                                    .args = "lora",
@@ -289,10 +307,8 @@ int main(int argc, char **argv)
         cmd_die(&c, &err);
     settle(&c, &o, sd_model_file_config(model));
     struct sd_dataset data;
-    sd_dataset_init(&data, &(struct sd_dataset_options){.batch_size = o.batch_size,
-                                                        .enable_wildcard = o.caption.wildcard,
-                                                        .separator = t->caption.separator});
-    read_records(&c, &data, sd_model_file_config(model), t->flip_aug);
+    sd_dataset_init(&data, &(struct sd_dataset_options){.batch_size = o.batch_size, .subset = o.subset.base});
+    read_records(&c, &data, sd_model_file_config(model));
     if (sd_dataset_finish(&data, &err))
         cmd_die(&c, &err);
     struct sd_backend *backend = cmd_backend(&c);

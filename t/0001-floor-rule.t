@@ -16,7 +16,7 @@ below() {
     model) echo base store tensor nn text ;;
     adapter) echo base store tensor nn model ;;
     diffusion | optim) echo base tensor ;;
-    train) echo base record image store text data tensor nn model adapter diffusion optim dist ;;
+    train) echo base record image store text data tensor nn model adapter diffusion optim dist sample ;;
     dist) echo base tensor ;;
     hub) echo base ;;
     sample) echo base image store text tensor nn model adapter diffusion ;;

@@ -47,6 +47,45 @@ is 'another seed, other tensors' "$(test "$(tensors b.safetensors)" != "$want"; 
 tac data | sd-train lora -j 1 -q --model "$model" --seed 1 --max-train-steps 1 -o b.safetensors >"$out"
 is 'the order of the records counts' "$(test "$(losses)" != "$(jq -c 'select(.event == "step" and .step == 1).loss' events) "; echo $?)" 0
 
+# pictures without latents
+sd-scan sks | sd-merge | sd-bucket -q --resolution 64 --bucket-reso-steps 8 --min-bucket-reso 32 | head -6 >pictures
+train --max-train-steps 3 -o p.safetensors <pictures
+is 'pictures without latents' "$status $(cat "$err") $(metadata p.safetensors ss_cache_latents)" '0  False'
+ok 'have finite losses' jq -se 'map(select(.event == "step")) | length == 3 and all(.[]; .loss > 0 and .loss < 10)' "$out"
+want_p=$(losses)
+train --max-train-steps 3 -j 2 --gradient-checkpointing -o p.safetensors <pictures
+is 'the same again' "$(losses)" "$want_p"
+for how in --random-crop --color-aug --flip-aug '--resize-interpolation lanczos'; do
+    train --max-train-steps 6 -o q.safetensors $how <pictures
+    is "$how: other losses" "$status $(test "$(losses)" != "$want_p"; echo $?)" '0 0'
+done
+train --max-train-steps 6 -o q.safetensors --random-crop <pictures
+want_r=$(losses)
+jq -c '.subset = {"random_crop": true}' pictures >subset
+train --max-train-steps 6 -o q.safetensors <subset
+is 'a record can ask for it' "$(losses)" "$want_r"
+jq -c '.subset = {"random_crop": false}' pictures >subset
+train --max-train-steps 3 -o q.safetensors --random-crop <subset
+is 'and against it' "$(losses)" "$want_p"
+{ head -3 data; tail -3 pictures; } >mixed
+train --max-train-steps 6 -o q.safetensors <mixed
+is 'some with latents, some without' "$status $(losses | wc -w)" '0 6'
+train --max-train-steps 3 -o q.safetensors --color-aug <data
+is 'latents cannot change colour' "$status $(grep -c 'color_aug makes another picture at each use' "$err")" '1 6'
+jq -c '.subset = {"alpha_mask": true}' data >subset
+train --max-train-steps 3 -o q.safetensors <subset
+is 'no masked loss' "$status $(grep -c 'alpha_mask' "$err")" '1 6'
+jq -c '.dataset = {"index": 1, "batch_size": 3}' data >subset
+train --max-train-epochs 1 -o q.safetensors --train-batch-size 1 <subset
+is 'a dataset has its batch size' "$(jq -c 'select(.event == "start").batches_per_epoch' "$out")" 4
+{ head -5 data; tail -1 data | jq -c '.validation = true'; } >subset
+train --max-train-epochs 1 -o q.safetensors <subset
+is 'records for validation are left out' "$status $(jq -c 'select(.event == "start").images' "$out")" '0 5'
+jq -c '.path = "gone.png"' pictures >subset
+train --max-train-steps 2 -o q.safetensors <subset
+is 'a picture that is gone' "$status $(cat "$err")" \
+    '1 sd-train: gone.png: cannot open: No such file or directory; nothing is trained yet, so nothing is saved'
+
 # options
 train --max-train-steps 3 --network-train-unet-only -o b.safetensors <data
 is '--network-train-unet-only' "$(sd-inspect --tensors-only b.safetensors | jq -r .tensor | sed 's/_.*//;s/lora//' | sort -u)$(sd-inspect --tensors-only b.safetensors | grep -c lora_te)" 0
@@ -110,7 +149,7 @@ perl -e 'my ($at, $bytes) = @ARGV;
 head -c 900 "$(echo "$first" | jq -r .latents)" >cut.npz
 {
     cat data
-    echo "$first" | jq -c 'del(.latents)'
+    echo "$first" | jq -c 'del(.latents, .resize)'
     echo 'no record'
     echo "$first" | jq -c '.latents = "gone.npz"'
     echo "$first" | jq -c '.latents = "nan.npz"'
@@ -122,7 +161,7 @@ head -c 900 "$(echo "$first" | jq -r .latents)" >cut.npz
 } >bad
 train --max-train-steps 8 -o b.safetensors <bad
 is 'bad records are left out: status' $status 1
-is 'each is told' "$(sed 's/cache.[^ :]*npz/CACHE/' "$err")" 'sd-train: sks/01.png: the record has no "latents"
+is 'each is told' "$(sed 's/cache.[^ :]*npz/CACHE/' "$err")" 'sd-train: sks/01.png: the record has no "resize"
 sd-train: line 8: not a JSON object at byte 1
 no record
 sd-train: sks/01.png: gone.npz: No such file or directory

@@ -296,7 +296,6 @@ static void put_run(struct pairs *p, const struct sd_train_config *c, const stru
     else
         put(p, "ss_clip_skip", "None");
     put_int(p, "ss_max_token_length", c->max_token_length);
-    put_bool(p, "ss_cache_latents", true);
     put_int(p, "ss_seed", (int64_t)c->seed);
     put_text(p, "ss_training_comment", c->training_comment);
     sd_python_float(c->optimizer.weight_decay, wd);
@@ -304,9 +303,6 @@ static void put_run(struct pairs *p, const struct sd_train_config *c, const stru
     put(p, "ss_optimizer",
         c->optimizer.weight_decay == SD_ADAMW_DEFAULT.weight_decay ? "torch.optim.adamw.AdamW" : optimizer);
     put_float(p, "ss_max_grad_norm", c->optimizer.max_grad_norm);
-    put_float(p, "ss_caption_dropout_rate", c->caption.dropout_rate);
-    put_int(p, "ss_caption_dropout_every_n_epochs", c->caption.dropout_every_n_epochs);
-    put_float(p, "ss_caption_tag_dropout_rate", c->caption.tag_dropout_rate);
     put_float(p, "ss_prior_loss_weight", c->prior_loss_weight);
     put(p, "ss_loss_type", "l2");
     put_int(p, "ss_steps", progress->step);
@@ -318,15 +314,35 @@ static void put_run(struct pairs *p, const struct sd_train_config *c, const stru
     }
 }
 
-static void put_data(struct pairs *p, const struct sd_train_config *c, const struct sd_dataset *d)
+static bool all_cached(const struct sd_dataset *d)
+{
+    for (size_t i = 0; i < d->n_items; i++)
+        if (!d->items[i].latents)
+            return false;
+    return true;
+}
+
+/* Of several subsets the first speaks for all: loaders know one value. */
+static void put_data(struct pairs *p, const struct sd_dataset *d)
 {
     const char *folder = folder_of(d, p->arena);
-    put_int(p, "ss_batch_size_per_device", d->options.batch_size);
-    put_int(p, "ss_total_batch_size", d->options.batch_size);
-    put_bool(p, "ss_flip_aug", c->flip_aug);
-    put_bool(p, "ss_shuffle_caption", c->caption.shuffle);
-    put_bool(p, "ss_enable_bucket", true);
-    put_int(p, "ss_keep_tokens", c->caption.keep_tokens);
+    const struct sd_subset *how = d->items[0].subset;
+    const struct sd_augment *a = &how->augment;
+    put_int(p, "ss_batch_size_per_device", (int64_t)d->buckets[0].batch_size);
+    put_int(p, "ss_total_batch_size", (int64_t)d->buckets[0].batch_size);
+    put_bool(p, "ss_cache_latents", all_cached(d));
+    put_bool(p, "ss_flip_aug", a->flip);
+    put_bool(p, "ss_color_aug", a->color);
+    put_bool(p, "ss_random_crop", a->random_crop);
+    if (a->face_crop)
+        put(p, "ss_face_crop_aug_range",
+            sd_arena_printf(p->arena, "%g,%g", a->face_range[0], a->face_range[1]));
+    put_bool(p, "ss_shuffle_caption", how->caption.shuffle);
+    put_bool(p, "ss_enable_bucket", how->bucketed);
+    put_int(p, "ss_keep_tokens", how->caption.keep_tokens);
+    put_float(p, "ss_caption_dropout_rate", how->caption.dropout_rate);
+    put_int(p, "ss_caption_dropout_every_n_epochs", how->caption.dropout_every_n_epochs);
+    put_float(p, "ss_caption_tag_dropout_rate", how->caption.tag_dropout_rate);
     put_dirs(p, d, folder);
     put_tags(p, d, folder);
     put_buckets(p, d);
@@ -367,7 +383,7 @@ int sd_train_metadata(const struct sd_train_config *config, const struct sd_trai
     if (!config->no_metadata) {
         put_run(&p, config, plan, progress);
         put(&p, "ss_output_name", stem);
-        put_data(&p, config, data);
+        put_data(&p, data);
         put_unused(&p);
     }
     put_network(&p, config);

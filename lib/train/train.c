@@ -7,6 +7,7 @@
 #include "tensor/frozen.h"
 #include "text/clip_bpe.h"
 #include "train/metadata.h"
+#include "train/picture.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -28,8 +29,8 @@ struct run {
     struct sd_optimizer optimizer;
     struct sd_clip_bpe *bpe;
     struct sd_rng rng;         /* initial weights, noise, timesteps, the order of batches */
-    struct sd_pyrandom random; /* captions, flips */
-    struct sd_caption_options caption;
+    struct sd_pyrandom random; /* captions, augmentation */
+    struct sd_train_pictures pictures;
     float *latents, *noise, *weight;
     int64_t *timesteps;
     int32_t *ids;
@@ -111,7 +112,7 @@ static int make_network(struct run *r, struct sd_err *err)
 
 static int make_buffers(struct run *r, struct sd_err *err)
 {
-    size_t n = (size_t)r->data->options.batch_size, area = 0;
+    size_t n = r->data->largest_batch, area = 0;
     for (size_t i = 0; i < r->data->n_buckets; i++) {
         struct sd_size s = r->data->buckets[i].size;
         size_t a = (size_t)(s.w / 8 * (s.h / 8));
@@ -157,7 +158,6 @@ static int set_up(struct run *r, struct sd_model_file *model, struct sd_backend 
 {
     const struct sd_train_config *c = r->config;
     r->model = sd_model_file_config(model);
-    r->caption = c->caption;
     r->progress.started = time(NULL);
     r->started_ns = r->shown_ns = sd_clock_ns();
     sd_rng_seed(&r->rng, c->seed);
@@ -178,6 +178,7 @@ static int set_up(struct run *r, struct sd_model_file *model, struct sd_backend 
 
 static void tear_down(struct run *r)
 {
+    sd_train_pictures_free(&r->pictures);
     sd_trainer_free(r->trainer);
     sd_optimizer_free(&r->optimizer);
     sd_lora_free(r->lora);
@@ -266,22 +267,34 @@ int sd_train_latents(const struct sd_item *item, const struct sd_model_config *m
     return 0;
 }
 
+/* The VAE, where a picture has no latents. */
+static int make_pictures(struct run *r, struct sd_model_file *model, struct sd_backend *backend,
+                         struct sd_err *err)
+{
+    for (size_t i = 0; i < r->data->n_items; i++)
+        if (!r->data->items[i].latents)
+            return sd_train_pictures_init(&r->pictures, model, r->data, backend, r->config->trainer.dtype,
+                                          sd_trainer_workspace(r->trainer), err);
+    return 0;
+}
+
 static int load_item(struct run *r, const struct sd_item *item, size_t k, size_t each, struct sd_err *err)
 {
     const struct sd_train_config *c = r->config;
     size_t chunks = sd_clip_bpe_chunk_count(c->max_token_length + 2);
-    bool flip = c->flip_aug && sd_pyrandom_random(&r->random) < 0.5;
-    if (sd_train_latents(item, r->model, flip, r->latents + k * each, err))
+    bool mirrored = sd_augment_mirrors(&item->subset->augment, &r->random);
+    if (item->latents ? sd_train_latents(item, r->model, mirrored, r->latents + k * each, err)
+                      : sd_train_picture_load(&r->pictures, item, k, mirrored, &r->random, err))
         return -1;
     struct sd_buf text = SD_BUF_INIT;
     struct sd_caption_context now = {
         .epoch = r->progress.epoch, .step = r->progress.step, .max_train_steps = r->plan.steps};
-    int rc =
-        sd_caption_process(&r->caption, &now, &r->random, item->caption, item->caption_len, &text, err) ||
-                sd_clip_bpe_chunks(r->bpe, text.data ? text.data : "", text.len, c->max_token_length + 2,
-                                   r->ids + k * chunks * SD_CLIP_CONTEXT, err)
-            ? -1
-            : 0;
+    int rc = sd_caption_process(&item->subset->caption, &now, &r->random, item->caption, item->caption_len,
+                                &text, err) ||
+                     sd_clip_bpe_chunks(r->bpe, text.data ? text.data : "", text.len, c->max_token_length + 2,
+                                        r->ids + k * chunks * SD_CLIP_CONTEXT, err)
+                 ? -1
+                 : 0;
     sd_buf_free(&text);
     r->weight[k] = item->reg ? (float)c->prior_loss_weight : 1;
     return rc;
@@ -295,6 +308,8 @@ static int train_batch(struct run *r, const struct sd_batch_ref *ref, float *los
     for (size_t k = 0; k < ref->count; k++)
         if (load_item(r, sd_dataset_item(r->data, ref, k), k, each, err))
             return -1;
+    if (sd_train_pictures_encode(&r->pictures, ref->count, each, &r->rng, r->latents, err))
+        return -1;
     sd_rng_randn(&r->rng, r->noise, ref->count * each);
     sd_rng_randint(&r->rng, 0, 1000, r->timesteps, ref->count);
     return sd_trainer_batch(r->trainer,
@@ -436,7 +451,7 @@ int sd_train_lora(const struct sd_train_config *config, struct sd_model_file *mo
         t.text_chunks = (int)sd_clip_bpe_chunk_count(config->max_token_length + 2);
         struct sd_lora_stack stack = {&r.lora, 1};
         r.trainer = sd_trainer_new(r.model, &t, r.weights, sd_lora_adapt, &stack, &r.optimizer, backend, err);
-        rc = r.trainer ? loop(&r, err) : -1;
+        rc = r.trainer && !make_pictures(&r, model, backend, err) ? loop(&r, err) : -1;
     }
     tear_down(&r);
     return rc;

@@ -2,7 +2,10 @@
  *
  * The loop follows sd-scripts' train_network.py: gradients are applied every `accumulation` batches and at
  * the end of an epoch; steps count updates; the shown average replaces the losses of the last epoch one by
- * one. */
+ * one.
+ *
+ * How pictures and captions are treated is the data's to say (data/subset.h). Pictures without cached latents
+ * are encoded by the model's VAE each time they are used. */
 #ifndef SD_TRAIN_TRAIN_H
 #define SD_TRAIN_TRAIN_H
 
@@ -26,9 +29,7 @@ struct sd_train_config {
     uint64_t seed;
     int max_token_length; /* 75, 150, 225 */
     bool v2;              /* pads captions as Stable Diffusion 2 does */
-    bool flip_aug;
     double prior_loss_weight;
-    struct sd_caption_options caption;
     /* where to */
     const char *output;             /* the file; earlier saves lie beside it under sd-scripts' names */
     enum sd_store_dtype save_dtype; /* F32, F16 or BF16 */
@@ -67,8 +68,8 @@ struct sd_train_hooks {
     void *ctx;
 };
 
-/* The latents of a picture (mirrored: flipped) from its cache into out, as a batch needs them: of the model's
- * channels and the bucket's size, all finite. */
+/* The latents of an item that has them (mirrored: flipped) from its cache into out, as a batch needs them: of
+ * the model's channels and the bucket's size, all finite. */
 int sd_train_latents(const struct sd_item *item, const struct sd_model_config *model, bool flipped,
                      float *out, struct sd_err *err);
 

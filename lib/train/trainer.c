@@ -82,6 +82,11 @@ void sd_trainer_free(struct sd_trainer *t)
     free(t);
 }
 
+struct sd_workspace *sd_trainer_workspace(struct sd_trainer *t)
+{
+    return &t->workspace;
+}
+
 /* The loss of a batch, from its latents to one number. */
 static struct sd_tensor *build_loss(struct sd_trainer *t, struct sd_nn *b, struct step *s)
 {

@@ -38,6 +38,9 @@ struct sd_trainer *sd_trainer_new(const struct sd_model_config *config,
                                   struct sd_backend *backend, struct sd_err *err);
 void sd_trainer_free(struct sd_trainer *t);
 
+/* The arena of its plans, for others that run between its steps. */
+struct sd_workspace *sd_trainer_workspace(struct sd_trainer *t);
+
 /* Forward and backward of one batch; *loss is before the division by the accumulation. */
 int sd_trainer_batch(struct sd_trainer *t, const struct sd_train_batch *b, float *loss, struct sd_err *err);
 

@@ -23,13 +23,15 @@ static int add(struct sd_dataset *d, const char *json, struct sd_err *err)
     return rc;
 }
 
-static void add_item(struct sd_dataset *d, long long w, long long h, long long repeats)
+static void add_item(struct sd_dataset *d, long long w, long long h, long long repeats, long long dataset)
 {
     struct sd_err err = {0};
     char json[200];
     snprintf(json, sizeof json,
-             "{\"path\":\"p%zu\",\"latents\":\"l\",\"bucket\":[%lld,%lld],\"repeats\":%lld}", d->n_items, w,
-             h, repeats);
+             "{\"path\":\"p%zu\",\"latents\":\"l\",\"bucket\":[%lld,%lld],\"repeats\":%lld,\"dataset\":{"
+             "\"index\":%lld,"
+             "\"batch_size\":%lld}}",
+             d->n_items, w, h, repeats, dataset, (long long)d->options.batch_size + dataset);
     if (add(d, json, &err))
         bail(err.msg);
 }
@@ -55,7 +57,7 @@ static bool is_whole(const struct sd_dataset *d)
     bool good = seen != NULL;
     for (size_t i = 0; good && i < d->n_batches; i++) {
         const struct sd_batch_ref *b = &d->batches[i];
-        good = b->count > 0 && b->count <= (size_t)d->options.batch_size;
+        good = b->count > 0 && b->count <= d->buckets[b->bucket].batch_size;
         for (size_t k = 0; k < b->count; k++) {
             const struct sd_item *item = sd_dataset_item(d, b, k);
             struct sd_size size = d->buckets[b->bucket].size;
@@ -125,7 +127,7 @@ static void check_fixture(void)
     struct set s = {0};
     char *line = NULL;
     size_t cap = 0;
-    long long a, b, c;
+    long long a, b, c, e;
     while (in && getline(&line, &cap, in) > 0) {
         line[strcspn(line, "\n")] = 0;
         if (sscanf(line, "set %lld %lld %lld", &a, &b, &c) == 3) {
@@ -135,14 +137,14 @@ static void check_fixture(void)
             s.finished = false;
             sd_rng_seed(&s.loader, (uint64_t)c);
             sd_dataset_init(&s.d, &(struct sd_dataset_options){.batch_size = b});
-        } else if (sscanf(line, "item %lld %lld %lld", &a, &b, &c) == 3) {
-            add_item(&s.d, a, b, c);
+        } else if (sscanf(line, "item %lld %lld %lld %lld", &a, &b, &c, &e) == 4) {
+            add_item(&s.d, a, b, c, e);
         } else {
             check_epoch(&s, line);
         }
     }
     end_set(&s);
-    ok(s.number == 5, "five sets");
+    ok(s.number == 6, "six sets");
     sd_buf_free(&s.got);
     sd_buf_free(&s.last);
     free(line);
@@ -171,8 +173,8 @@ static void caption(const char *members, struct sd_dataset_options options, cons
 
 static void check_captions(void)
 {
-    const struct sd_dataset_options plain = {0}, wild = {.enable_wildcard = true},
-                                    other = {.separator = " | "};
+    const struct sd_dataset_options plain = {0}, wild = {.subset.caption.enable_wildcard = true},
+                                    other = {.subset.caption.separator = " | "};
     caption("", plain, "");
     caption(",\"caption\":\"a cat\"", plain, "a cat");
     caption(",\"tags\":[\"a\",\"b c\"]", plain, "a, b c");
@@ -180,6 +182,9 @@ static void check_captions(void)
     caption(",\"caption\":\"a cat\",\"tags\":[\"a\",\"b c\"]", other, "a cat | a, b c");
     caption(",\"caption\":[\"one\",\"two\"],\"tags\":[\"a\"]", plain, "one,a");
     caption(",\"caption\":[\"one\",\"two\"],\"tags\":[\"a\"]", wild, "one,a\ntwo,a");
+    caption(",\"caption\":[\"one\",\"two\"],\"subset\":{\"enable_wildcard\":true}", plain, "one\ntwo");
+    caption(",\"caption\":[\"one\",\"two\"],\"subset\":{\"enable_wildcard\":false}", wild, "one");
+    caption(",\"caption\":\"a\",\"tags\":[\"b\"],\"subset\":{\"caption_separator\":\"; \"}", plain, "a; b");
     caption(",\"class_tokens\":\"sks dog\"", plain, "sks dog");
     caption(",\"class_tokens\":\"sks dog\",\"caption\":\"a cat\"", plain, "a cat");
 }
@@ -200,6 +205,16 @@ static void check_refusals(void)
     struct sd_err err = {0};
     refuses("{\"latents\":\"l\",\"bucket\":[64,64]}");
     refuses("{\"path\":\"p\",\"bucket\":[64,64]}");
+    refuses("{\"path\":\"p\",\"bucket\":[64,64],\"resize\":[64,80],\"crop\":[0,17]}");
+    refuses("{\"path\":\"p\",\"latents\":\"l\",\"bucket\":[64,64],\"subset\":[]}");
+    refuses("{\"path\":\"p\",\"latents\":\"l\",\"bucket\":[64,64],\"subset\":{\"keep_tokens\":-1}}");
+    refuses("{\"path\":\"p\",\"latents\":\"l\",\"bucket\":[64,64],\"subset\":{\"caption_dropout_rate\":2}}");
+    refuses("{\"path\":\"p\",\"latents\":\"l\",\"bucket\":[64,64],"
+            "\"subset\":{\"face_crop_aug_range\":[2,1]}}");
+    refuses("{\"path\":\"p\",\"latents\":\"l\",\"bucket\":[64,64],"
+            "\"subset\":{\"resize_interpolation\":\"magic\"}}");
+    refuses("{\"path\":\"p\",\"latents\":\"l\",\"bucket\":[64,64],\"dataset\":{\"batch_size\":5000}}");
+    refuses("{\"path\":\"p\",\"latents\":\"l\",\"bucket\":[64,64],\"dataset\":{\"network_multiplier\":0.5}}");
     refuses("{\"path\":\"p\",\"latents\":\"l\"}");
     refuses("{\"path\":\"p\",\"latents\":\"l\",\"bucket\":[64]}");
     refuses("{\"path\":\"p\",\"latents\":\"l\",\"bucket\":[64,60]}");
@@ -214,7 +229,7 @@ static void check_refusals(void)
     sd_dataset_free(&d);
 
     sd_dataset_init(&d, &(struct sd_dataset_options){.batch_size = 1});
-    add_item(&d, 64, 64, 3);
+    add_item(&d, 64, 64, 3, 0);
     bool good =
         !add(&d, "{\"path\":\"p\",\"latents\":\"l\",\"bucket\":[64,64],\"reg\":true,\"repeats\":2}", &err);
     ok(good && sd_dataset_pictures(&d, false) == 5 && sd_dataset_pictures(&d, true) == 2,

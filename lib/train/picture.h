@@ -1,0 +1,31 @@
+/* Pictures that have no cached latents: augmented and encoded for the batch that uses them. */
+#ifndef SD_TRAIN_PICTURE_H
+#define SD_TRAIN_PICTURE_H
+
+#include "data/dataset.h"
+#include "sample/autoencoder.h"
+
+struct sd_train_pictures { /* all zero: every picture has latents */
+    struct sd_autoencoder *vae;
+    struct sd_image *pictures; /* of the batch; empty for those with latents */
+    float *noise, *latents;
+    size_t cap; /* of pictures */
+};
+
+/* Makes room for the dataset's largest batch. The workspace is shared with plans that run at other times.
+ * Frees nothing on failure. */
+int sd_train_pictures_init(struct sd_train_pictures *p, struct sd_model_file *model,
+                           const struct sd_dataset *data, struct sd_backend *backend, enum sd_dtype dtype,
+                           struct sd_workspace *workspace, struct sd_err *err);
+void sd_train_pictures_free(struct sd_train_pictures *p);
+
+/* Loads the item's picture as number k of the batch. */
+int sd_train_picture_load(struct sd_train_pictures *p, const struct sd_item *item, size_t k, bool mirrored,
+                          struct sd_pyrandom *random, struct sd_err *err);
+
+/* Encodes the pictures that were loaded, drawing from the posterior, and lays the latents of number k to
+ * latents + k * each. Nothing is drawn when there are none. */
+int sd_train_pictures_encode(struct sd_train_pictures *p, size_t n, size_t each, struct sd_rng *rng,
+                             float *latents, struct sd_err *err);
+
+#endif
