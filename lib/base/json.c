@@ -2,6 +2,8 @@
 #include "base/json.h"
 
 #include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/filemap.h"
@@ -164,4 +166,16 @@ int sd_json_add_string(struct sd_buf *b, const char *s, size_t len)
         from = i + 1;
     }
     return sd_buf_add(b, s + from, len - from) || sd_buf_addc(b, '"') ? -1 : 0;
+}
+
+const char *sd_json_double(char text[SD_JSON_DOUBLE_BYTES], double v)
+{
+    if (!isfinite(v))
+        return memcpy(text, "null", 5);
+    for (int digits = 15; digits <= 17; digits++) {
+        snprintf(text, SD_JSON_DOUBLE_BYTES, "%.*g", digits, v);
+        if (strtod(text, NULL) == v)
+            break;
+    }
+    return text;
 }

@@ -34,6 +34,10 @@ int sd_json_get_bool(const cJSON *object, const char *name, bool *out, struct sd
  */
 int sd_json_add_string(struct sd_buf *b, const char *s, size_t len);
 
+/* The shortest text that reads back as v: a JSON number, or null for what JSON has none for. Returns text. */
+enum { SD_JSON_DOUBLE_BYTES = 40 };
+const char *sd_json_double(char text[SD_JSON_DOUBLE_BYTES], double v);
+
 /* True when the bytes are valid UTF-8 (no overlong forms, no surrogates). */
 bool sd_utf8_valid(const char *s, size_t len);
 

@@ -1,5 +1,7 @@
 #include "base/options.h"
 
+#include "base/nearest.h"
+
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -102,46 +104,6 @@ static const struct sd_option *find_letter(const struct sd_option *table, char c
     return NULL;
 }
 
-/* Edit distance where neighbours swapped count once; words longer than 63 are never near. */
-static size_t distance(const char *a, const char *b)
-{
-    enum { MOST = 64 };
-    size_t n = strlen(a), m = strlen(b), row[3][MOST];
-    if (n >= MOST || m >= MOST)
-        return MOST;
-    for (size_t j = 0; j <= m; j++)
-        row[0][j] = j;
-    for (size_t i = 1; i <= n; i++) {
-        size_t *now = row[i % 3], *last = row[(i + 2) % 3], *before = row[(i + 1) % 3];
-        now[0] = i;
-        for (size_t j = 1; j <= m; j++) {
-            size_t d = last[j - 1] + (a[i - 1] != b[j - 1]);
-            if (last[j] + 1 < d)
-                d = last[j] + 1;
-            if (now[j - 1] + 1 < d)
-                d = now[j - 1] + 1;
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && before[j - 2] + 1 < d)
-                d = before[j - 2] + 1;
-            now[j] = d;
-        }
-    }
-    return row[n % 3][m];
-}
-
-const char *sd_nearest_name(const char *word, const char *const *names)
-{
-    const char *best = NULL;
-    size_t least = strlen(word) / 3 + 2;
-    for (; *names; names++) {
-        size_t d = distance(word, *names);
-        if (d < least) {
-            least = d;
-            best = *names;
-        }
-    }
-    return best;
-}
-
 static int unknown_option(const struct sd_option *table, const struct sd_option *common, const char *word,
                           size_t len, struct sd_err *err)
 {
@@ -158,7 +120,7 @@ static int unknown_option(const struct sd_option *table, const struct sd_option 
     for (const struct sd_option *o = common; !is_end(o); o++)
         if (!o->hidden)
             sd_strings_add(&names, o->name);
-    const char *near = sd_strings_add(&names, NULL) ? NULL : sd_nearest_name(typed, names.v);
+    const char *near = sd_strings_add(&names, NULL) ? NULL : sd_nearest_name(typed, len, names.v);
     sd_strings_free(&names);
     if (near)
         return sd_err_set(err, SD_ERR_USAGE, "unknown option --%.*s; did you mean --%s?", (int)len, word,

@@ -116,7 +116,4 @@ int sd_options_help(const struct sd_program *p, struct sd_buf *out);
  *     option NAME LETTER TYPE METAVAR DEFAULT ALIASES HELP      (empty fields are "-")  */
 int sd_options_dump(const struct sd_program *p, struct sd_buf *out);
 
-/* The known name nearest to word by edit distance, or NULL when none is near. names ends with NULL. */
-const char *sd_nearest_name(const char *word, const char *const *names);
-
 #endif

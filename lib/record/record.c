@@ -1,5 +1,6 @@
 #include "record/record.h"
 
+#include "base/json.h"
 #include "record/scan.h"
 
 #include <math.h>
@@ -465,12 +466,8 @@ int sd_record_set_int(struct sd_record *r, const char *name, int64_t v)
 
 int sd_record_set_double(struct sd_record *r, const char *name, double v)
 {
-    char text[40] = "null";
-    for (int digits = 15; isfinite(v) && digits <= 17; digits++) {
-        snprintf(text, sizeof text, "%.*g", digits, v);
-        if (strtod(text, NULL) == v)
-            break;
-    }
+    char text[SD_JSON_DOUBLE_BYTES];
+    sd_json_double(text, v);
     return sd_record_set_raw(r, name, text, strlen(text));
 }
 

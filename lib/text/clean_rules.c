@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/options.h"
+#include "base/nearest.h"
 #include "text/unicode.h"
 
 #define PAIR(name, from, to) {name, "caption", true, "\"" from "\" becomes \"" to "\""},
@@ -52,15 +52,10 @@ uint64_t sd_clean_default_set(void)
 
 static int unknown(struct sd_str name, struct sd_err *err)
 {
-    const char *names[RULES + 1] = {0}, *near = NULL;
-    char typed[64];
+    const char *names[RULES + 1] = {0};
     for (size_t i = 0; i < RULES; i++)
         names[i] = rules[i].name;
-    if (name.len < sizeof typed) {
-        memcpy(typed, name.data, name.len);
-        typed[name.len] = 0;
-        near = sd_nearest_name(typed, names);
-    }
+    const char *near = sd_nearest_name(name.data, name.len, names);
     int len = (int)(name.len < 100 ? name.len : 100);
     if (near)
         return sd_err_set(err, SD_ERR_USAGE, "no rule is named '%.*s'; did you mean %s?", len, name.data,

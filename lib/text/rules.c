@@ -6,7 +6,7 @@
 
 #include "base/file.h"
 #include "base/json.h" /* sd_utf8_valid */
-#include "base/options.h"
+#include "base/nearest.h"
 
 /* A line while it is read. */
 struct line {
@@ -271,15 +271,10 @@ static int is_word(struct sd_str word, const char *name)
 
 static int unknown_kind(const char *where, struct sd_str word, struct sd_err *err)
 {
-    const char *names[KINDS + 1] = {0}, *near = NULL;
-    char typed[32];
+    const char *names[KINDS + 1] = {0};
     for (size_t i = 0; i < KINDS; i++)
         names[i] = kinds[i].name;
-    if (word.len < sizeof typed) {
-        memcpy(typed, word.data, word.len);
-        typed[word.len] = 0;
-        near = sd_nearest_name(typed, names);
-    }
+    const char *near = sd_nearest_name(word.data, word.len, names);
     return sd_err_set(
         err, SD_ERR_USAGE,
         "%s: '%.*s' is no kind of rule%s%s; expected: replace, regex, remove, alias, imply or order", where,
