@@ -1,17 +1,14 @@
 /* sd-dedup: pictures that are there more than once. */
 #include "cmd.h"
 
-#include "base/hash.h"
 #include "base/ordered.h"
 #include "data/duplicates.h"
+#include "data/picture.h"
 #include "image/phash.h"
 #include "record/spool.h"
 
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 enum { BATCH = 256 };
 
@@ -35,6 +32,7 @@ struct dedup {
     const char *keep;
 
     struct slot slots[BATCH];
+    struct sd_archives archives;
     struct sd_spool spool;
     struct sd_duplicates found;
     uint32_t *unsummed;
@@ -94,24 +92,21 @@ static int trusted_sum(struct slot *s, struct sd_err *err)
     return 0;
 }
 
-static int look_at(const struct dedup *d, struct slot *s, struct sd_err *err)
+static int look_at(struct dedup *d, struct slot *s, struct sd_err *err)
 {
     struct sd_dup_picture *p = &s->picture;
     struct sd_image im;
-    struct stat st;
-    if (sd_record_need_string(&s->record, "path", &s->path, err))
+    struct sd_picture_stat st;
+    if (sd_record_need_string(&s->record, "path", &s->path, err) ||
+        sd_picture_stat(&d->archives, s->path, &st, err))
         return -1;
-    if (stat(s->path, &st))
-        return sd_err_errno(err, "cannot open");
-    if (!S_ISREG(st.st_mode))
-        return sd_err_set(err, SD_ERR_DATA, "not a regular file");
-    p->bytes = (uint64_t)st.st_size;
-    p->modified = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
+    p->bytes = st.bytes;
+    p->modified = (int64_t)st.modified.tv_sec * 1000000000 + st.modified.tv_nsec;
     if (d->trust && trusted_sum(s, err))
         return -1;
     if (d->exact)
         return 0;
-    if (sd_image_load(s->path, 3, 0, &im, err))
+    if (sd_picture_load(&d->archives, s->path, 3, 0, &im, err))
         return -1;
     p->pixels = (uint64_t)im.width * im.height;
     p->hashed = sd_phash(&im, &p->hash);
@@ -168,15 +163,8 @@ static void sum_file(void *ctx, int thread, size_t item)
     s->err = (struct sd_err){0};
     if (cmd_stopped(&d->cmd))
         return;
-    int fd =
-        open(sd_duplicates_path(&d->found, d->unsummed[item]), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    if (fd < 0) {
-        sd_err_errno(&s->err, "cannot open");
-        return;
-    }
-    if (!sd_sha256_fd(fd, hex, &s->err))
+    if (!sd_picture_sha256(&d->archives, sd_duplicates_path(&d->found, d->unsummed[item]), hex, &s->err))
         read_sum(hex, &s->sum);
-    close(fd);
 }
 
 static void remember_sum(void *ctx, size_t item)
@@ -372,6 +360,7 @@ int main(int argc, char **argv)
     if (!cmd_stopped(&d.cmd))
         d.groups ? write_groups(&d) : write_records(&d);
     sd_spool_free(&d.spool);
+    sd_archives_free(&d.archives);
     sd_duplicates_free(&d.found);
     free(d.failures);
     return cmd_finish(&d.cmd);

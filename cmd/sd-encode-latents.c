@@ -6,6 +6,7 @@
 #include "base/path.h"
 #include "base/rng.h"
 #include "data/bucket.h"
+#include "data/picture.h"
 #include "image/resize.h"
 #include "sample/autoencoder.h"
 #include "store/latents.h"
@@ -49,6 +50,7 @@ struct ctx {
     struct batch *batches;
     float *latents, *flipped, *noise; /* of one batch */
     size_t room;
+    struct sd_archives archives;
     struct timespec model_time;
     char vae_hash[65];
     uint64_t done;
@@ -113,12 +115,14 @@ static bool newer(const struct timespec *a, const struct timespec *b)
 
 /* The cache holds what is wanted, was made after the picture last changed, and from the same things in the
  * same way. Where it does not say from what, it must be newer than the model. */
-static bool fresh(const struct ctx *x, const char *path, const char *cache, const char *source,
+static bool fresh(struct ctx *x, const char *path, const char *cache, const char *source,
                   struct sd_size bucket)
 {
-    struct stat picture, made;
-    if (!x->o->skip_existing || stat(cache, &made) || stat(path, &picture) ||
-        newer(&picture.st_mtim, &made.st_mtim) ||
+    struct sd_picture_stat picture;
+    struct sd_err ignored;
+    struct stat made;
+    if (!x->o->skip_existing || stat(cache, &made) ||
+        sd_picture_stat(&x->archives, path, &picture, &ignored) || newer(&picture.modified, &made.st_mtim) ||
         !sd_latents_fit(cache, (int)(bucket.h / 8), (int)(bucket.w / 8), x->o->flip, false))
         return false;
     int same = sd_latents_made_from(cache, source);
@@ -245,10 +249,10 @@ static int read_wish(struct sd_record *r, struct wish *w, struct sd_err *err)
 }
 
 /* Decoded, resized, cropped. */
-static int load_picture(const struct wish *w, struct job *j, struct sd_err *err)
+static int load_picture(struct ctx *x, const struct wish *w, struct job *j, struct sd_err *err)
 {
     struct sd_image full, sized;
-    if (sd_image_load(w->path, 3, 0, &full, err))
+    if (sd_picture_load(&x->archives, w->path, 3, 0, &full, err))
         return -1;
     j->original = (struct sd_size){full.width, full.height};
     int rc =
@@ -264,15 +268,17 @@ static int load_picture(const struct wish *w, struct job *j, struct sd_err *err)
 
 /* All that decides what a cache holds, but for the picture's own bytes, of which it has the number. Mirrored
  * latents change nothing about the others. */
-static int source_of(const struct ctx *x, const struct wish *w, struct sd_buf *out)
+static int source_of(struct ctx *x, const struct wish *w, struct sd_buf *out)
 {
-    struct stat st;
+    struct sd_picture_stat st;
+    struct sd_err ignored;
+    bool there = !sd_picture_stat(&x->archives, w->path, &st, &ignored);
     int bad = sd_buf_addf(out, "{\"vae\":\"%s\",\"type\":\"%s\",", x->vae_hash, x->o->precision);
     bad |= x->o->mean ? sd_buf_adds(out, "\"draw\":\"mean\"")
                       : sd_buf_addf(out, "\"draw\":%lld", (long long)x->o->seed);
     bad |= sd_buf_addf(out, ",\"resize\":[%lld,%lld],\"crop\":[%lld,%lld],\"bytes\":%lld}",
                        (long long)w->resize[0], (long long)w->resize[1], (long long)w->crop[0],
-                       (long long)w->crop[1], stat(w->path, &st) ? -1LL : (long long)st.st_size);
+                       (long long)w->crop[1], there ? (long long)st.bytes : -1LL);
     return bad;
 }
 
@@ -301,6 +307,9 @@ static int take(struct ctx *x, struct sd_record *r, uint64_t ticket, struct sd_e
     struct job j = {.ticket = ticket};
     if (read_wish(r, &w, err))
         return -1;
+    if (!x->o->cache_dir && sd_archive_split(w.path, NULL))
+        return sd_err_set(err, SD_ERR_DATA,
+                          "no cache can lie beside a picture in an archive; use --cache-dir");
     struct sd_size bucket = {w.bucket[0], w.bucket[1]};
     struct batch *b = batch_of(x, bucket);
     j.path = strdup(w.path);
@@ -317,7 +326,7 @@ static int take(struct ctx *x, struct sd_record *r, uint64_t ticket, struct sd_e
         sd_buf_free(&source);
         return rc;
     }
-    if (load_picture(&w, &j, err))
+    if (load_picture(x, &w, &j, err))
         goto fail;
     j.cache = cache.data;
     j.source = source.data;
@@ -406,5 +415,6 @@ int main(int argc, char **argv)
     free(x.flipped);
     free(x.noise);
     free(x.owners);
+    sd_archives_free(&x.archives);
     return cmd_finish(&c);
 }

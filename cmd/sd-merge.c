@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/path.h"
 #include "data/metadata.h"
+#include "data/picture.h"
 #include "record/names.h"
 #include "text/sidecar.h"
 
@@ -33,6 +34,7 @@ struct merge {
     bool keep, require_caption, require_tags;
     struct metadata *metadata;
     struct worker *workers;
+    struct sd_archives archives;
 };
 
 /* ---- text into members ---- */
@@ -110,13 +112,13 @@ static void read_metadata(struct merge *m)
 
 /* ---- sidecars ---- */
 
-static int merge_sidecar(const struct merge *m, struct worker *w, struct sd_record *r, const char *path,
+static int merge_sidecar(struct merge *m, struct worker *w, struct sd_record *r, const char *path,
                          const char *ending, const char *name,
                          int (*set)(struct sd_record *, struct worker *, struct sd_err *), struct sd_err *err)
 {
     if (!*ending || (m->keep && sd_record_find(r, name)))
         return 0;
-    int got = sd_sidecar_read(path, ending, &w->path, &w->text, err);
+    int got = sd_picture_sidecar(&m->archives, path, ending, &w->path, &w->text, err);
     return got == 1 ? set(r, w, err) : got;
 }
 
@@ -175,6 +177,7 @@ static void finish(struct merge *m)
     }
     free(m->metadata);
     free(m->workers);
+    sd_archives_free(&m->archives);
     sd_strings_free(&m->in_json);
     if (m->cmd.common.verbose)
         cmd_say(&m->cmd, "%llu captions and %llu lists of tags merged", (unsigned long long)captions,

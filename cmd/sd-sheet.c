@@ -1,18 +1,19 @@
 /* sd-sheet: records with path in, the same out, and all their pictures on one contact sheet. */
 #include "cmd.h"
 
+#include "data/picture.h"
 #include "image/png.h"
 #include "image/sheet.h"
 
 /* The record's picture goes into the next cell; a cell stays empty where there is none. */
-static int add(struct sd_sheet *sheet, struct sd_record *r, struct sd_err *err)
+static int add(struct sd_sheet *sheet, struct sd_archives *archives, struct sd_record *r, struct sd_err *err)
 {
     const char *path;
     struct sd_image im = SD_IMAGE_INIT;
     struct sd_err ignored;
     if (sd_record_failed(r))
         return sd_sheet_add(sheet, NULL, err);
-    if (sd_record_need_string(r, "path", &path, err) || sd_image_load(path, 3, 0, &im, err)) {
+    if (sd_record_need_string(r, "path", &path, err) || sd_picture_load(archives, path, 3, 0, &im, err)) {
         sd_sheet_add(sheet, NULL, &ignored);
         return -1;
     }
@@ -24,14 +25,16 @@ static int add(struct sd_sheet *sheet, struct sd_record *r, struct sd_err *err)
 static void each_record(struct sd_cmd *c, struct sd_sheet *sheet)
 {
     struct sd_record r = SD_RECORD_INIT;
+    struct sd_archives archives = {0};
     uint64_t ticket;
     while (cmd_next(c, &r, &ticket)) {
         struct sd_err err = {0};
-        if (add(sheet, &r, &err))
+        if (add(sheet, &archives, &r, &err))
             cmd_fail(c, &r, &err);
         cmd_put(c, ticket, &r);
     }
     sd_record_free(&r);
+    sd_archives_free(&archives);
 }
 
 static int save(const struct sd_sheet *sheet, const char *path, struct sd_err *err)

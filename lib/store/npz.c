@@ -9,7 +9,7 @@
 #include "store/zip.h"
 
 struct array {
-    const struct sd_zip_member *member;
+    struct sd_zip_member member;
     uint64_t header; /* bytes before the data */
 };
 
@@ -25,7 +25,7 @@ static int read_header(struct sd_npz *z, const struct sd_zip_member *m, struct s
 {
     struct sd_store_entry *e = &z->entries[z->count];
     unsigned char prefix[SD_NPY_PREFIX];
-    int64_t got = sd_zip_peek(z->zip, m, prefix, sizeof prefix, err);
+    int64_t got = sd_zip_peek(m, prefix, sizeof prefix, err);
     int64_t n = got < 0 ? -1 : sd_npy_header_length(prefix, (size_t)got, err);
     if (n < 0)
         return -1;
@@ -33,7 +33,7 @@ static int read_header(struct sd_npz *z, const struct sd_zip_member *m, struct s
     if (!head)
         return sd_err_memory(err, (size_t)n);
     int rc = -1;
-    got = sd_zip_peek(z->zip, m, head, (size_t)n, err);
+    got = sd_zip_peek(m, head, (size_t)n, err);
     if (got == n)
         rc = sd_npy_parse(e, &z->arena, head, (size_t)n, err);
     else if (got >= 0)
@@ -46,7 +46,7 @@ static int read_header(struct sd_npz *z, const struct sd_zip_member *m, struct s
                           (unsigned long long)(m->size - (uint64_t)n), e->bytes);
     e->data = m->deflated ? NULL : m->packed + n;
     e->offset = m->deflated ? m->offset : m->offset + (uint64_t)n;
-    z->arrays[z->count] = (struct array){m, (uint64_t)n};
+    z->arrays[z->count] = (struct array){*m, (uint64_t)n};
     return 0;
 }
 
@@ -59,13 +59,17 @@ static int read_members(struct sd_npz *z, struct sd_err *err)
     if (!z->entries || !z->arrays)
         return sd_err_memory(err, n * sizeof *z->entries);
     for (size_t i = 0; i < n; i++) {
-        const struct sd_zip_member *m = sd_zip_member(z->zip, i);
-        size_t len = strlen(m->name);
-        if (len < 4 || strcmp(m->name + len - 4, ".npy"))
+        struct sd_zip_member m;
+        int bad = sd_zip_member(z->zip, i, &m, err);
+        size_t len = m.name_len;
+        int shown = len < 100 ? (int)len : 100;
+        if (bad)
+            return sd_err_prefix(err, "%s: member \"%.*s\"", sd_zip_path(z->zip), shown, m.name);
+        if (len < 4 || memcmp(m.name + len - 4, ".npy", 4))
             continue;
-        if (read_header(z, m, err))
-            return sd_err_prefix(err, "%s: array \"%.100s\"", sd_zip_path(z->zip), m->name);
-        char *name = sd_arena_strndup(&z->arena, m->name, len - 4);
+        if (read_header(z, &m, err))
+            return sd_err_prefix(err, "%s: array \"%.*s\"", sd_zip_path(z->zip), shown, m.name);
+        char *name = sd_arena_strndup(&z->arena, m.name, len - 4);
         if (!name)
             return sd_err_memory(err, len);
         z->entries[z->count++].name = name;
@@ -95,7 +99,7 @@ int sd_npz_parse(struct sd_npz **z, const void *bytes, size_t size, const char *
     *z = calloc(1, sizeof **z);
     if (!*z)
         return sd_err_memory(err, sizeof **z);
-    return finish_open(z, sd_zip_parse(&(*z)->zip, bytes, size, name, err), err);
+    return finish_open(z, sd_zip_parse(&(*z)->zip, bytes, size, false, name, err), err);
 }
 
 void sd_npz_close(struct sd_npz *z)
@@ -128,7 +132,9 @@ const struct sd_store_entry *sd_npz_find(const struct sd_npz *z, const char *nam
 int sd_npz_read(const struct sd_npz *z, const struct sd_store_entry *e, void *out, struct sd_err *err)
 {
     const struct array *a = &z->arrays[e - z->entries];
-    return sd_zip_read(z->zip, a->member, a->header, out, e->bytes, err);
+    if (!sd_zip_read(&a->member, a->header, out, e->bytes, err))
+        return 0;
+    return sd_err_prefix(err, "%s: array \"%.100s\"", sd_zip_path(z->zip), e->name);
 }
 
 static void put(struct sd_buf *b, uint64_t v, int bytes, int *bad)

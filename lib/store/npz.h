@@ -8,7 +8,7 @@
 struct sd_npz;
 
 /* Reads the directory and the arrays' headers, not their data. Arrays of objects, structures, big-endian
- * numbers and Fortran order are refused. On failure *z is NULL. */
+ * numbers and Fortran order are refused. On failure *z is NULL. sd_npz_parse borrows the bytes. */
 int sd_npz_open(struct sd_npz **z, const char *path, struct sd_err *err);
 int sd_npz_parse(struct sd_npz **z, const void *bytes, size_t size, const char *name, struct sd_err *err);
 void sd_npz_close(struct sd_npz *z); /* takes NULL */

@@ -30,14 +30,20 @@ static int read_all(int fd, struct sd_buf *text, struct sd_err *err)
     }
 }
 
-static int check(const struct sd_buf *text, struct sd_err *err)
+int sd_sidecar_check(struct sd_buf *text, struct sd_err *err)
 {
+    if (!text->len)
+        return 0;
     const char *nul = memchr(text->data, 0, text->len);
     if (nul)
         return sd_err_set(err, SD_ERR_DATA, "a NUL at byte %zu: not UTF-8 text",
                           (size_t)(nul - text->data) + 1);
     if (!sd_utf8_valid(text->data, text->len))
         return sd_err_set(err, SD_ERR_DATA, "not UTF-8 text");
+    if (text->len >= 3 && !memcmp(text->data, "\xef\xbb\xbf", 3)) {
+        text->len -= 3;
+        memmove(text->data, text->data + 3, text->len + 1);
+    }
     return 0;
 }
 
@@ -55,13 +61,7 @@ int sd_sidecar_read(const char *image_path, const char *ending, struct sd_buf *p
         return sd_err_errno(err, path->data);
     int bad = read_all(fd, text, err);
     close(fd);
-    if (bad || check(text, err))
-        return sd_err_prefix(err, "%s", path->data);
-    if (text->len >= 3 && !memcmp(text->data, "\xef\xbb\xbf", 3)) {
-        text->len -= 3;
-        memmove(text->data, text->data + 3, text->len + 1);
-    }
-    return 1;
+    return bad || sd_sidecar_check(text, err) ? sd_err_prefix(err, "%s", path->data) : 1;
 }
 
 int sd_text_split(char *text, size_t len, const char *separators, struct sd_strings *list)
