@@ -1,17 +1,15 @@
-/* OpenCV's INTER_AREA for 8-bit pictures: the same sums in the same order and precision, so that results are
- * equal. Follows the definition in OpenCV's imgproc (resize with INTER_AREA): three cases. whole factors in
- * both directions: integer sum over the block times 1/area, rounded to even; shrinking otherwise: float
- * weights of the covered pixels, columns first, then rows; enlarging in a direction: linear interpolation
- * between the pixels an output pixel covers, in 11-bit fixed point. */
+/* OpenCV's INTER_AREA for 8-bit pictures where both sides shrink: the same sums in the same order and
+ * precision, so that results are equal. Whole factors in both directions: integer sum over the block times
+ * 1/area, rounded to even. Else: float weights of the covered pixels, columns first, then rows. */
 #include "image/resize_filters.h"
 
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
 
-static uint8_t round_to_byte(float v)
+static inline uint8_t round_to_byte(float v)
 {
-    long r = lrintf(v); /* to even, the default rounding */
+    int r = (int)rintf(v); /* to even, the default rounding */
     return (uint8_t)(r < 0 ? 0 : r > 255 ? 255 : r);
 }
 
@@ -64,14 +62,37 @@ static size_t area_weights(uint32_t n, uint32_t m, double scale, struct weight *
     return k;
 }
 
-static void shrink_row(const uint8_t *in, const struct weight *list, size_t n, size_t c, float *out)
+/* One output pixel after the other, each summed up from left to right. */
+static inline __attribute__((always_inline)) void shrink_row(const uint8_t *in, const struct weight *list,
+                                                             size_t n, size_t c, float *out)
 {
-    for (size_t j = 0; j < n; j++) {
-        const uint8_t *p = in + list[j].from * c;
-        float *o = out + list[j].to * c;
+    for (size_t j = 0; j < n;) {
+        uint32_t to = list[j].to;
+        float sum[4] = {0};
+        for (; j < n && list[j].to == to; j++)
+            for (size_t k = 0; k < c; k++)
+                sum[k] += (float)in[list[j].from * c + k] * list[j].w;
         for (size_t k = 0; k < c; k++)
-            o[k] += (float)p[k] * list[j].w;
+            out[to * c + k] = sum[k];
     }
+}
+
+SD_RESIZE_CLONES
+static void add_line(const float *line, float w, bool first, size_t n, float *sum)
+{
+    if (first)
+        for (size_t k = 0; k < n; k++)
+            sum[k] = w * line[k];
+    else
+        for (size_t k = 0; k < n; k++)
+            sum[k] += w * line[k];
+}
+
+SD_RESIZE_CLONES
+static void round_line(const float *sum, size_t n, uint8_t *out)
+{
+    for (size_t k = 0; k < n; k++)
+        out[k] = round_to_byte(sum[k]);
 }
 
 static int shrink(const struct sd_image *from, struct sd_image *to, double scale_x, double scale_y)
@@ -79,20 +100,22 @@ static int shrink(const struct sd_image *from, struct sd_image *to, double scale
     size_t c = (size_t)from->channels, row = to->width * c;
     struct weight *xs = malloc(((size_t)from->width * 2 + 2) * sizeof *xs);
     struct weight *ys = malloc(((size_t)from->height * 2 + 2) * sizeof *ys);
-    float *line = malloc(row * sizeof *line), *sum = calloc(row, sizeof *sum);
+    float *line = malloc(row * sizeof *line), *sum = malloc(row * sizeof *sum);
     int bad = !xs || !ys || !line || !sum;
     if (!bad) {
         size_t nx = area_weights(from->width, to->width, scale_x, xs);
         size_t ny = area_weights(from->height, to->height, scale_y, ys);
         for (size_t j = 0; j < ny; j++) {
-            for (size_t k = 0; k < row; k++)
-                line[k] = 0;
-            shrink_row(from->data + (size_t)ys[j].from * from->width * c, xs, nx, c, line);
-            bool first = j == 0 || ys[j].to != ys[j - 1].to, last = j + 1 == ny || ys[j].to != ys[j + 1].to;
-            for (size_t k = 0; k < row; k++)
-                sum[k] = first ? ys[j].w * line[k] : sum[k] + ys[j].w * line[k];
-            for (size_t k = 0; last && k < row; k++)
-                to->data[ys[j].to * row + k] = round_to_byte(sum[k]);
+            const uint8_t *in = from->data + (size_t)ys[j].from * from->width * c;
+            if (!j || ys[j].from != ys[j - 1].from) {
+                if (c == 3)
+                    shrink_row(in, xs, nx, 3, line);
+                else
+                    shrink_row(in, xs, nx, 4, line);
+            }
+            add_line(line, ys[j].w, !j || ys[j].to != ys[j - 1].to, row, sum);
+            if (j + 1 == ny || ys[j].to != ys[j + 1].to)
+                round_line(sum, row, to->data + ys[j].to * row);
         }
     }
     free(xs);
@@ -112,72 +135,4 @@ int sd_resize_area(const struct sd_image *from, struct sd_image *to)
         return 0;
     }
     return shrink(from, to, scale_x, scale_y);
-}
-
-/* ---- enlarging ---- */
-
-enum { COEF_BITS = 11, COEF_ONE = 1 << COEF_BITS };
-
-struct tap {
-    uint32_t at[2]; /* the two source pixels */
-    int w[2];       /* their weights, out of COEF_ONE */
-};
-
-static void linear_taps(uint32_t n, uint32_t m, struct tap *taps)
-{
-    double inverse = (double)m / n, scale = 1. / inverse;
-    for (uint32_t i = 0; i < m; i++) {
-        int64_t s = (int64_t)floor(i * scale);
-        float f = (float)((i + 1) - (s + 1) * inverse);
-        f = f <= 0 ? 0.f : f - floorf(f);
-        if (s < 0 || s >= (int64_t)n - 1) {
-            f = 0;
-            s = s < 0 ? 0 : (int64_t)n - 1;
-        }
-        taps[i].at[0] = (uint32_t)s;
-        taps[i].at[1] = s + 1 < (int64_t)n ? (uint32_t)s + 1 : (uint32_t)s;
-        taps[i].w[0] = (int)lrintf((1.f - f) * COEF_ONE);
-        taps[i].w[1] = (int)lrintf(f * COEF_ONE);
-    }
-}
-
-static void linear_row(const uint8_t *in, const struct tap *taps, uint32_t m, size_t c, int *out)
-{
-    for (uint32_t x = 0; x < m; x++, out += c)
-        for (size_t k = 0; k < c; k++)
-            out[k] = in[taps[x].at[0] * c + k] * taps[x].w[0] + in[taps[x].at[1] * c + k] * taps[x].w[1];
-}
-
-int sd_resize_area_enlarge(const struct sd_image *from, struct sd_image *to)
-{
-    size_t c = (size_t)from->channels, row = to->width * c;
-    struct tap *xs = malloc(to->width * sizeof *xs), *ys = malloc(to->height * sizeof *ys);
-    int *lines = malloc(2 * row * sizeof *lines);
-    int bad = !xs || !ys || !lines;
-    if (!bad) {
-        linear_taps(from->width, to->width, xs);
-        linear_taps(from->height, to->height, ys);
-        int64_t held[2] = {-1, -1}; /* which source row each half of lines holds */
-        for (uint32_t y = 0; y < to->height; y++) {
-            const int *part[2];
-            for (int t = 0; t < 2; t++) {
-                int64_t s = ys[y].at[t];
-                int slot = s & 1; /* the two rows are neighbours or the same */
-                if (held[slot] != s)
-                    linear_row(from->data + (size_t)s * from->width * c, xs, to->width, c,
-                               lines + slot * row);
-                held[slot] = s;
-                part[t] = lines + slot * row;
-            }
-            int w0 = ys[y].w[0], w1 = ys[y].w[1];
-            for (size_t k = 0; k < row; k++) {
-                int v = (((w0 * (part[0][k] >> 4)) >> 16) + ((w1 * (part[1][k] >> 4)) >> 16) + 2) >> 2;
-                to->data[y * row + k] = (uint8_t)(v < 0 ? 0 : v > 255 ? 255 : v);
-            }
-        }
-    }
-    free(xs);
-    free(ys);
-    free(lines);
-    return bad ? -1 : 0;
 }
