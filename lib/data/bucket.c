@@ -6,6 +6,8 @@
 
 #define MAX_SIDE 65536 /* keeps areas far from overflow */
 
+enum { LATENT_PIXELS = 8 }; /* a side */
+
 static int64_t min64(int64_t a, int64_t b)
 {
     return a < b ? a : b;
@@ -92,6 +94,19 @@ int sd_buckets_init(struct sd_buckets *b, const struct sd_bucket_config *config,
         return 0;
     }
     return c->no_upscale ? 0 : make_list(b, err);
+}
+
+int sd_bucket_check_latents(const struct sd_bucket_config *c, struct sd_err *err)
+{
+    if (!c->single && c->steps % LATENT_PIXELS)
+        return sd_err_set(err, SD_ERR_USAGE,
+                          "bucket-reso-steps: %lld is no multiple of %d, the pixels of a latent",
+                          (long long)c->steps, LATENT_PIXELS);
+    if (c->single && (c->resolution.w % LATENT_PIXELS || c->resolution.h % LATENT_PIXELS))
+        return sd_err_set(err, SD_ERR_USAGE,
+                          "resolution: %lldx%lld are no multiples of %d, the pixels of a latent",
+                          (long long)c->resolution.w, (long long)c->resolution.h, LATENT_PIXELS);
+    return 0;
 }
 
 void sd_buckets_free(struct sd_buckets *b)

@@ -37,6 +37,10 @@ struct sd_bucket_choice {
 
 /* Checks the configuration and makes the list. 0 or -1. */
 int sd_buckets_init(struct sd_buckets *b, const struct sd_bucket_config *config, struct sd_err *err);
+
+/* Whether every bucket is whole latents, of 8 by 8 pixels. The message begins with the name of what is not:
+ * bucket-reso-steps or resolution. 0 or -1. */
+int sd_bucket_check_latents(const struct sd_bucket_config *config, struct sd_err *err);
 void sd_buckets_free(struct sd_buckets *b);
 
 /* 0, or -1 when no bucket can hold the picture (smaller than one step). Thread-safe. */

@@ -13,11 +13,15 @@ enum {
     SLOW_NS = 2 * 1000 * 1000,
 };
 
+#define NOT_HELD SIZE_MAX
+
 struct batch {
     struct sd_buf in, out, messages; /* messages: a size_t length before each */
     uint64_t first_line, records;
     uint64_t *line_no; /* of each line */
     size_t lines;
+    size_t hold_at;    /* of out: from here on it is held back; NOT_HELD: nothing is */
+    uint64_t released; /* records before that */
     int status;
     bool done;
 };
@@ -74,6 +78,10 @@ static void work_on_line(struct pool *p, int worker, struct batch *b, struct sd_
     sd_buf_free(&message);
     if (result == SD_RECORD_DROP)
         return;
+    if (result == SD_RECORD_HOLD && b->hold_at == NOT_HELD && p->s->spool) {
+        b->hold_at = b->out.len;
+        b->released = b->records;
+    }
     b->records++;
     if (sd_record_write(r, &b->out) || sd_buf_addc(&b->out, '\n'))
         note(b, SD_ERR_MACHINE);
@@ -101,7 +109,14 @@ static void write_batch(struct sd_stream *s, struct batch *b)
             s->setup.report(s->setup.ctx, b->messages.data + at, len);
         at += len;
     }
-    sd_stream_append_locked(s, b->out.data, b->out.len, b->records);
+    if (s->holding) {
+        b->hold_at = 0;
+        b->released = 0;
+    }
+    size_t now = b->hold_at < b->out.len ? b->hold_at : b->out.len;
+    sd_stream_append_locked(s, b->out.data, now, b->hold_at == NOT_HELD ? b->records : b->released);
+    if (now < b->out.len)
+        sd_stream_hold_locked(s, b->out.data + now, b->out.len - now);
     sd_stream_status_locked(s, b->status);
     if (sd_stream_flush_due(s))
         sd_stream_flush_locked(s);
@@ -111,6 +126,7 @@ static void write_batch(struct sd_stream *s, struct batch *b)
     sd_buf_clear(&b->messages);
     b->lines = 0;
     b->records = 0;
+    b->hold_at = NOT_HELD;
     b->status = 0;
     b->done = false;
 }
@@ -286,8 +302,10 @@ int sd_stream_each(struct sd_stream *s, sd_record_fn *fn, void *ctx, struct sd_e
     struct pool p = {.s = s, .fn = fn, .ctx = ctx, .limit = 1, .size = jobs > 1 ? 4 * (uint64_t)jobs : 1};
     int bad = 0;
     p.batches = calloc(p.size, sizeof *p.batches);
-    for (uint64_t i = 0; p.batches && i < p.size && !bad; i++)
+    for (uint64_t i = 0; p.batches && i < p.size && !bad; i++) {
+        p.batches[i].hold_at = NOT_HELD;
         bad |= !(p.batches[i].line_no = malloc(BATCH_LINES * sizeof(uint64_t)));
+    }
     if (!p.batches || bad) {
         free_batches(&p);
         sd_stream_status(s, SD_ERR_MACHINE);

@@ -1,6 +1,5 @@
 /* Records put aside in a temporary file, for programs that must have seen all before they write the first:
- * memory does not grow with them. The file lies in $TMPDIR, or /tmp, and has no name: it goes with the
- * program, however that ends. */
+ * memory does not grow with them (base/temp.h). */
 #ifndef SD_RECORD_SPOOL_H
 #define SD_RECORD_SPOOL_H
 
@@ -19,6 +18,9 @@ struct sd_spool {
 
 int sd_spool_open(struct sd_spool *s, struct sd_err *err);
 int sd_spool_add(struct sd_spool *s, const struct sd_record *r, struct sd_err *err);
+
+/* The same with whole lines, each a record, that end in a newline. */
+int sd_spool_add_lines(struct sd_spool *s, const char *lines, size_t len, struct sd_err *err);
 
 /* Ends the adding: sd_spool_next begins with the first record. */
 int sd_spool_rewind(struct sd_spool *s, struct sd_err *err);

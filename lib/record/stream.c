@@ -169,6 +169,25 @@ void sd_stream_append_locked(struct sd_stream *s, const char *lines, size_t len,
         s->setup.progress(s->setup.ctx, s->written);
 }
 
+void sd_stream_hold(struct sd_stream *s, struct sd_spool *spool, bool from_start)
+{
+    s->spool = spool;
+    s->holding = from_start;
+}
+
+void sd_stream_hold_locked(struct sd_stream *s, const char *lines, size_t len)
+{
+    struct sd_err err = {0};
+    s->holding = true;
+    if (s->broken || ((s->spool->file || !sd_spool_open(s->spool, &err)) &&
+                      !sd_spool_add_lines(s->spool, lines, len, &err)))
+        return;
+    s->broken = true;
+    sd_stream_status_locked(s, SD_ERR_MACHINE);
+    if (s->setup.report)
+        s->setup.report(s->setup.ctx, err.msg, strlen(err.msg));
+}
+
 void sd_stream_write(struct sd_stream *s, const char *lines, size_t len, uint64_t records)
 {
     pthread_mutex_lock(&s->lock);

@@ -14,6 +14,7 @@
 #define SD_RECORD_STREAM_H
 
 #include "record/record.h"
+#include "record/spool.h"
 
 #include <signal.h>
 
@@ -41,15 +42,22 @@ enum { SD_STREAM_PIPE = 141 };
 
 /* ---- filters ---- */
 
-enum { SD_RECORD_KEEP = 0, SD_RECORD_DROP = 1 };
+enum { SD_RECORD_KEEP = 0, SD_RECORD_DROP = 1, SD_RECORD_HOLD = 2 };
 
-/* Works on one record. Returns SD_RECORD_KEEP, SD_RECORD_DROP (it is meant to leave the stream) or -1 with
- * err. worker is 0 .. jobs-1 and never runs twice at once: the index of per-thread state. The message may
- * begin with the record's path or not: the stream adds it where it is missing. */
+/* Works on one record. Returns SD_RECORD_KEEP, SD_RECORD_DROP (it is meant to leave the stream),
+ * SD_RECORD_HOLD (keep it, but see sd_stream_hold) or -1 with err. worker is 0 .. jobs-1 and never runs twice
+ * at once: the index of per-thread state. The message may begin with the record's path or not: the stream
+ * adds it where it is missing. */
 typedef int sd_record_fn(void *ctx, int worker, struct sd_record *r, struct sd_err *err);
 
 /* Runs fn over all records. 0, or -1 with err when the input could not be read to its end (status noted). */
 int sd_stream_each(struct sd_stream *s, sd_record_fn *fn, void *ctx, struct sd_err *err);
+
+/* From the first record on for which fn returns SD_RECORD_HOLD, or from the start, all that is kept goes to
+ * the spool, in order, and not to the output: the program gives it back with sd_stream_put_next when it has
+ * seen the whole input. The spool is opened when it is needed; its file is NULL before. To be called before
+ * sd_stream_each. */
+void sd_stream_hold(struct sd_stream *s, struct sd_spool *spool, bool from_start);
 
 /* ---- collecting programs ---- */
 

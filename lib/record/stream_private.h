@@ -23,6 +23,9 @@ struct sd_stream {
     int status;
     bool pipe, broken; /* the reader went away; output cannot be written */
 
+    struct sd_spool *spool; /* of sd_stream_hold, or NULL */
+    bool holding;           /* what is kept goes there */
+
     /* records given back out of order: slot ticket % pending_cap; next_out is the first not yet written */
     struct sd_pending *pending;
     uint64_t pending_cap, next_out, next_ticket;
@@ -43,6 +46,7 @@ bool sd_stream_has_line(struct sd_stream *s); /* a whole line lies in the buffer
 /* With the lock held. */
 void sd_stream_flush_locked(struct sd_stream *s);
 void sd_stream_append_locked(struct sd_stream *s, const char *lines, size_t len, uint64_t records);
+void sd_stream_hold_locked(struct sd_stream *s, const char *lines, size_t len);
 void sd_stream_status_locked(struct sd_stream *s, int status);
 bool sd_stream_flush_due(struct sd_stream *s); /* long not flushed, or much to write */
 
