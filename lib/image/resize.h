@@ -33,10 +33,6 @@ enum sd_resize_filter {
 #define SD_RESIZE_NAMES "auto|area|lanczos|box|nearest|linear|bilinear|cubic|bicubic|lanczos4|pil-bicubic"
 int sd_resize_filter_parse(const char *name, enum sd_resize_filter *filter, struct sd_err *err);
 
-/* The names in an option table, and the filter with this name. 0, or -1 when there is none. */
-#define SD_RESIZE_NAMES "auto|area|lanczos"
-int sd_resize_filter_parse(const char *name, enum sd_resize_filter *filter, struct sd_err *err);
-
 /* Makes *to; from is kept. A picture of the same size is copied. */
 int sd_image_resize(const struct sd_image *from, uint32_t width, uint32_t height,
                     enum sd_resize_filter filter, struct sd_image *to, struct sd_err *err);

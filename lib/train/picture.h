@@ -3,10 +3,12 @@
 #define SD_TRAIN_PICTURE_H
 
 #include "data/dataset.h"
+#include "data/picture.h"
 #include "sample/autoencoder.h"
 
 struct sd_train_pictures { /* all zero: every picture has latents */
     struct sd_autoencoder *vae;
+    struct sd_archives archives;
     struct sd_image *pictures; /* of the batch; empty for those with latents */
     float *noise, *latents;
     size_t cap; /* of pictures */
