@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# sd-scan and sd-merge over 20,000 pictures with sidecars, files in the page cache, against imagesize (the header reader
-# sd-scripts uses) and sd-scripts' own merge_captions_to_metadata. Prints one JSON object a line.
+# The programs that read no pixels, over 20,000 pictures with sidecars, in the page cache and out of it, against imagesize (the
+# header reader sd-scripts uses) and sd-scripts' finetune scripts. Prints one JSON object a line.
 #
 #   bench/scan.sh [N]     N pictures (20000)
-#   SD_BENCH_PYTHON       a Python with imagesize (python3); SD_SCRIPTS: a checkout of sd-scripts and what it imports
+#   SD_BENCH_PYTHON       a Python with imagesize, Pillow (python3); SD_SCRIPTS: a checkout of sd-scripts, and what it imports
 #   SD_BENCH_DIR          where the pictures are made and kept (build/bench)
 set -eu
 cd "$(dirname "$0")/.."
-n=${1:-20000} runs=${RUNS:-9}
+n=${1:-20000} runs=${RUNS:-9} root=$PWD
 python=${SD_BENCH_PYTHON:-python3}
 dir=$(mkdir -p "${SD_BENCH_DIR:-build/bench}" && cd "${SD_BENCH_DIR:-build/bench}" && pwd)/scan-$n
 bin=$PWD/${SD_BIN:-bin}
@@ -31,7 +31,7 @@ bin=$PWD/${SD_BIN:-bin}
     sub put { open my $f, ">:raw", $_[0] or die "$_[0]: $!"; print $f $_[1]; close $f or die "$_[0]: $!" }
 ' "$dir" "$n" t/data/image/{q30,420,exif,progressive}.jpg t/data/image/rgb.png
 
-# median COMMAND: the median of the wall times of $runs runs after a warm-up, and the largest memory, as "SECONDS MIB"
+# median COMMAND: the median of the wall times of $runs runs after a warm-up; of the only one when $runs is 0
 median() {
     perl -MTime::HiRes=time -e '
         my ($runs, $command) = @ARGV;
@@ -39,7 +39,7 @@ median() {
         for my $i (0 .. $runs) {
             my $start = time;
             system($command) == 0 or die "$command: status $?\n";
-            push @times, time - $start if $i;
+            push @times, time - $start if $i || !$runs;
         }
         @times = sort { $a <=> $b } @times;
         print $times[@times / 2], "\n";' "$runs" "$1"
@@ -53,8 +53,9 @@ peak() { # MiB
     fi
 }
 
-# line NAME UNIT COMMAND PEER PEER_RATE
+# line NAME UNIT COMMAND PEER PEER_RATE [cold]
 line() {
+    [ "${6:-}" != cold ] || cold
     seconds=$(median "$3")
     awk -v name="$1" -v unit="$2" -v s="$seconds" -v n="$n" -v peak="$(peak "${3%% >*}")" -v runs="$runs" -v peer="$4" \
         -v peer_rate="$5" 'BEGIN {
@@ -66,52 +67,25 @@ line() {
         }'
 }
 
-skipped() { printf '{"name":"%s","skipped":"%s"}\n' "$1" "$2"; }
+# peer NAME [RUNS]: its rate, or nothing when it is not there
+peer() { "$python" "$root/t/ref/bench_data.py" "$1" "$dir" "${2:-5}" 2>/dev/null | tail -n 1; }
 
-imagesize_rate=0
-if "$python" -c 'import imagesize' 2>/dev/null; then
-    imagesize_rate=$("$python" - "$dir" "$runs" <<'PY'
-import imagesize, os, sys, time
-d, runs = sys.argv[1], int(sys.argv[2])
-times = []
-for _ in range(runs + 1):
-    start = time.perf_counter()
-    files = sorted(os.path.join(d, f) for f in os.listdir(d) if f.endswith((".jpg", ".png", ".webp")))
-    for f in files:
-        imagesize.get(f)
-    times.append(time.perf_counter() - start)
-print(len(files) / sorted(times[1:])[runs // 2])
-PY
-    )
-else
-    skipped scan-imagesize "no imagesize in $python"
-fi
-
-merge_rate=0
-if [ -n "${SD_SCRIPTS:-}" ]; then
-    merge_rate=$(cd "$SD_SCRIPTS" && PYTHONPATH=. "$python" - "$dir" "$runs" 2>/dev/null <<'PY' | tail -n 1
-import os, sys, tempfile, time
-sys.path.insert(0, "finetune")
-import merge_captions_to_metadata as m
-d, runs = sys.argv[1], int(sys.argv[2])
-times = []
-for _ in range(min(runs, 5)):
-    out = tempfile.mktemp(".json")
-    args = m.setup_parser().parse_args([d, out, "--full_path"])
-    start = time.perf_counter()
-    m.main(args)
-    times.append(time.perf_counter() - start)
-    os.remove(out)
-n = sum(f.endswith((".jpg", ".png")) for f in os.listdir(d))
-print(n / sorted(times)[len(times) // 2])
-PY
-    ) || merge_rate=0
-else
-    skipped merge-sd-scripts "SD_SCRIPTS is not set"
-fi
-
-line scan files/s "$bin/sd-scan $dir >/dev/null" imagesize "$imagesize_rate"
-line scan-j1 files/s "$bin/sd-scan -j 1 $dir >/dev/null" imagesize "$imagesize_rate"
+line scan files/s "$bin/sd-scan $dir >/dev/null" imagesize "$(peer imagesize)"
+line scan-j1 files/s "$bin/sd-scan -j 1 $dir >/dev/null" PIL.Image.open "$(peer pil)"
 "$bin/sd-scan" "$dir" >"$dir.ndjson"
-line merge-captions records/s "$bin/sd-merge --tags-extension '' <$dir.ndjson >/dev/null" sd-scripts "$merge_rate"
-line merge-captions-tags records/s "$bin/sd-merge <$dir.ndjson >/dev/null" sd-scripts "$merge_rate"
+line merge-captions records/s "$bin/sd-merge --tags-extension '' <$dir.ndjson >/dev/null" sd-scripts "$(peer merge-captions)"
+line merge-tags records/s "$bin/sd-merge --caption-extension '' <$dir.ndjson >/dev/null" sd-scripts "$(peer merge-tags)"
+line merge-captions-tags records/s "$bin/sd-merge <$dir.ndjson >/dev/null" '' 0
+"$bin/sd-merge" <"$dir.ndjson" >"$dir.merged"
+line clean records/s "$bin/sd-clean -q <$dir.merged >/dev/null" sd-scripts "$(peer clean)"
+line bucket records/s "$bin/sd-bucket -q <$dir.merged >/dev/null" '' 0
+line meta-to records/s "$bin/sd-meta to -q <$dir.merged >/dev/null" '' 0
+
+# With nothing in the page cache, one run each; only root can empty it.
+cold() { sync && echo 3 2>/dev/null >/proc/sys/vm/drop_caches; }
+if cold; then
+    runs=0
+    line scan-cold files/s "$bin/sd-scan $dir >/dev/null" imagesize "$(cold && peer imagesize 0)" cold
+    line merge-captions-tags-cold records/s "$bin/sd-merge <$dir.ndjson >/dev/null" 'sd-scripts, captions alone' \
+        "$(cold && peer merge-captions 0)" cold
+fi
