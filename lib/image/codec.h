@@ -5,14 +5,21 @@
 
 #include "image/image.h"
 
-typedef int sd_image_decoder(const uint8_t *bytes, size_t len, int channels, unsigned flags,
+struct sd_image_want {
+    int channels;   /* 3 or 4 */
+    unsigned flags; /* enum sd_image_flags */
+    uint32_t width,
+        height; /* with one of them not 0: a smaller picture will do while it has as much as these */
+};
+
+typedef int sd_image_decoder(const uint8_t *bytes, size_t len, const struct sd_image_want *want,
                              struct sd_image *im, struct sd_err *err);
 
-/* a b / 255, rounded, in whole numbers, for a and b up to 255. */
-static inline uint8_t sd_muldiv255(unsigned a, unsigned b)
+/* a / 255, rounded, in whole numbers, for a up to 255 * 255; as Pillow has it. */
+static inline uint8_t sd_div255(unsigned a)
 {
-    unsigned t = a * b + 128;
-    return (uint8_t)(((t >> 8) + t) >> 8);
+    a += 128;
+    return (uint8_t)(((a >> 8) + a) >> 8);
 }
 
 sd_image_decoder sd_image_decode_png, sd_image_decode_jpeg, sd_image_decode_webp, sd_image_decode_bmp;

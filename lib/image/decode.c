@@ -38,8 +38,8 @@ void sd_image_free(struct sd_image *im)
     *im = SD_IMAGE_INIT;
 }
 
-int sd_image_decode(const void *bytes, size_t len, int channels, unsigned flags, struct sd_image *im,
-                    struct sd_err *err)
+static int decode(const void *bytes, size_t len, const struct sd_image_want *want, struct sd_image *im,
+                  struct sd_err *err)
 {
     static sd_image_decoder *const decoders[] = {
         [SD_IMAGE_PNG] = sd_image_decode_png,
@@ -51,21 +51,44 @@ int sd_image_decode(const void *bytes, size_t len, int channels, unsigned flags,
     *im = SD_IMAGE_INIT;
     if (sd_image_probe_memory(bytes, len, &info, err))
         return -1;
-    int bad = decoders[info.format](bytes, len, channels, flags, im, err);
+    int bad = decoders[info.format](bytes, len, want, im, err);
     if (bad)
         sd_image_free(im);
     return bad;
 }
 
-int sd_image_load(const char *path, int channels, unsigned flags, struct sd_image *im, struct sd_err *err)
+static int load(const char *path, const struct sd_image_want *want, struct sd_image *im, struct sd_err *err)
 {
     struct sd_buf file = SD_BUF_INIT;
     *im = SD_IMAGE_INIT;
     int bad = sd_file_read(path, FILE_BYTES, &file, err);
-    if (!bad && sd_image_decode(file.data, file.len, channels, flags, im, err))
+    if (!bad && decode(file.data, file.len, want, im, err))
         bad = sd_err_prefix(err, "%s", path);
     sd_buf_free(&file);
     return bad;
+}
+
+int sd_image_decode(const void *bytes, size_t len, int channels, unsigned flags, struct sd_image *im,
+                    struct sd_err *err)
+{
+    return decode(bytes, len, &(struct sd_image_want){.channels = channels, .flags = flags}, im, err);
+}
+
+int sd_image_decode_small(const void *bytes, size_t len, int channels, uint32_t width, uint32_t height,
+                          struct sd_image *im, struct sd_err *err)
+{
+    return decode(bytes, len, &(struct sd_image_want){channels, 0, width, height}, im, err);
+}
+
+int sd_image_load(const char *path, int channels, unsigned flags, struct sd_image *im, struct sd_err *err)
+{
+    return load(path, &(struct sd_image_want){.channels = channels, .flags = flags}, im, err);
+}
+
+int sd_image_load_small(const char *path, int channels, uint32_t width, uint32_t height, struct sd_image *im,
+                        struct sd_err *err)
+{
+    return load(path, &(struct sd_image_want){channels, 0, width, height}, im, err);
 }
 
 int sd_image_crop(const struct sd_image *from, uint32_t x, uint32_t y, uint32_t width, uint32_t height,
@@ -96,4 +119,18 @@ void sd_image_flip(struct sd_image *im)
                 right[k] = t;
             }
     }
+}
+
+void sd_image_on_white(struct sd_image *im)
+{
+    const uint8_t *in = im->data;
+    uint8_t *out = im->data;
+    if (im->channels != 4)
+        return;
+    for (size_t n = (size_t)im->width * im->height; n; n--, in += 4, out += 3) {
+        unsigned alpha = in[3];
+        for (int k = 0; k < 3; k++)
+            out[k] = sd_div255(in[k] * alpha + 255 * (255 - alpha));
+    }
+    im->channels = 3;
 }

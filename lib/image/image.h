@@ -44,9 +44,21 @@ int sd_image_decode(const void *bytes, size_t len, int channels, unsigned flags,
 /* The same for a file; the message begins with the path. */
 int sd_image_load(const char *path, int channels, unsigned flags, struct sd_image *im, struct sd_err *err);
 
+/* A smaller picture to look at: a JPEG is decoded at a half, a quarter or an eighth of its size where at
+ * least width x height pixels are left, in a fraction of the time; other formats, and small JPEGs, come as
+ * they are. The pixels are not those of the full picture resized: not for training. */
+int sd_image_decode_small(const void *bytes, size_t len, int channels, uint32_t width, uint32_t height,
+                          struct sd_image *im, struct sd_err *err);
+int sd_image_load_small(const char *path, int channels, uint32_t width, uint32_t height, struct sd_image *im,
+                        struct sd_err *err);
+
 /* ---- editing: *to is made, from is kept ---- */
 int sd_image_crop(const struct sd_image *from, uint32_t x, uint32_t y, uint32_t width, uint32_t height,
                   struct sd_image *to, struct sd_err *err); /* the rectangle must lie inside */
 void sd_image_flip(struct sd_image *im);                    /* left to right, in place */
+
+/* Blends 4 channels over a white ground: 3 are left, in place. What sd-scripts' tagger does with every
+ * picture that can have alpha; decode it with 4 channels. A picture of 3 channels stays as it is. */
+void sd_image_on_white(struct sd_image *im);
 
 #endif

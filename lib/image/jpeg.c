@@ -70,8 +70,7 @@ static void cmyk_to_rgb(const uint8_t *in, uint32_t width, int channels, uint8_t
     for (uint32_t x = 0; x < width; x++, in += 4, out += channels) {
         unsigned light = in[3];
         for (int k = 0; k < 3; k++) {
-            unsigned t = (255u - in[k]) * light + 128;
-            unsigned ink = ((t >> 8) + t) >> 8;
+            unsigned ink = sd_div255((255u - in[k]) * light);
             out[k] = (uint8_t)(light > ink ? light - ink : 0);
         }
         if (channels == 4)
@@ -79,10 +78,26 @@ static void cmyk_to_rgb(const uint8_t *in, uint32_t width, int channels, uint8_t
     }
 }
 
+/* An eighth, a quarter or a half is as good as the whole while both sides suffice. */
+static void choose_scale(struct jpeg_decompress_struct *j, const struct sd_image_want *want)
+{
+    for (unsigned eighths = 1; eighths < 8 && (want->width || want->height); eighths *= 2) {
+        j->scale_num = eighths;
+        j->scale_denom = 8;
+        jpeg_calc_output_dimensions(j);
+        if (j->output_width >= want->width && j->output_height >= want->height)
+            return;
+    }
+    j->scale_num = j->scale_denom = 1;
+    jpeg_calc_output_dimensions(j);
+}
+
 /* Reads the rows; everything that can fail leaves through d->fail. */
-static void decode(struct decoder *d, const uint8_t *bytes, size_t len, struct sd_image *im, int channels)
+static void decode(struct decoder *d, const uint8_t *bytes, size_t len, struct sd_image *im,
+                   const struct sd_image_want *want)
 {
     struct jpeg_decompress_struct *j = &d->jpeg;
+    const int channels = want->channels;
     jpeg_create_decompress(j);
     d->progress.progress_monitor = on_progress;
     j->progress = &d->progress;
@@ -91,7 +106,8 @@ static void decode(struct decoder *d, const uint8_t *bytes, size_t len, struct s
     jpeg_read_header(j, TRUE);
     bool cmyk = j->jpeg_color_space == JCS_CMYK || j->jpeg_color_space == JCS_YCCK;
     j->out_color_space = cmyk ? JCS_CMYK : channels == 4 ? JCS_EXT_RGBA : JCS_RGB;
-    if (sd_image_alloc(im, j->image_width, j->image_height, channels, d->err))
+    choose_scale(j, want);
+    if (sd_image_alloc(im, j->output_width, j->output_height, channels, d->err))
         longjmp(d->fail, 1);
     jpeg_start_decompress(j);
     if (cmyk && !(d->row = malloc((size_t)j->output_width * 4)))
@@ -106,8 +122,8 @@ static void decode(struct decoder *d, const uint8_t *bytes, size_t len, struct s
     jpeg_finish_decompress(j);
 }
 
-int sd_image_decode_jpeg(const uint8_t *bytes, size_t len, int channels, unsigned flags, struct sd_image *im,
-                         struct sd_err *err)
+int sd_image_decode_jpeg(const uint8_t *bytes, size_t len, const struct sd_image_want *want,
+                         struct sd_image *im, struct sd_err *err)
 {
     struct decoder *d = calloc(1, sizeof *d);
     if (!d)
@@ -118,11 +134,11 @@ int sd_image_decode_jpeg(const uint8_t *bytes, size_t len, int channels, unsigne
     d->errors.emit_message = on_message;
     d->errors.output_message = no_output;
     d->len = len;
-    d->strict = flags & SD_IMAGE_STRICT;
+    d->strict = want->flags & SD_IMAGE_STRICT;
     d->err = err;
     volatile int bad = setjmp(d->fail) ? -1 : 1;
     if (bad > 0) {
-        decode(d, bytes, len, im, channels);
+        decode(d, bytes, len, im, want);
         bad = 0;
     }
     jpeg_destroy_decompress(&d->jpeg);

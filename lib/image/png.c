@@ -65,6 +65,8 @@ static uint8_t scale_grey(unsigned v, unsigned depth)
     return depth == 16 ? (uint8_t)(v > 255 ? 255 : v) : scale(v, depth);
 }
 
+/* A transparent colour is compared as Pillow does it: as it is in the file, but with grey of 2 and 4 bits
+ * stretched to 8, and its low byte with the high byte of 16. */
 static void expand_pixel(const struct palette *p, const uint8_t *row, size_t x, uint8_t rgba[4])
 {
     unsigned depth = p->ihdr.bit_depth;
@@ -73,8 +75,8 @@ static void expand_pixel(const struct palette *p, const uint8_t *row, size_t x, 
     case SPNG_COLOR_TYPE_GRAYSCALE: {
         unsigned v = sample(row, x, depth);
         rgba[0] = rgba[1] = rgba[2] = scale_grey(v, depth);
-        if (p->trns.n_type3_entries &&
-            v == p->trns.gray) /* n_type3_entries: here, whether there is a tRNS at all */
+        if (p->trns.n_type3_entries && /* here: whether there is a tRNS at all */
+            (depth == 2 || depth == 4 ? rgba[0] : v) == p->trns.gray)
             rgba[3] = 0;
         break;
     }
@@ -94,13 +96,10 @@ static void expand_pixel(const struct palette *p, const uint8_t *row, size_t x, 
     }
     default: {
         size_t c = p->ihdr.color_type == SPNG_COLOR_TYPE_TRUECOLOR_ALPHA ? 4 : 3;
-        unsigned v[4];
-        for (size_t k = 0; k < c; k++) {
-            v[k] = sample(row, c * x + k, depth);
-            rgba[k] = scale(v[k], depth);
-        }
-        if (c == 3 && p->trns.n_type3_entries && v[0] == p->trns.red && v[1] == p->trns.green &&
-            v[2] == p->trns.blue)
+        for (size_t k = 0; k < c; k++)
+            rgba[k] = scale(sample(row, c * x + k, depth), depth);
+        if (c == 3 && p->trns.n_type3_entries && rgba[0] == (uint8_t)p->trns.red &&
+            rgba[1] == (uint8_t)p->trns.green && rgba[2] == (uint8_t)p->trns.blue)
             rgba[3] = 0;
     }
     }
@@ -140,7 +139,7 @@ static int decode_rows(spng_ctx *ctx, const struct palette *p, struct sd_image *
     size_t raw_len;
     if ((*code = spng_decoded_image_size(ctx, SPNG_FMT_RAW, &raw_len)))
         return -1;
-    uint8_t *raw = malloc(raw_len);
+    uint8_t *raw = calloc(1, raw_len); /* pixels of few bits in interlaced pictures are or'ed in */
     if (!raw)
         return sd_err_memory(err, raw_len);
     *code = spng_decode_image(ctx, raw, raw_len, SPNG_FMT_RAW, 0);
@@ -152,8 +151,8 @@ static int decode_rows(spng_ctx *ctx, const struct palette *p, struct sd_image *
     return *code ? -1 : 0;
 }
 
-int sd_image_decode_png(const uint8_t *bytes, size_t len, int channels, unsigned flags, struct sd_image *im,
-                        struct sd_err *err)
+int sd_image_decode_png(const uint8_t *bytes, size_t len, const struct sd_image_want *want,
+                        struct sd_image *im, struct sd_err *err)
 {
     struct palette *p = calloc(1, sizeof *p);
     spng_ctx *ctx = spng_ctx_new(0);
@@ -166,10 +165,10 @@ int sd_image_decode_png(const uint8_t *bytes, size_t len, int channels, unsigned
     spng_set_chunk_limits(ctx, CHUNK_BYTES, CHUNK_BYTES);
     if ((code = spng_set_png_buffer(ctx, bytes, len)) || (code = read_palette(ctx, p)))
         goto out;
-    if (sd_image_alloc(im, p->ihdr.width, p->ihdr.height, channels, err))
+    if (sd_image_alloc(im, p->ihdr.width, p->ihdr.height, want->channels, err))
         goto out;
     bad = decode_rows(ctx, p, im, err, &code);
-    if (!bad && (flags & SD_IMAGE_STRICT)) /* the decoder does not look behind the last pixel */
+    if (!bad && (want->flags & SD_IMAGE_STRICT)) /* the decoder does not look behind the last pixel */
         bad = check_chunks(bytes, len, err);
 out:
     if (bad && !err->code)

@@ -181,7 +181,7 @@ static void multiply_alpha(const struct sd_image *im, uint8_t *out)
     const uint8_t *p = im->data;
     for (size_t n = (size_t)im->width * im->height; n; n--, p += 4, out += 4) {
         for (int k = 0; k < 3; k++)
-            out[k] = sd_muldiv255(p[k], p[3]);
+            out[k] = sd_div255((unsigned)p[k] * p[3]);
         out[3] = p[3];
     }
 }

@@ -41,11 +41,11 @@ static int decode_animation(const uint8_t *bytes, size_t len, struct sd_image *i
     return good ? 0 : -1;
 }
 
-int sd_image_decode_webp(const uint8_t *bytes, size_t len, int channels, unsigned flags, struct sd_image *im,
-                         struct sd_err *err)
+int sd_image_decode_webp(const uint8_t *bytes, size_t len, const struct sd_image_want *want,
+                         struct sd_image *im, struct sd_err *err)
 {
+    const int channels = want->channels;
     WebPDecoderConfig config;
-    (void)flags;
     if (!WebPInitDecoderConfig(&config))
         return sd_err_set(err, SD_ERR_MACHINE, "the WebP library is of another version than its headers");
     VP8StatusCode code = WebPGetFeatures(bytes, len, &config.input);

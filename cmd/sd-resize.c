@@ -1,0 +1,379 @@
+/* sd-resize: records in, resized copies of their pictures in a folder, records of the copies out. */
+#include "cmd.h"
+
+#include "base/arena.h"
+#include "base/atomic.h"
+#include "base/file.h"
+#include "base/path.h"
+#include "base/seen.h"
+#include "base/siblings.h"
+#include "image/jpeg.h"
+#include "image/list.h"
+#include "image/png.h"
+#include "image/probe.h"
+#include "image/resize.h"
+
+#include <errno.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum { MOST_SIZES = 64, FILE_BYTES = 1 << 30 };
+
+struct size {
+    char name[32]; /* what goes into the copy's name: 512x512 */
+    uint64_t pixels;
+};
+
+struct copy {
+    char *path;
+    struct sd_image_info info;
+};
+
+struct resize {
+    struct sd_cmd cmd;
+    const char *output, *max_resolution, *interpolation;
+    bool bucket, png, white, associated, skip_existing, sized;
+    int64_t divisible_by, quality;
+
+    enum sd_resize_filter filter;
+    struct size sizes[MOST_SIZES];
+    size_t n;
+    struct sd_arena *arenas; /* by worker */
+    struct sd_siblings *siblings;
+    pthread_mutex_t lock; /* for seen */
+    struct sd_seen seen;  /* the copies' names of this run */
+};
+
+/* ---- sizes ---- */
+
+static bool read_side(const char **at, char *end, uint64_t *side)
+{
+    *side = 0;
+    const char *start = *at;
+    for (; **at >= '0' && **at <= '9' && *side < 100000; ++*at)
+        *side = *side * 10 + (uint64_t)(**at - '0');
+    *end = **at;
+    return *at > start && *side > 0 && *side < 100000;
+}
+
+/* "512x512, 384x384" */
+static void read_sizes(struct resize *z)
+{
+    const char *at = z->max_resolution;
+    char end = ',';
+    while (end == ',') {
+        uint64_t w, h;
+        at += strspn(at, " ");
+        if (z->n == MOST_SIZES)
+            cmd_usage(&z->cmd, "--max-resolution: more than %d sizes", MOST_SIZES);
+        struct size *s = &z->sizes[z->n++];
+        if (!read_side(&at, &end, &w) || end != 'x' || (at++, !read_side(&at, &end, &h)))
+            cmd_usage(&z->cmd, "--max-resolution: %s is not like 512x512,384x384", z->max_resolution);
+        s->pixels = w * h;
+        snprintf(s->name, sizeof s->name, "%llux%llu", (unsigned long long)w, (unsigned long long)h);
+        at += strspn(at, " ");
+        end = *at++;
+    }
+    if (end)
+        cmd_usage(&z->cmd, "--max-resolution: %s is not like 512x512,384x384", z->max_resolution);
+}
+
+/* ---- pictures: *im is replaced ---- */
+
+static int replace(struct sd_image *im, struct sd_image *by, int bad)
+{
+    sd_image_free(im);
+    *im = *by;
+    return bad;
+}
+
+static int scale(struct sd_image *im, uint32_t w, uint32_t h, enum sd_resize_filter filter,
+                 struct sd_err *err)
+{
+    struct sd_image to;
+    return replace(im, &to, sd_image_resize(im, w, h, filter, &to, err));
+}
+
+static int cut(struct sd_image *im, uint32_t x, uint32_t y, uint32_t w, uint32_t h, struct sd_err *err)
+{
+    struct sd_image to;
+    return replace(im, &to, sd_image_crop(im, x, y, w, h, &to, err));
+}
+
+/* As sd-scripts' tool: shrunk to at most so many pixels, then the middle of sides that can be divided. */
+static int shrink(const struct resize *z, struct sd_image *im, uint64_t pixels, struct sd_err *err)
+{
+    uint64_t now = (uint64_t)im->width * im->height;
+    uint32_t w = im->width, h = im->height, step = (uint32_t)z->divisible_by;
+    if (now > pixels) {
+        double factor = sqrt((double)pixels / (double)now);
+        w = (uint32_t)(im->width * factor);
+        h = (uint32_t)(im->height * factor);
+        if (!w || !h)
+            return sd_err_set(err, SD_ERR_DATA, "%ux%u pixels: nothing is left of one side", im->width,
+                              im->height);
+        if (scale(im, w, h, z->filter, err))
+            return -1;
+    }
+    w -= w % step;
+    h -= h % step;
+    if (!w || !h)
+        return sd_err_set(err, SD_ERR_DATA, "%ux%u pixels: a side is shorter than --divisible-by %u",
+                          im->width, im->height, step);
+    return cut(im, (im->width - w) / 2, (im->height - h) / 2, w, h, err);
+}
+
+static int fit_bucket(const struct resize *z, struct sd_record *r, struct sd_image *im, struct sd_err *err)
+{
+    int64_t bucket[2], resize[2], crop[2];
+    if (sd_record_need_ints(r, "bucket", bucket, 2, err) ||
+        sd_record_need_ints(r, "resize", resize, 2, err) || sd_record_need_ints(r, "crop", crop, 2, err))
+        return -1;
+    for (int i = 0; i < 2; i++)
+        if (bucket[i] < 1 || resize[i] > 65536 || crop[i] < 0 || crop[i] > resize[i] - bucket[i])
+            return sd_err_set(err, SD_ERR_DATA,
+                              "bucket [%lld,%lld] at crop [%lld,%lld] does not lie in resize [%lld,%lld]",
+                              (long long)bucket[0], (long long)bucket[1], (long long)crop[0],
+                              (long long)crop[1], (long long)resize[0], (long long)resize[1]);
+    return scale(im, (uint32_t)resize[0], (uint32_t)resize[1], z->filter, err) ||
+                   cut(im, (uint32_t)crop[0], (uint32_t)crop[1], (uint32_t)bucket[0], (uint32_t)bucket[1],
+                       err)
+               ? -1
+               : 0;
+}
+
+static int load(const struct resize *z, const char *path, struct sd_image *im, struct sd_err *err)
+{
+    if (sd_image_load(path, z->white ? 4 : 3, 0, im, err))
+        return -1;
+    if (z->white)
+        sd_image_on_white(im);
+    return 0;
+}
+
+/* ---- files ---- */
+
+/* Two pictures of one name would leave one copy. */
+static int claim(struct resize *z, const char *path, struct sd_err *err)
+{
+    pthread_mutex_lock(&z->lock);
+    int seen = sd_seen_add(&z->seen, path, strlen(path), err);
+    pthread_mutex_unlock(&z->lock);
+    return seen > 0 ? sd_err_set(err, SD_ERR_DATA, "%s is the copy of an earlier record", path) : seen;
+}
+
+static bool fresh(const char *copy, const struct stat *source)
+{
+    struct stat st;
+    return !stat(copy, &st) && S_ISREG(st.st_mode) &&
+           (st.st_mtim.tv_sec > source->st_mtim.tv_sec ||
+            (st.st_mtim.tv_sec == source->st_mtim.tv_sec && st.st_mtim.tv_nsec >= source->st_mtim.tv_nsec));
+}
+
+static bool same_file(const char *copy, const struct stat *source)
+{
+    struct stat st;
+    return !stat(copy, &st) && st.st_dev == source->st_dev && st.st_ino == source->st_ino;
+}
+
+/* Everything beside the picture that has its name and is no picture, under the copy's name. */
+static int copy_associated(struct resize *z, struct sd_arena *a, const char *path, const struct copy *to,
+                           struct sd_err *err)
+{
+    struct sd_strings names = {0};
+    struct sd_buf file = SD_BUF_INIT;
+    const char *base = sd_path_base(path);
+    size_t stem = sd_path_stem_len(base);
+    int bad = sd_siblings_find(z->siblings, path, &names, err);
+    for (size_t i = 0; !bad && i < names.n; i++) {
+        struct stat st;
+        if (sd_image_has_extension(names.v[i]))
+            continue;
+        char *from = sd_arena_printf(a, "%.*s%s", (int)(base - path), path, names.v[i]);
+        char *copy =
+            from ? sd_arena_printf(a, "%.*s%s", (int)sd_path_stem_len(to->path), to->path, names.v[i] + stem)
+                 : NULL;
+        if (!copy) {
+            bad = sd_err_memory(err, strlen(path));
+        } else if (!stat(from, &st) && S_ISREG(st.st_mode)) {
+            sd_buf_clear(&file);
+            bad = sd_file_read(from, FILE_BYTES, &file, err) || sd_atomic_put(copy, file.data, file.len, err)
+                      ? -1
+                      : 0;
+        }
+    }
+    sd_buf_free(&file);
+    sd_strings_free(&names);
+    return bad;
+}
+
+static int save(const struct resize *z, const struct sd_image *im, struct copy *c, struct sd_err *err)
+{
+    int bad =
+        z->png ? sd_png_save(c->path, im, NULL, 0, err) : sd_jpeg_save(c->path, im, (int)z->quality, err);
+    return bad ? bad : sd_image_probe(c->path, &c->info, err);
+}
+
+/* ---- a record ---- */
+
+static int name_copies(struct resize *z, struct sd_arena *a, const char *path, const struct stat *source,
+                       struct sd_record *r, struct copy *copies, struct sd_err *err)
+{
+    const char *base = sd_path_base(path), *ending = z->png ? "png" : "jpg";
+    int64_t bucket[2];
+    char size[48];
+    if (z->bucket) {
+        if (sd_record_need_ints(r, "bucket", bucket, 2, err))
+            return -1;
+        snprintf(size, sizeof size, "%lldx%lld", (long long)bucket[0], (long long)bucket[1]);
+    }
+    for (size_t i = 0; i < z->n; i++) {
+        copies[i].path =
+            sd_arena_printf(a, "%s%s%.*s+%s.%s", z->output, sd_path_slash(z->output),
+                            (int)sd_path_stem_len(base), base, z->bucket ? size : z->sizes[i].name, ending);
+        if (!copies[i].path)
+            return sd_err_memory(err, strlen(path));
+        if (same_file(copies[i].path, source))
+            return sd_err_set(err, SD_ERR_DATA, "the copy would be the picture itself");
+        if (claim(z, copies[i].path, err))
+            return -1;
+    }
+    return 0;
+}
+
+/* Each size is made from the one before, as the tool does. */
+static int make_copies(struct resize *z, const char *path, struct sd_record *r, struct copy *copies,
+                       struct sd_err *err)
+{
+    struct sd_image im;
+    if (load(z, path, &im, err))
+        return -1;
+    int bad = 0;
+    for (size_t i = 0; !bad && i < z->n; i++)
+        bad = (z->bucket ? fit_bucket(z, r, &im, err) : shrink(z, &im, z->sizes[i].pixels, err)) ||
+              save(z, &im, &copies[i], err);
+    sd_image_free(&im);
+    return bad ? -1 : 0;
+}
+
+static bool all_fresh(const struct resize *z, const struct stat *source, struct copy *copies)
+{
+    struct sd_err ignored = {0};
+    for (size_t i = 0; i < z->n; i++)
+        if (!fresh(copies[i].path, source) || sd_image_probe(copies[i].path, &copies[i].info, &ignored))
+            return false;
+    return true;
+}
+
+/* The record becomes the copy's. What belonged to the picture's bytes or size goes. */
+static int describe(const struct resize *z, struct sd_record *r, const struct copy *c, struct sd_err *err)
+{
+    const struct sd_image_info *info = &c->info;
+    int64_t size[2] = {info->width, info->height};
+    int bad = sd_record_set_string(r, "path", c->path) || sd_record_set_int(r, "width", info->width) ||
+              sd_record_set_int(r, "height", info->height) ||
+              sd_record_set_string(r, "format", sd_image_format_name(info->format)) ||
+              sd_record_set_int(r, "bytes", (int64_t)info->bytes) || sd_record_remove(r, "sha256") ||
+              sd_record_remove(r, "latents");
+    if (z->bucket)
+        bad = bad || sd_record_set_ints(r, "resize", size, 2) ||
+              sd_record_set_ints(r, "crop", (int64_t[]){0, 0}, 2);
+    else
+        bad = bad || sd_record_remove(r, "bucket") || sd_record_remove(r, "resize") ||
+              sd_record_remove(r, "crop");
+    return bad ? sd_err_memory(err, strlen(c->path)) : 0;
+}
+
+static int work(void *ctx, int worker, struct sd_record *r, struct sd_err *err)
+{
+    struct resize *z = ctx;
+    struct sd_arena *a = &z->arenas[worker];
+    struct copy copies[MOST_SIZES] = {0};
+    struct stat source;
+    const char *path;
+    sd_arena_reset(a);
+    if (sd_record_need_string(r, "path", &path, err))
+        return -1;
+    if (stat(path, &source))
+        return sd_err_errno(err, "cannot open");
+    if (name_copies(z, a, path, &source, r, copies, err))
+        return -1;
+    if (!(z->skip_existing && all_fresh(z, &source, copies)) && make_copies(z, path, r, copies, err))
+        return -1;
+    for (size_t i = 0; z->associated && i < z->n; i++)
+        if (copy_associated(z, a, path, &copies[i], err))
+            return -1;
+    if (sd_record_set_string(r, "original", path))
+        return sd_err_memory(err, strlen(path));
+    for (size_t i = 0; i < z->n; i++) {
+        if (describe(z, r, &copies[i], err))
+            return -1;
+        if (i + 1 < z->n)
+            sd_stream_put_before(z->cmd.stream, worker, r);
+    }
+    return SD_RECORD_KEEP;
+}
+
+static void start(struct resize *z, int *argc, char **argv)
+{
+    struct sd_err err = {0};
+    cmd_start(&z->cmd, argc, argv);
+    if (!z->output)
+        cmd_usage(&z->cmd, "no folder for the copies: --output-dir FOLDER");
+    if (z->bucket && (z->sized || z->divisible_by > 1))
+        cmd_usage(&z->cmd,
+                  "--bucket takes the size from the records: no --max-resolution, no --divisible-by");
+    if (sd_resize_filter_parse(z->interpolation, &z->filter, &err))
+        cmd_die(&z->cmd, &err);
+    if (z->bucket)
+        z->n = 1;
+    else
+        read_sizes(z);
+    cmd_folder(&z->cmd, z->output);
+    z->arenas = calloc((size_t)z->cmd.common.jobs, sizeof *z->arenas);
+    if (!z->arenas)
+        sd_err_memory(&err, sizeof *z->arenas);
+    if (!z->arenas || !(z->siblings = sd_siblings_new(&err)))
+        cmd_die(&z->cmd, &err);
+    pthread_mutex_init(&z->lock, NULL);
+}
+
+int main(int argc, char **argv)
+{
+    static struct resize z = {.max_resolution = "512x512,384x384,256x256,128x128",
+                              .interpolation = "auto",
+                              .divisible_by = 1,
+                              .quality = 100};
+    const struct sd_option options[] = {
+        {SD_OPT_STRING("output-dir", 'o', &z.output, "FOLDER",
+                       "where the copies go; made when it is missing")},
+        {SD_OPT_STRING("max-resolution", 0, &z.max_resolution, "WxH,...",
+                       "a copy for each, of at most so many pixels"),
+         .given = &z.sized},
+        {SD_OPT_INT("divisible-by", 0, &z.divisible_by, "N", "cut both sides to multiples of this"), .min = 1,
+         .max = 65536},
+        {SD_OPT_BOOL("bucket", 0, &z.bucket, "resize and cut to what sd-bucket chose")},
+        {SD_OPT_CHOICE("interpolation", 0, &z.interpolation, SD_RESIZE_NAMES, "how to resize")},
+        {SD_OPT_BOOL("white", 0, &z.white, "put transparent pictures on white; else alpha is dropped")},
+        {SD_OPT_BOOL("save-as-png", 0, &z.png, "write PNG, not JPEG")},
+        {SD_OPT_INT("quality", 0, &z.quality, "N", "quality of the JPEGs"), .min = 1, .max = 100},
+        {SD_OPT_BOOL("copy-associated-files", 0, &z.associated,
+                     "copy the files of the same name too: captions, tags")},
+        {SD_OPT_BOOL("skip-existing", 0, &z.skip_existing, "keep copies that are newer than the picture")},
+        SD_OPT_END};
+    z.cmd.program = (struct sd_program){
+        .name = "sd-resize", .args = "", .summary = "Write resized copies of pictures", .options = options};
+    start(&z, &argc, argv);
+    cmd_each(&z.cmd, work, &z);
+    for (int i = 0; i < z.cmd.common.jobs; i++)
+        sd_arena_free(&z.arenas[i]);
+    free(z.arenas);
+    sd_siblings_free(z.siblings);
+    sd_seen_free(&z.seen);
+    pthread_mutex_destroy(&z.lock);
+    return cmd_finish(&z.cmd);
+}
