@@ -1,12 +1,11 @@
-/* sd-scan: pictures in folders become records. */
+/* sd-scan: pictures in folders and archives become records. */
 #include "cmd.h"
 
-#include "base/file.h"
 #include "base/hash.h"
 #include "base/ordered.h"
 #include "base/path.h"
+#include "data/picture.h"
 #include "image/list.h"
-#include "image/probe.h"
 #include "record/scan.h"
 
 #include <errno.h>
@@ -17,7 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { CHUNK = 128, WINDOW = 64, FILE_BYTES = 1 << 30, NAMES_BYTES = 1 << 16 };
+enum { CHUNK = 128, WINDOW = 64, NAMES_BYTES = 1 << 16 };
 
 struct chunk {                     /* the records of CHUNK pictures */
     struct sd_buf lines, messages; /* messages: NUL-terminated, one after the other */
@@ -27,9 +26,12 @@ struct chunk {                     /* the records of CHUNK pictures */
 
 struct scan {
     struct sd_cmd cmd;
-    bool recursive, all, null, sha256, verify;
-    const char *const *paths; /* being worked on */
-    size_t n;
+    bool recursive, all, null, sha256, verify, archives;
+    struct sd_archives open;
+    const char *const *paths;         /* being worked on: these files, */
+    const struct sd_archive *archive; /* or the members of this */
+    const char *archive_path;
+    size_t n; /* of them */
     struct chunk chunks[WINDOW];
 };
 
@@ -40,27 +42,32 @@ struct picture {
     char sha256[65];
 };
 
-static int verify(const struct scan *s, const char *path, struct picture *p, struct sd_err *err)
+/* What needs the whole file. */
+static int read_through(const struct scan *s, const void *bytes, size_t len, struct picture *p,
+                        struct sd_err *err)
 {
-    struct sd_buf file = SD_BUF_INIT;
     struct sd_image im = SD_IMAGE_INIT;
-    int bad = sd_file_read_at(AT_FDCWD, path, FILE_BYTES, &file, err);
-    bad = bad || sd_image_probe_memory(file.data, file.len, &p->info, err);
-    bad = bad || (s->sha256 && sd_sha256(file.data, file.len, p->sha256, err));
-    bad = bad || sd_image_decode(file.data, file.len, 3, SD_IMAGE_STRICT, &im, err);
-    if (!bad && (im.width != p->info.width || im.height != p->info.height))
+    int bad = sd_image_probe_memory(bytes, len, &p->info, err);
+    bad = bad || (s->sha256 && sd_sha256(bytes, len, p->sha256, err));
+    bad = bad || (s->verify && sd_image_decode(bytes, len, 3, SD_IMAGE_STRICT, &im, err));
+    if (!bad && s->verify && (im.width != p->info.width || im.height != p->info.height))
         bad = sd_err_set(err, SD_ERR_DATA, "the header says %ux%u, the picture is %ux%u", p->info.width,
                          p->info.height, im.width, im.height);
     sd_image_free(&im);
-    sd_buf_free(&file);
     return bad ? -1 : 0;
 }
 
-static int look_at(const struct scan *s, const char *path, struct picture *p, struct sd_err *err)
+static int look_at(struct scan *s, const char *path, struct picture *p, struct sd_err *err)
 {
+    if (s->verify || sd_archive_split(path, NULL)) {
+        struct sd_picture_bytes b;
+        if (sd_picture_read(&s->open, path, &b, err))
+            return -1;
+        int bad = read_through(s, b.bytes, b.len, p, err);
+        sd_picture_done(&b);
+        return bad;
+    }
     uint8_t buf[SD_IMAGE_PROBE_BYTES];
-    if (s->verify)
-        return verify(s, path, p, err);
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (fd < 0)
         return sd_err_errno(err, "cannot open");
@@ -70,6 +77,17 @@ static int look_at(const struct scan *s, const char *path, struct picture *p, st
             lseek(fd, 0, SEEK_SET) < 0 ? sd_err_errno(err, "cannot read") : sd_sha256_fd(fd, p->sha256, err);
     close(fd);
     return bad;
+}
+
+static int look_at_member(const struct scan *s, const struct sd_archive_member *m, struct sd_buf *scratch,
+                          struct picture *p, struct sd_err *err)
+{
+    const void *bytes;
+    if (!s->verify && !s->sha256)
+        return sd_picture_probe_member(s->archive, m, scratch, &p->info, err);
+    if (sd_archive_view(s->archive, m, SD_PICTURE_BYTES, scratch, &bytes, err))
+        return -1;
+    return read_through(s, bytes, (size_t)m->size, p, err);
 }
 
 /* The record's line, without building a struct sd_record: this is what the rate of the program hangs on. */
@@ -94,27 +112,70 @@ static int add_line(struct chunk *c, const char *path, const struct picture *p, 
 
 /* ---- many pictures ---- */
 
+static void add(struct chunk *c, const char *path, const struct picture *p, struct sd_err *err)
+{
+    size_t len = strlen(path);
+    if (err->code) {
+        if (!strncmp(err->msg, path, len) && !strncmp(err->msg + len, ": ", 2))
+            memmove(err->msg, err->msg + len + 2, strlen(err->msg + len + 2) + 1);
+        c->status = err->code > c->status ? err->code : c->status;
+        if (sd_path_visible(&c->messages, path, len) || sd_buf_addf(&c->messages, ": %s", err->msg) ||
+            sd_buf_addc(&c->messages, 0))
+            c->status = SD_ERR_MACHINE;
+    }
+    if (add_line(c, path, p, err))
+        c->status = SD_ERR_MACHINE;
+    c->records++;
+}
+
+/* Some part of the path begins with a dot. */
+static bool is_hidden(const char *path)
+{
+    return *path == '.' || strstr(path, "/.");
+}
+
+static void scan_member(struct scan *s, struct chunk *c, size_t i, struct sd_archive_member *m,
+                        struct sd_buf *path, struct sd_buf *scratch)
+{
+    struct picture p = {0};
+    struct sd_err err = {0};
+    int bad = sd_archive_member(s->archive, i, m, &err);
+    const char *name = m->name.data;
+    if (m->folder || !sd_image_has_extension(name) || (!bad && !s->all && is_hidden(name)))
+        return;
+    sd_buf_clear(path);
+    if (sd_buf_addf(path, "%s!/%s", s->archive_path, name)) {
+        c->status = SD_ERR_MACHINE;
+        return;
+    }
+    if (!bad)
+        look_at_member(s, m, scratch, &p, &err);
+    add(c, path->data, &p, &err);
+}
+
 static void work(void *ctx, int thread, size_t item)
 {
     struct scan *s = ctx;
     struct chunk *c = &s->chunks[item % WINDOW];
     size_t end = (item + 1) * CHUNK < s->n ? (item + 1) * CHUNK : s->n;
+    struct sd_archive_member m = {0};
+    struct sd_buf path = SD_BUF_INIT, scratch = SD_BUF_INIT;
     (void)thread;
     if (cmd_stopped(&s->cmd))
         return;
     for (size_t i = item * CHUNK; i < end; i++) {
         struct picture p = {0};
         struct sd_err err = {0};
-        if (look_at(s, s->paths[i], &p, &err)) {
-            c->status = err.code > c->status ? err.code : c->status;
-            if (sd_path_visible(&c->messages, s->paths[i], strlen(s->paths[i])) ||
-                sd_buf_addf(&c->messages, ": %s", err.msg) || sd_buf_addc(&c->messages, 0))
-                c->status = SD_ERR_MACHINE;
+        if (s->archive) {
+            scan_member(s, c, i, &m, &path, &scratch);
+            continue;
         }
-        if (add_line(c, s->paths[i], &p, &err))
-            c->status = SD_ERR_MACHINE;
-        c->records++;
+        look_at(s, s->paths[i], &p, &err);
+        add(c, s->paths[i], &p, &err);
     }
+    sd_buf_free(&m.name);
+    sd_buf_free(&path);
+    sd_buf_free(&scratch);
 }
 
 static void finish(void *ctx, size_t item)
@@ -133,10 +194,9 @@ static void finish(void *ctx, size_t item)
     c->status = 0;
 }
 
-static void scan_files(struct scan *s, const char *const *paths, size_t n)
+static void scan_all(struct scan *s, size_t n)
 {
     struct sd_err err = {0};
-    s->paths = paths;
     s->n = n;
     const struct sd_ordered run = {.n = (n + CHUNK - 1) / CHUNK,
                                    .window = WINDOW,
@@ -155,31 +215,65 @@ static void complain(void *ctx, const struct sd_err *err)
     cmd_status(&s->cmd, err->code);
 }
 
-static void scan_folder(struct scan *s, const char *folder)
+static void scan_archive(struct scan *s, const char *path)
 {
-    struct sd_image_list list = SD_IMAGE_LIST_INIT;
     struct sd_err err = {0};
-    unsigned flags = (s->recursive ? SD_LIST_RECURSIVE : 0) | (s->all ? SD_LIST_HIDDEN : 0);
-    if (sd_image_list_folder(&list, folder, flags, complain, s, &err))
-        cmd_die(&s->cmd, &err);
-    s->cmd.total += list.paths.n;
-    scan_files(s, list.paths.v, list.paths.n);
-    sd_image_list_free(&list);
+    struct sd_archive *a;
+    if (sd_archive_open(&a, path, &err)) {
+        complain(s, &err);
+        return;
+    }
+    s->archive = a;
+    s->archive_path = path;
+    s->cmd.total += sd_archive_count(a);
+    scan_all(s, sd_archive_count(a));
+    s->archive = NULL;
+    if (sd_archive_damage(a)->code) {
+        err = *sd_archive_damage(a);
+        sd_err_prefix(&err, "%s", path);
+        complain(s, &err);
+    }
+    sd_archive_close(a);
 }
 
-/* Folders and files as they come; files in a row are worked on together. */
-static void scan_names(struct scan *s, char **names, size_t n)
+static void scan_files(struct scan *s, const char *const *paths, size_t n)
+{
+    s->paths = paths;
+    scan_all(s, n);
+}
+
+static void scan_folder(struct scan *s, const char *folder);
+
+/* Folders, archives and files as they come; files in a row are worked on together. */
+static void scan_names(struct scan *s, const char *const *names, size_t n, bool folders)
 {
     size_t first = 0;
     for (size_t i = 0; i < n && !cmd_stopped(&s->cmd); i++) {
         struct stat st;
-        if (stat(names[i], &st) || !S_ISDIR(st.st_mode))
+        bool archive = sd_path_is_archive(names[i], strlen(names[i]));
+        if (!(archive || folders) || stat(names[i], &st) || !(S_ISDIR(st.st_mode) || archive))
             continue;
-        scan_files(s, (const char *const *)names + first, i - first);
-        scan_folder(s, names[i]);
+        scan_files(s, names + first, i - first);
+        if (S_ISDIR(st.st_mode))
+            scan_folder(s, names[i]);
+        else
+            scan_archive(s, names[i]);
         first = i + 1;
     }
-    scan_files(s, (const char *const *)names + first, n - first);
+    scan_files(s, names + first, n - first);
+}
+
+static void scan_folder(struct scan *s, const char *folder)
+{
+    struct sd_image_list list = SD_IMAGE_LIST_INIT;
+    struct sd_err err = {0};
+    unsigned flags = (s->recursive ? SD_LIST_RECURSIVE : 0) | (s->all ? SD_LIST_HIDDEN : 0) |
+                     (s->archives ? SD_LIST_ARCHIVES : 0);
+    if (sd_image_list_folder(&list, folder, flags, complain, s, &err))
+        cmd_die(&s->cmd, &err);
+    s->cmd.total += list.paths.n;
+    scan_names(s, list.paths.v, list.paths.n, false);
+    sd_image_list_free(&list);
 }
 
 /* ---- names on standard input ---- */
@@ -199,7 +293,7 @@ static void scan_block(struct scan *s, struct sd_buf *in, bool end)
         if (*at && sd_strings_add(&names, at))
             cmd_die(&s->cmd, &(struct sd_err){SD_ERR_MACHINE, "out of memory"});
     }
-    scan_names(s, (char **)names.v, names.n);
+    scan_names(s, names.v, names.n, true);
     sd_strings_free(&names);
     in->len = at < stop ? (size_t)(stop - at) : 0;
     memmove(in->data, at, in->len);
@@ -234,6 +328,7 @@ int main(int argc, char **argv)
     const struct sd_option options[] = {
         {SD_OPT_BOOL("recursive", 'r', &s.recursive, "look into folders inside folders too")},
         {SD_OPT_BOOL("all", 'a', &s.all, "take names that begin with a dot too")},
+        {SD_OPT_BOOL("archives", 0, &s.archives, "look into the zip and tar archives found in folders too")},
         {SD_OPT_BOOL("null", '0', &s.null, "names on standard input end with NUL, not newline")},
         {SD_OPT_BOOL("sha256", 0, &s.sha256, "add the file's SHA-256 as a member of that name")},
         {SD_OPT_BOOL("verify", 0, &s.verify, "decode each picture fully, to find the damaged ones")},
@@ -241,7 +336,7 @@ int main(int argc, char **argv)
     };
     s.cmd.program = (struct sd_program){
         .name = "sd-scan",
-        .args = "[FOLDER|FILE]...",
+        .args = "[FOLDER|ARCHIVE|FILE]...",
         .summary = "Turn pictures into records: path, size, format",
         .description = "Without arguments the names are read from standard input, one a line.",
         .options = options,
@@ -249,12 +344,13 @@ int main(int argc, char **argv)
     };
     cmd_start(&s.cmd, &argc, argv);
     if (argc > 1)
-        scan_names(&s, argv + 1, (size_t)argc - 1);
+        scan_names(&s, (const char *const *)argv + 1, (size_t)argc - 1, true);
     else
         scan_stdin(&s);
     for (int i = 0; i < WINDOW; i++) {
         sd_buf_free(&s.chunks[i].lines);
         sd_buf_free(&s.chunks[i].messages);
     }
+    sd_archives_free(&s.open);
     return cmd_finish(&s.cmd);
 }

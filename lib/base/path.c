@@ -1,6 +1,7 @@
 #include "base/path.h"
 
 #include <string.h>
+#include <strings.h>
 
 const char *sd_path_base(const char *path)
 {
@@ -24,6 +25,18 @@ size_t sd_path_stem_len(const char *path)
 int sd_path_sidecar(struct sd_buf *out, const char *path, const char *ending)
 {
     return sd_buf_add(out, path, sd_path_stem_len(path)) || sd_buf_adds(out, ending) ? -1 : 0;
+}
+
+bool sd_path_is_archive(const char *path, size_t len)
+{
+    static const char *const endings[] = {".zip",     ".tar",    ".tar.gz", ".tgz",
+                                          ".tar.bz2", ".tar.xz", ".tar.zst"};
+    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
+        size_t n = strlen(endings[i]);
+        if (len > n && !strncasecmp(path + len - n, endings[i], n) && path[len - n - 1] != '/')
+            return true;
+    }
+    return false;
 }
 
 int sd_path_visible(struct sd_buf *out, const char *s, size_t len)

@@ -4,6 +4,8 @@
 
 #include "base/buf.h"
 
+#include <stdbool.h>
+
 /* The part behind the last '/'. */
 const char *sd_path_base(const char *path);
 
@@ -16,6 +18,9 @@ size_t sd_path_stem_len(const char *path);
 
 /* Appends the path with its ending replaced by ending (".txt"); the sidecar of a picture. 0 or -1. */
 int sd_path_sidecar(struct sd_buf *out, const char *path, const char *ending);
+
+/* Ends as archives do: .zip, .tar, .tar.gz, .tgz, .tar.bz2, .tar.xz, .tar.zst, in any case. */
+bool sd_path_is_archive(const char *path, size_t len);
 
 /* Appends bytes for people to read: control characters as \xNN, so that no name can drive a terminal. 0 or
  * -1. */

@@ -1,5 +1,7 @@
 #include "image/list.h"
 
+#include "base/path.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -71,7 +73,8 @@ static int take_entry(struct walk *w, DIR *dir, const char *path, size_t len, co
     const char *name = e->d_name;
     if (!strcmp(name, ".") || !strcmp(name, "..") || (name[0] == '.' && !(w->flags & SD_LIST_HIDDEN)))
         return 0;
-    bool picture = sd_image_has_extension(name);
+    bool picture = sd_image_has_extension(name) ||
+                   ((w->flags & SD_LIST_ARCHIVES) && sd_path_is_archive(name, strlen(name)));
     if (!picture && (!(w->flags & SD_LIST_RECURSIVE) || e->d_type == DT_REG))
         return 0;
     bool folder = e->d_type != DT_REG && is_folder(dirfd(dir), e);

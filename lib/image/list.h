@@ -1,4 +1,4 @@
-/* The pictures of a folder, by the endings of their names. */
+/* The pictures of a folder, and its archives where wanted, by the endings of their names. */
 #ifndef SD_IMAGE_LIST_H
 #define SD_IMAGE_LIST_H
 
@@ -15,6 +15,7 @@ struct sd_image_list {
 enum sd_image_list_flags {
     SD_LIST_RECURSIVE = 1, /* folders inside folders; links to folders are followed, but not in circles */
     SD_LIST_HIDDEN = 2,    /* names that begin with a dot too */
+    SD_LIST_ARCHIVES = 4,  /* archives too (sd_path_is_archive) */
 };
 
 /* .png .jpg .jpeg .webp .bmp in any case. (sd-scripts takes them only when all small or all large.) */

@@ -3,10 +3,10 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "base/filemap.h"
 #include "base/hash.h"
+#include "base/path.h"
 #include "store/tar.h"
 #include "store/zip.h"
 
@@ -30,27 +30,10 @@ struct sd_archive {
 
 /* ---- names ---- */
 
-static const char *const endings[] = {".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst"};
-
-static bool named(const char *path, size_t len)
-{
-    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
-        size_t n = strlen(endings[i]);
-        if (len > n && !strncasecmp(path + len - n, endings[i], n) && path[len - n - 1] != '/')
-            return true;
-    }
-    return false;
-}
-
-bool sd_archive_named(const char *path)
-{
-    return named(path, strlen(path));
-}
-
 size_t sd_archive_split(const char *path, const char **member)
 {
     for (const char *p = strstr(path, "!/"); p; p = strstr(p + 1, "!/"))
-        if (named(path, (size_t)(p - path))) {
+        if (sd_path_is_archive(path, (size_t)(p - path))) {
             if (member)
                 *member = p + 2;
             return (size_t)(p - path);

@@ -19,12 +19,9 @@
 /* ---- names ---- */
 
 /* The length of the archive's part of "archive.zip!/a/b.png" (here 11), and the member's name in *member when
- * it is not NULL; 0 for the name of a plain file. What stands before "!/" must end as archives do. */
+ * it is not NULL; 0 for the name of a plain file. What stands before "!/" must end as archives do
+ * (sd_path_is_archive). */
 size_t sd_archive_split(const char *path, const char **member);
-
-/* Ends as archives do: .zip, .tar, and the compressed .tar.gz, .tgz, .tar.bz2, .tar.xz, .tar.zst (which
- * sd_archive_open refuses with advice); in any case. */
-bool sd_archive_named(const char *path);
 
 /* ---- one archive ---- */
 
