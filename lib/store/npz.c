@@ -4,9 +4,9 @@
 #include <string.h>
 #include <zlib.h>
 
-#include "base/atomic.h"
 #include "store/npy.h"
 #include "store/zip.h"
+#include "store/zip_write.h"
 
 struct array {
     struct sd_zip_member member;
@@ -137,110 +137,41 @@ int sd_npz_read(const struct sd_npz *z, const struct sd_store_entry *e, void *ou
     return sd_err_prefix(err, "%s: array \"%.100s\"", sd_zip_path(z->zip), e->name);
 }
 
-static void put(struct sd_buf *b, uint64_t v, int bytes, int *bad)
-{
-    for (int i = 0; i < bytes; i++)
-        *bad |= sd_buf_addc(b, (char)(v >> 8 * i));
-}
-
-/* The fields that a member's local header and its directory entry share, from the flags to the date. */
-static void put_common(struct sd_buf *b, uint32_t crc, int *bad)
-{
-    put(b, 0, 2, bad);  /* flags */
-    put(b, 0, 2, bad);  /* stored */
-    put(b, 0, 2, bad);  /* 00:00 */
-    put(b, 33, 2, bad); /* 1 January 1980 */
-    put(b, crc, 4, bad);
-}
-
-/* Sizes go to a zip64 field, as NumPy asks Python's zipfile to. */
-static int put_local(struct sd_buf *b, const char *name, uint32_t crc, uint64_t size)
-{
-    int bad = sd_buf_add(b, "PK\3\4", 4);
-    put(b, 45, 2, &bad); /* version that knows zip64 */
-    put_common(b, crc, &bad);
-    put(b, UINT64_MAX, 8, &bad);
-    put(b, strlen(name) + 4, 2, &bad);
-    put(b, 20, 2, &bad);
-    bad |= sd_buf_addf(b, "%s.npy", name);
-    put(b, 1, 2, &bad);
-    put(b, 16, 2, &bad);
-    put(b, size, 8, &bad);
-    put(b, size, 8, &bad);
-    return bad;
-}
-
-static int put_entry(struct sd_buf *b, const char *name, uint32_t crc, uint64_t size, uint64_t at)
-{
-    int bad = sd_buf_add(b, "PK\1\2", 4);
-    put(b, 45 | 3 << 8, 2, &bad); /* made by version 4.5 on Unix */
-    put(b, 45, 2, &bad);
-    put_common(b, crc, &bad);
-    put(b, size, 4, &bad);
-    put(b, size, 4, &bad);
-    put(b, strlen(name) + 4, 2, &bad);
-    put(b, 0, 8, &bad);           /* extra, comment, disk, internal attributes */
-    put(b, 0600u << 16, 4, &bad); /* permissions */
-    put(b, at, 4, &bad);
-    return bad | sd_buf_addf(b, "%s.npy", name);
-}
-
-/* Adds one array to the file and its entry to the directory; local and head are empty buffers. */
-static int write_array(struct sd_atomic *file, struct sd_buf *directory, const struct sd_store_tensor *t,
-                       struct sd_buf *local, struct sd_buf *head, struct sd_err *err)
+/* name and head are empty buffers. */
+static int write_array(struct sd_zip_writer *zip, const struct sd_store_tensor *t, struct sd_buf *name,
+                       struct sd_buf *head, struct sd_err *err)
 {
     int64_t bytes = sd_store_bytes(t->dtype, t->ndim, t->shape);
-    uint64_t at = sd_atomic_size(file);
     if (bytes < 0 || (bytes && !t->data) || sd_npy_header(head, t->dtype, t->ndim, t->shape))
         return sd_err_set(err, SD_ERR_DATA, "array \"%.100s\" cannot be written as .npy", t->name);
     uint64_t size = head->len + (uint64_t)bytes;
-    if (size > INT32_MAX || at > INT32_MAX || strlen(t->name) > 60000)
-        return sd_err_set(err, SD_ERR_DATA, "array \"%.100s\" is too large for an .npz written here (2 GiB)",
-                          t->name);
+    if (sd_buf_adds(name, t->name) || sd_buf_adds(name, ".npy"))
+        return sd_err_memory(err, strlen(t->name));
     uLong crc = crc32(crc32(0, NULL, 0), (const Bytef *)head->data, (uInt)head->len);
-    crc = crc32(crc, bytes ? t->data : (const Bytef *)"", (uInt)bytes);
-    if (put_local(local, t->name, (uint32_t)crc, size) ||
-        put_entry(directory, t->name, (uint32_t)crc, size, at))
-        return sd_err_memory(err, local->len);
-    if (sd_atomic_write(file, local->data, local->len, err) ||
-        sd_atomic_write(file, head->data, head->len, err))
+    crc = crc32_z(crc, bytes ? t->data : (const Bytef *)"", (z_size_t)bytes);
+    if (sd_zip_write_member(zip, name->data, (uint32_t)crc, size, err) ||
+        sd_atomic_write(zip->file, head->data, head->len, err))
         return -1;
-    return sd_atomic_write(file, t->data, (size_t)bytes, err);
-}
-
-static int write_directory(struct sd_atomic *file, struct sd_buf *directory, size_t count, struct sd_err *err)
-{
-    uint64_t size = directory->len, at = sd_atomic_size(file);
-    int bad = count > 65534 || at > UINT32_MAX ? -1 : 0;
-    bad |= sd_buf_add(directory, "PK\5\6\0\0\0", 8);
-    put(directory, count, 2, &bad);
-    put(directory, count, 2, &bad);
-    put(directory, size, 4, &bad);
-    put(directory, at, 4, &bad);
-    put(directory, 0, 2, &bad);
-    if (bad)
-        return sd_err_memory(err, directory->len);
-    return sd_atomic_write(file, directory->data, directory->len, err);
+    return sd_atomic_write(zip->file, t->data, (size_t)bytes, err);
 }
 
 int sd_npz_write(const char *path, const struct sd_store_tensor *arrays, size_t count, struct sd_err *err)
 {
-    struct sd_buf directory = SD_BUF_INIT;
-    struct sd_atomic *file;
-    if (sd_atomic_open(&file, path, err))
+    struct sd_zip_writer zip = {.mode = 0600, .zip64 = true};
+    if (sd_atomic_open(&zip.file, path, err))
         return -1;
     int rc = 0;
     for (size_t i = 0; i < count && !rc; i++) {
-        struct sd_buf local = SD_BUF_INIT, head = SD_BUF_INIT;
-        rc = write_array(file, &directory, &arrays[i], &local, &head, err);
-        sd_buf_free(&local);
+        struct sd_buf name = SD_BUF_INIT, head = SD_BUF_INIT;
+        rc = write_array(&zip, &arrays[i], &name, &head, err);
+        sd_buf_free(&name);
         sd_buf_free(&head);
     }
     if (!rc)
-        rc = write_directory(file, &directory, count, err);
+        rc = sd_zip_write_end(&zip, err);
     if (!rc)
-        rc = sd_atomic_commit(&file, err);
-    sd_atomic_discard(&file);
-    sd_buf_free(&directory);
+        rc = sd_atomic_commit(&zip.file, err);
+    sd_atomic_discard(&zip.file);
+    sd_zip_write_free(&zip);
     return rc;
 }

@@ -1,0 +1,29 @@
+/* Writes zip archives of stored members; zip64 where sizes, offsets or the count ask for it. Times are all
+ * 1 January 1980, so that the same content gives the same archive. */
+#ifndef SD_STORE_ZIP_WRITE_H
+#define SD_STORE_ZIP_WRITE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/atomic.h"
+#include "base/buf.h"
+
+struct sd_zip_writer {
+    struct sd_atomic *file; /* the caller's, empty at first */
+    uint32_t mode;          /* of the members, as stat(2) has it; below 0x10000 */
+    bool zip64;             /* sizes go to a zip64 field in every local header, as NumPy asks Python to */
+    struct sd_buf directory, scratch; /* private, like the rest; freed by sd_zip_write_free */
+    uint64_t count;
+};
+
+/* The member's header; its `size` bytes, which have this CRC, must be written to file next. The name has at
+ * most 65535 bytes. */
+int sd_zip_write_member(struct sd_zip_writer *w, const char *name, uint32_t crc, uint64_t size,
+                        struct sd_err *err);
+
+/* The directory, after the last member. */
+int sd_zip_write_end(struct sd_zip_writer *w, struct sd_err *err);
+void sd_zip_write_free(struct sd_zip_writer *w);
+
+#endif
