@@ -1,10 +1,14 @@
-/* Any bytes as a picture: what decodes has the size its header tells, and can be resized and written.
+/* Any bytes as a picture, PNG, JPEG, WebP or BMP: what decodes has the size its header tells or, where a
+ * smaller one will do, one that suffices, and can be resized by every filter, put on white and written.
  * fuzz-seeds: t/data/image */
+#include "image/jpeg.h"
 #include "image/png.h"
 #include "image/probe.h"
 #include "image/resize.h"
 
 #include <stdlib.h>
+
+enum { FILTERS = SD_RESIZE_PIL_BICUBIC + 1 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -20,11 +24,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             abort();
         return 0;
     }
-    if (im.channels != channels || !im.width || !im.height)
+    if (im.channels != channels || im.width != info.width || im.height != info.height)
         abort();
     if ((uint64_t)im.width * im.height < 1 << 14 &&
-        !sd_image_resize(&im, 7, 5, size & 4 ? SD_RESIZE_AREA : SD_RESIZE_LANCZOS, &small, &err)) {
-        if (sd_png_encode(&small, NULL, 0, &out, &err))
+        !sd_image_resize(&im, size & 8 ? 7 : 70, size & 16 ? 5 : 90, (enum sd_resize_filter)(size % FILTERS),
+                         &small, &err)) {
+        if (sd_png_encode(&small, NULL, 0, &out, &err) ||
+            sd_jpeg_encode(&small, 1 + (int)(size % 100), &out, &err))
+            abort();
+        sd_image_free(&small);
+    }
+    sd_image_on_white(&im);
+    if (!sd_image_decode_small(data, size, channels, 4, 9, &small, &err)) {
+        if ((small.width < 4 || small.height < 9) && small.width != info.width)
             abort();
         sd_image_free(&small);
     }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "image/jpeg.h"
 #include "image/png.h"
 #include "image/probe.h"
 #include "image/resize.h"
@@ -134,6 +135,49 @@ static void test_editing(void)
     sd_buf_free(&text);
 }
 
+static void test_jpeg(void)
+{
+    struct sd_buf file = slurp("q30.jpg"), jpeg = SD_BUF_INIT;
+    struct sd_image im, small;
+    static const struct {
+        uint32_t width, height, want_w, want_h; /* of 21x15 */
+    } cases[] = {{1, 1, 3, 2},   {3, 2, 3, 2},    {4, 2, 6, 4},     {0, 4, 6, 4},     {6, 5, 11, 8},
+                 {11, 8, 11, 8}, {12, 8, 21, 15}, {21, 15, 21, 15}, {99, 99, 21, 15}, {0, 0, 21, 15}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int good = !sd_image_decode_small(file.data, file.len, 3, cases[i].width, cases[i].height, &im, &err);
+        explain(ok(good && im.width == cases[i].want_w && im.height == cases[i].want_h,
+                   "%ux%u is wanted: %ux%u", cases[i].width, cases[i].height, cases[i].want_w,
+                   cases[i].want_h));
+        sd_image_free(&im);
+    }
+    explain(ok(!sd_image_load_small(DIR "cmyk.jpg", 4, 2, 2, &im, &err) && im.width == 3 && im.channels == 4,
+               "CMYK at an eighth"));
+    sd_image_free(&im);
+    explain(ok(!sd_image_load_small(DIR "rgb.png", 3, 2, 2, &im, &err) && im.width == 21,
+               "a PNG comes as it is"));
+
+    uint8_t *before = malloc((size_t)im.width * im.height * 3);
+    memcpy(before, im.data, (size_t)im.width * im.height * 3);
+    explain(ok(!sd_jpeg_encode(&im, 100, &jpeg, &err) &&
+                   !sd_image_decode(jpeg.data, jpeg.len, 3, SD_IMAGE_STRICT, &small, &err) &&
+                   small.width == im.width,
+               "a JPEG written can be read"));
+    long long off = 0;
+    for (size_t i = 0; i < (size_t)im.width * im.height * 3; i++)
+        off += abs(small.data[i] - before[i]);
+    explain(ok(off < 12LL * im.width * im.height * 3, "and looks alike (%.1f a byte)",
+               (double)off / (im.width * im.height * 3)));
+    free(before);
+    sd_image_free(&small);
+    sd_buf_clear(&jpeg);
+    im.width = 65501; /* never looked at: JPEG ends at 65500 */
+    explain(ok(sd_jpeg_encode(&im, 90, &jpeg, &err) && strstr(err.msg, "cannot write a JPEG"),
+               "too wide for a JPEG"));
+    sd_image_free(&im);
+    sd_buf_free(&jpeg);
+    sd_buf_free(&file);
+}
+
 /* Each cut of a file is refused with a message, or (where only padding is missing) read. */
 static void test_cuts(const char *name, const char *message)
 {
@@ -176,11 +220,18 @@ int main(void)
     test_decoding();
     test_resizing();
     test_editing();
+    test_jpeg();
     test_cuts("rgb.png", "truncated PNG (IDAT ends at byte");
     test_cuts("q30.jpg", "truncated JPEG");
     test_cuts("lossy.webp", "WebP");
     test_cuts("lossless.webp", "WebP");
     test_cuts("rgb.bmp", "truncated BMP");
+    test_cuts("palette8.bmp", "truncated BMP");
+    test_cuts("565-v4.bmp", "truncated BMP");
+    test_cuts("os2.bmp", "truncated BMP");
+    test_cuts("runs8.bmp", "truncated BMP");
+    test_cuts("kind-arithmetic-progressive.jpg", "truncated JPEG");
+    test_cuts("interlaced-rgba16.png", "truncated PNG");
     test_hostile();
     return tap_end();
 }
