@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,7 @@ struct sd_atomic {
     char *real; /* links followed */
     char *temp; /* name of the stand-in file, NULL while it has none */
     int fd, direct;
+    bool unsynced;
     uint64_t size;
     size_t used;
     unsigned char buffer[BUFFER_BYTES];
@@ -145,6 +147,11 @@ int sd_atomic_write(struct sd_atomic *a, const void *bytes, size_t len, struct s
     return 0;
 }
 
+void sd_atomic_unsynced(struct sd_atomic *a)
+{
+    a->unsynced = true;
+}
+
 uint64_t sd_atomic_size(const struct sd_atomic *a)
 {
     return a->size;
@@ -199,9 +206,10 @@ static int finish(struct sd_atomic *a, struct sd_err *err)
     if (flush(a, err))
         return -1;
     if (!a->direct) {
-        if (fsync(a->fd) || give_name(a))
+        if ((!a->unsynced && fsync(a->fd)) || give_name(a))
             return sd_err_errno(err, a->path);
-        sync_folder(a->real);
+        if (!a->unsynced)
+            sync_folder(a->real);
     }
     int fd = a->fd;
     a->fd = -1;

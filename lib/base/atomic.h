@@ -18,6 +18,10 @@ struct sd_atomic; /* a file being written */
 /* The error names path. On failure *a is NULL. */
 int sd_atomic_open(struct sd_atomic **a, const char *path, struct sd_err *err);
 int sd_atomic_write(struct sd_atomic *a, const void *bytes, size_t len, struct sd_err *err); /* buffered */
+
+/* Commits from now on leave it to the kernel when the bytes reach the disk: for many small files that can be
+ * made again. */
+void sd_atomic_unsynced(struct sd_atomic *a);
 uint64_t sd_atomic_size(const struct sd_atomic *a); /* bytes written so far */
 
 /* Writes what is buffered, syncs, names the file. Ends and frees *a in every case and sets it to NULL; on

@@ -1,6 +1,5 @@
 #include "store/archive_write.h"
 
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -24,11 +23,16 @@ static bool ends_in(const char *path, const char *ending)
     return len > n && !strcasecmp(path + len - n, ending);
 }
 
+bool sd_archive_writer_takes(const char *path)
+{
+    return ends_in(path, ".zip") || ends_in(path, ".tar");
+}
+
 int sd_archive_writer_open(struct sd_archive_writer **out, const char *path, struct sd_err *err)
 {
     bool zip = ends_in(path, ".zip");
     *out = NULL;
-    if (!zip && !ends_in(path, ".tar"))
+    if (!sd_archive_writer_takes(path))
         return sd_err_set(err, SD_ERR_USAGE, "%s: an archive's name must end in .tar or .zip", path);
     struct sd_archive_writer *w = calloc(1, sizeof *w);
     if (!w)

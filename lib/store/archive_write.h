@@ -3,6 +3,7 @@
 #ifndef SD_STORE_ARCHIVE_WRITE_H
 #define SD_STORE_ARCHIVE_WRITE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -10,7 +11,10 @@
 
 struct sd_archive_writer;
 
-/* A path that ends in .tar or .zip, in any case; others are an error. On failure *w is NULL. */
+/* The path ends in .tar or .zip, in any case. */
+bool sd_archive_writer_takes(const char *path);
+
+/* Other paths are an error. On failure *w is NULL. */
 int sd_archive_writer_open(struct sd_archive_writer **w, const char *path, struct sd_err *err);
 
 /* A member with these bytes. Names are the caller's to keep apart. After a failure only discard is left. */
