@@ -25,8 +25,8 @@ struct sd_stream {
     int status;
     bool pipe, broken; /* the reader went away; output cannot be written */
 
-    struct sd_spool *spool; /* of sd_stream_hold, or NULL */
-    bool holding;           /* what is kept goes there */
+    struct sd_spool *spool;    /* of sd_stream_hold, or NULL */
+    bool holding;              /* what is kept goes there */
     struct sd_batch **current; /* sd_stream_each: what each worker works on */
 
     /* records given back out of order: slot ticket % pending_cap; next_out is the first not yet written */
