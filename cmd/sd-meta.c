@@ -91,8 +91,11 @@ static void from(struct meta *m)
     sd_members_init(&members, read_input, m, 0);
     while ((got = sd_members_next(&members, &item, &err)) == 1 && !cmd_stopped(&m->cmd)) {
         struct sd_err why = {0};
-        if (make_record(m, &item, &r, &why))
+        if (make_record(m, &item, &r, &why)) {
+            if (why.code == SD_ERR_MACHINE)
+                cmd_die(&m->cmd, &why);
             cmd_fail(&m->cmd, &r, &why);
+        }
         cmd_put_next(&m->cmd, &r);
         m->entries++;
     }
@@ -163,11 +166,14 @@ static int write_entries(struct meta *m, struct sd_err *err)
         struct sd_err why = {0};
         if (sd_record_failed(&r)) {
             m->failed++;
-        } else if (make_entry(m, &r, &why)) {
-            cmd_fail(&m->cmd, &r, &why);
-        } else {
+        } else if (!make_entry(m, &r, &why)) {
             bad = put(m, m->text.data, m->text.len, 1, err);
             m->entries++;
+        } else if (why.code == SD_ERR_MACHINE) {
+            *err = why;
+            bad = -1;
+        } else {
+            cmd_fail(&m->cmd, &r, &why);
         }
         cmd_drop(&m->cmd, ticket);
     }

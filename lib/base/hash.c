@@ -7,36 +7,54 @@
 
 enum { BLOCK_BYTES = 256 * 1024 };
 
-static int finish(EVP_MD_CTX *ctx, char hex[65], struct sd_err *err)
+static int no_sha256(struct sd_err *err)
+{
+    return sd_err_set(err, SD_ERR_MACHINE, "the crypto library has no SHA-256");
+}
+
+static void write_hex(const unsigned char sum[SD_SHA256_BYTES], char hex[65])
 {
     static const char digits[] = "0123456789abcdef";
-    unsigned char sum[32];
-    if (!EVP_DigestFinal_ex(ctx, sum, NULL))
-        return sd_err_set(err, SD_ERR_MACHINE, "the crypto library has no SHA-256");
-    for (int i = 0; i < 32; i++) {
+    for (int i = 0; i < SD_SHA256_BYTES; i++) {
         hex[2 * i] = digits[sum[i] >> 4];
         hex[2 * i + 1] = digits[sum[i] & 15];
     }
     hex[64] = 0;
+}
+
+int sd_sha256_sum(struct sd_sha256_state *s, const void *bytes, size_t len,
+                  unsigned char sum[SD_SHA256_BYTES], struct sd_err *err)
+{
+    const EVP_MD *type = s->ctx ? NULL : EVP_sha256(); /* NULL: as before */
+    if (!s->ctx && !(s->ctx = EVP_MD_CTX_new()))
+        return sd_err_memory(err, 0);
+    if (!EVP_DigestInit_ex(s->ctx, type, NULL) || !EVP_DigestUpdate(s->ctx, bytes, len) ||
+        !EVP_DigestFinal_ex(s->ctx, sum, NULL))
+        return no_sha256(err);
     return 0;
+}
+
+void sd_sha256_free(struct sd_sha256_state *s)
+{
+    EVP_MD_CTX_free(s->ctx);
+    s->ctx = NULL;
 }
 
 int sd_sha256(const void *bytes, size_t len, char hex[65], struct sd_err *err)
 {
-    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-    if (!ctx || !EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) || !EVP_DigestUpdate(ctx, bytes, len)) {
-        EVP_MD_CTX_free(ctx);
-        return sd_err_set(err, SD_ERR_MACHINE, "the crypto library has no SHA-256");
-    }
-    int bad = finish(ctx, hex, err);
-    EVP_MD_CTX_free(ctx);
+    struct sd_sha256_state s = {0};
+    unsigned char sum[SD_SHA256_BYTES];
+    int bad = sd_sha256_sum(&s, bytes, len, sum, err);
+    if (!bad)
+        write_hex(sum, hex);
+    sd_sha256_free(&s);
     return bad;
 }
 
 int sd_sha256_fd(int fd, char hex[65], struct sd_err *err)
 {
     EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-    unsigned char *block = malloc(BLOCK_BYTES);
+    unsigned char *block = malloc(BLOCK_BYTES), sum[SD_SHA256_BYTES];
     int bad = 0;
     if (!ctx || !block || !EVP_DigestInit_ex(ctx, EVP_sha256(), NULL))
         bad = sd_err_memory(err, BLOCK_BYTES);
@@ -49,10 +67,12 @@ int sd_sha256_fd(int fd, char hex[65], struct sd_err *err)
         if (n <= 0)
             break;
         if (!EVP_DigestUpdate(ctx, block, (size_t)n))
-            bad = sd_err_set(err, SD_ERR_MACHINE, "the crypto library has no SHA-256");
+            bad = no_sha256(err);
     }
+    if (!bad && !EVP_DigestFinal_ex(ctx, sum, NULL))
+        bad = no_sha256(err);
     if (!bad)
-        bad = finish(ctx, hex, err);
+        write_hex(sum, hex);
     EVP_MD_CTX_free(ctx);
     free(block);
     return bad;

@@ -7,6 +7,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
+enum { SD_SHA256_BYTES = 32 };
+
+/* The sums of many short strings: what setting up costs is paid at the first. */
+struct sd_sha256_state { /* private; all zero at first */
+    struct evp_md_ctx_st *ctx;
+};
+int sd_sha256_sum(struct sd_sha256_state *s, const void *bytes, size_t len,
+                  unsigned char sum[SD_SHA256_BYTES], struct sd_err *err);
+void sd_sha256_free(struct sd_sha256_state *s);
+
 /* hex receives 64 lower-case digits and a NUL. */
 int sd_sha256(const void *bytes, size_t len, char hex[65], struct sd_err *err);
 int sd_sha256_fd(int fd, char hex[65], struct sd_err *err); /* from the file's position to its end */
