@@ -15,14 +15,16 @@ void sd_stat_init(struct sd_stat *s, const struct sd_stat_options *options)
 
 void sd_stat_free(struct sd_stat *s)
 {
-    struct sd_tally *const tallies[] = {&s->formats, &s->sizes, &s->buckets, &s->bucket_repeats, &s->texts,
-                                        &s->chars,   &s->words, &s->tags,    &s->tags_each};
+    struct sd_tally *const tallies[] = {&s->formats, &s->buckets, &s->bucket_repeats, &s->chars,
+                                        &s->words,   &s->tags,    &s->tags_each};
     for (size_t i = 0; i < sizeof tallies / sizeof *tallies; i++)
         sd_tally_free(tallies[i]);
     for (size_t i = 0; i < s->n_smallest; i++)
         free(s->smallest[i].path);
     free(s->smallest);
-    sd_buf_free(&s->log);
+    sd_spill_free(&s->sizes);
+    sd_seen_free(&s->texts);
+    sd_spill_free(&s->log);
     sd_strings_free(&s->strings);
     free(s->ids);
     *s = (struct sd_stat){0};
@@ -103,7 +105,14 @@ static int add_smallest(struct sd_stat *s, const struct facts *f)
     return 0;
 }
 
-static int add_picture(struct sd_stat *s, const struct facts *f)
+static int add_size(struct sd_stat *s, const struct facts *f, struct sd_err *err)
+{
+    const int32_t size[2] = {(int32_t)f->size[0], (int32_t)f->size[1]};
+    *(size[0] < size[1] ? &s->portrait : size[0] == size[1] ? &s->square : &s->landscape) += 1;
+    return add_smallest(s, f) || sd_spill_add(&s->sizes, size, sizeof size, err) ? -1 : 0;
+}
+
+static int add_picture(struct sd_stat *s, const struct facts *f, struct sd_err *err)
 {
     int rc = 0;
     s->repeated = sd_count_add(s->repeated, (uint64_t)f->repeats);
@@ -112,7 +121,7 @@ static int add_picture(struct sd_stat *s, const struct facts *f)
     if (f->format)
         rc |= sd_tally_add(&s->formats, f->format, f->format_len, 1, NULL);
     if (f->has_size)
-        rc |= sd_tally_add(&s->sizes, f->size, sizeof f->size, 1, NULL) | add_smallest(s, f);
+        rc |= add_size(s, f, err);
     if (f->has_bucket)
         rc |= sd_tally_add(&s->buckets, f->bucket, sizeof f->bucket, 1, NULL) |
               sd_tally_add(&s->bucket_repeats, f->bucket, sizeof f->bucket, (uint64_t)f->repeats, NULL);
@@ -123,19 +132,8 @@ static int add_picture(struct sd_stat *s, const struct facts *f)
     return rc;
 }
 
-/* FNV-1a of 128 bits: two captions with the same are not to be expected in any set that fits a disk. */
-static unsigned __int128 digest(const char *text, size_t len)
-{
-    const unsigned __int128 prime = (unsigned __int128)1 << 88 | 0x13b;
-    unsigned __int128 h =
-        (unsigned __int128)UINT64_C(0x6c62272e07bb0142) << 64 | UINT64_C(0x62b821756295c58d);
-    for (size_t i = 0; i < len; i++)
-        h = (h ^ (unsigned char)text[i]) * prime;
-    return h;
-}
-
 /* *some becomes true unless the text is blank. */
-static int add_caption(struct sd_stat *s, const char *text, bool *some)
+static int add_caption(struct sd_stat *s, const char *text, bool *some, struct sd_err *err)
 {
     int64_t chars = 0, words = 0;
     size_t len = strlen(text);
@@ -150,18 +148,18 @@ static int add_caption(struct sd_stat *s, const char *text, bool *some)
     if (!words)
         return 0;
     *some = true;
-    unsigned __int128 d = digest(text, len);
-    return sd_tally_add(&s->texts, &d, sizeof d, 1, NULL) |
-           sd_tally_add(&s->chars, &chars, sizeof chars, 1, NULL) |
+    if (sd_seen_add(&s->texts, text, len, err) < 0)
+        return -1;
+    return sd_tally_add(&s->chars, &chars, sizeof chars, 1, NULL) |
            sd_tally_add(&s->words, &words, sizeof words, 1, NULL);
 }
 
-static int add_captions(struct sd_stat *s, const struct facts *f)
+static int add_captions(struct sd_stat *s, const struct facts *f, struct sd_err *err)
 {
     bool some = false;
     int rc = 0;
-    for (size_t i = 0; i < f->captions; i++)
-        rc |= add_caption(s, s->strings.v[i], &some);
+    for (size_t i = 0; i < f->captions && !rc; i++)
+        rc = add_caption(s, s->strings.v[i], &some, err);
     s->captioned += some;
     s->blank += !some && f->has_caption;
     s->uncaptioned += !f->has_caption;
@@ -195,26 +193,17 @@ static int by_id(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static int log_number(struct sd_buf *log, size_t v)
+/* Puts down which tags are together in a record: n of s->ids. */
+static int log_tags(struct sd_stat *s, size_t n, struct sd_err *err)
 {
-    for (; v >= 128; v >>= 7)
-        if (sd_buf_addc(log, (char)(128 | (v & 127))))
-            return -1;
-    return sd_buf_addc(log, (char)v);
+    uint32_t count = (uint32_t)n;
+    return sd_spill_add(&s->log, &count, sizeof count, err) ||
+                   sd_spill_add(&s->log, s->ids, n * sizeof *s->ids, err)
+               ? -1
+               : 0;
 }
 
-static size_t read_number(const struct sd_buf *log, size_t *at)
-{
-    size_t v = 0;
-    for (int shift = 0;; shift += 7) {
-        unsigned char byte = (unsigned char)log->data[(*at)++];
-        v |= (size_t)(byte & 127) << shift;
-        if (byte < 128)
-            return v;
-    }
-}
-
-static int add_tags(struct sd_stat *s, const struct facts *f)
+static int add_tags(struct sd_stat *s, const struct facts *f, struct sd_err *err)
 {
     size_t n = 0, distinct = 0;
     int rc = 0;
@@ -238,17 +227,15 @@ static int add_tags(struct sd_stat *s, const struct facts *f)
     int64_t each = (int64_t)distinct;
     if (distinct)
         rc |= sd_tally_add(&s->tags_each, &each, sizeof each, 1, NULL);
-    if (s->options.pairs && distinct > 1) {
-        rc |= log_number(&s->log, distinct);
-        for (size_t i = 0; i < distinct && !rc; i++)
-            rc = log_number(&s->log, s->ids[i]);
-    }
+    if (s->options.pairs && distinct > 1)
+        rc |= log_tags(s, distinct, err);
     return rc;
 }
 
 int sd_stat_add(struct sd_stat *s, struct sd_record *r, struct sd_err *err)
 {
     struct facts f = {0};
+    struct sd_err why = {0};
     s->records++;
     if (sd_record_failed(r)) {
         s->errors++;
@@ -258,132 +245,9 @@ int sd_stat_add(struct sd_stat *s, struct sd_record *r, struct sd_err *err)
         s->failed++;
         return -1;
     }
-    return add_picture(s, &f) || add_captions(s, &f) || add_tags(s, &f) ? sd_err_memory(err, 4096) : 0;
-}
-
-/* ---- what the report is made of ---- */
-
-struct value {
-    double v;
-    uint64_t count;
-};
-
-static int by_value(const void *a, const void *b)
-{
-    const struct value *x = a, *y = b;
-    return (x->v > y->v) - (x->v < y->v);
-}
-
-static double measured(const char *key, enum sd_stat_measure measure)
-{
-    int64_t v[2] = {0, 0};
-    memcpy(v, key, measure == SD_STAT_NUMBER ? sizeof *v : sizeof v);
-    return measure == SD_STAT_HEIGHT   ? (double)v[1]
-           : measure == SD_STAT_AREA   ? (double)v[0] * (double)v[1]
-           : measure == SD_STAT_ASPECT ? (double)v[0] / (double)v[1]
-                                       : (double)v[0];
-}
-
-int sd_stat_range(const struct sd_tally *t, enum sd_stat_measure measure, struct sd_stat_range *range,
-                  struct sd_err *err)
-{
-    *range = (struct sd_stat_range){0};
-    struct value *values = malloc((t->n + 1) * sizeof *values);
-    if (!values)
-        return sd_err_memory(err, (t->n + 1) * sizeof *values);
-    for (size_t i = 0; i < t->n; i++) {
-        values[i] = (struct value){measured(t->entries[i].key, measure), t->entries[i].count};
-        range->n = sd_count_add(range->n, values[i].count);
-    }
-    qsort(values, t->n, sizeof *values, by_value);
-    uint64_t seen = 0;
-    for (size_t i = 0; i < t->n; i++) {
-        if (seen <= (range->n - 1) / 2)
-            range->median = values[i].v;
-        seen = sd_count_add(seen, values[i].count);
-    }
-    if (t->n) {
-        range->min = values[0].v;
-        range->max = values[t->n - 1].v;
-    }
-    free(values);
-    return 0;
-}
-
-static int by_count(const void *a, const void *b)
-{
-    const struct sd_tally_entry *x = *(const struct sd_tally_entry *const *)a;
-    const struct sd_tally_entry *y = *(const struct sd_tally_entry *const *)b;
-    return x->count != y->count ? (x->count < y->count) - (x->count > y->count) : (x > y) - (x < y);
-}
-
-const struct sd_tally_entry **sd_stat_ranked(const struct sd_tally *t, struct sd_err *err)
-{
-    const struct sd_tally_entry **list = malloc((t->n + 1) * sizeof *list);
-    if (!list) {
-        sd_err_memory(err, (t->n + 1) * sizeof *list);
-        return NULL;
-    }
-    for (size_t i = 0; i < t->n; i++)
-        list[i] = &t->entries[i];
-    qsort(list, t->n, sizeof *list, by_count);
-    return list;
-}
-
-static int by_pair_count(const void *a, const void *b)
-{
-    const struct sd_stat_pair *x = a, *y = b;
-    return x->count != y->count ? (x->count < y->count) - (x->count > y->count)
-           : x->a != y->a       ? (x->a > y->a) - (x->a < y->a)
-                                : (x->b > y->b) - (x->b < y->b);
-}
-
-/* Counts the pairs of the first n tags over the log; together[a * n + b], a < b. rank is by tag id. */
-static int count_pairs(const struct sd_stat *s, const uint32_t *rank, size_t n, uint64_t *together)
-{
-    size_t *here = malloc((n + 1) * sizeof *here); /* a tag is in a record once */
-    if (!here)
-        return -1;
-    for (size_t at = 0; at < s->log.len;) {
-        size_t tags = read_number(&s->log, &at), count = 0;
-        for (size_t i = 0; i < tags; i++) {
-            size_t id = read_number(&s->log, &at);
-            if (rank[id] < n)
-                here[count++] = rank[id];
-        }
-        for (size_t i = 0; i < count; i++)
-            for (size_t k = 0; k < i; k++)
-                together[here[i] < here[k] ? here[i] * n + here[k] : here[k] * n + here[i]]++;
-    }
-    free(here);
-    return 0;
-}
-
-struct sd_stat_pair *sd_stat_pairs(const struct sd_stat *s, const struct sd_tally_entry *const *ranked,
-                                   size_t *n, struct sd_err *err)
-{
-    size_t most = (size_t)(s->options.top < SD_STAT_PAIRED ? s->options.top : SD_STAT_PAIRED);
-    size_t top = !s->options.pairs ? 0 : s->tags.n < most ? s->tags.n : most, found = 0;
-    uint64_t *together = calloc(top * top + 1, sizeof *together);
-    uint32_t *rank = malloc((s->tags.n + 1) * sizeof *rank);
-    struct sd_stat_pair *pairs = NULL;
-    for (size_t i = 0; rank && i < s->tags.n; i++)
-        rank[ranked[i] - s->tags.entries] = (uint32_t)i;
-    if (together && rank && !count_pairs(s, rank, top, together)) {
-        for (size_t i = 0; i < top * top; i++)
-            found += together[i] > 0;
-        pairs = malloc((found + 1) * sizeof *pairs);
-    }
-    size_t at = 0;
-    for (size_t i = 0; pairs && i < top * top; i++)
-        if (together[i])
-            pairs[at++] = (struct sd_stat_pair){i / top, i % top, together[i]};
-    if (pairs)
-        qsort(pairs, at, sizeof *pairs, by_pair_count);
-    else
-        sd_err_memory(err, top * top * sizeof *together);
-    *n = at < (size_t)s->options.pairs ? at : (size_t)s->options.pairs;
-    free(together);
-    free(rank);
-    return pairs;
+    if (!add_picture(s, &f, &why) && !add_captions(s, &f, &why) && !add_tags(s, &f, &why))
+        return 0;
+    if (!why.code)
+        sd_err_memory(&why, 4096);
+    return sd_err_set(err, why.code, "%s", why.msg);
 }

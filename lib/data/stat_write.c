@@ -9,23 +9,18 @@
 
 /* All that is worked out before writing. */
 struct report {
-    struct sd_stat_range width, height, area, aspect, chars, words, tags_each;
+    struct sd_stat_range sizes[SD_STAT_MEASURES], chars, words, tags_each;
     const struct sd_tally_entry **formats, **buckets, **tags;
     struct sd_stat_pair *pairs;
     size_t top, n_pairs;
-    uint64_t portrait, square, landscape, tags_total, good;
+    uint64_t tags_total, good;
 };
 
 static int make_report(const struct sd_stat *s, struct report *r, struct sd_err *err)
 {
     *r = (struct report){.good = s->records - s->errors - s->failed};
-    if (sd_stat_range(&s->sizes, SD_STAT_WIDTH, &r->width, err) ||
-        sd_stat_range(&s->sizes, SD_STAT_HEIGHT, &r->height, err) ||
-        sd_stat_range(&s->sizes, SD_STAT_AREA, &r->area, err) ||
-        sd_stat_range(&s->sizes, SD_STAT_ASPECT, &r->aspect, err) ||
-        sd_stat_range(&s->chars, SD_STAT_NUMBER, &r->chars, err) ||
-        sd_stat_range(&s->words, SD_STAT_NUMBER, &r->words, err) ||
-        sd_stat_range(&s->tags_each, SD_STAT_NUMBER, &r->tags_each, err) ||
+    if (sd_stat_sizes(s, r->sizes, err) || sd_stat_range(&s->chars, &r->chars, err) ||
+        sd_stat_range(&s->words, &r->words, err) || sd_stat_range(&s->tags_each, &r->tags_each, err) ||
         !(r->formats = sd_stat_ranked(&s->formats, err)) ||
         !(r->buckets = sd_stat_ranked(&s->buckets, err)) || !(r->tags = sd_stat_ranked(&s->tags, err)) ||
         !(r->pairs = sd_stat_pairs(s, r->tags, &r->n_pairs, err)))
@@ -33,13 +28,6 @@ static int make_report(const struct sd_stat *s, struct report *r, struct sd_err 
     r->top = s->tags.n < (size_t)s->options.top ? s->tags.n : (size_t)s->options.top;
     for (size_t i = 0; i < s->tags.n; i++)
         r->tags_total = sd_count_add(r->tags_total, s->tags.entries[i].count);
-    for (size_t i = 0; i < s->sizes.n; i++) {
-        int64_t size[2];
-        memcpy(size, s->sizes.entries[i].key, sizeof size);
-        *(size[0] < size[1]    ? &r->portrait
-          : size[0] == size[1] ? &r->square
-                               : &r->landscape) += s->sizes.entries[i].count;
-    }
     return 0;
 }
 
@@ -68,14 +56,14 @@ static int json_range(struct sd_buf *b, const char *name, const struct sd_stat_r
 
 static int json_sizes(const struct sd_stat *s, const struct report *r, struct sd_buf *b)
 {
-    int rc =
-        sd_buf_addf(b, ",\"sizes\":{\"known\":%llu,\"missing\":%llu,", full(r->width.n), full(s->no_size));
-    rc |= json_range(b, "width", &r->width, 0, 1) | sd_buf_addc(b, ',');
-    rc |= json_range(b, "height", &r->height, 0, 1) | sd_buf_addc(b, ',');
-    rc |= json_range(b, "megapixels", &r->area, 6, 1e6) | sd_buf_addc(b, ',');
-    rc |= json_range(b, "aspect", &r->aspect, 4, 1);
+    int rc = sd_buf_addf(b, ",\"sizes\":{\"known\":%llu,\"missing\":%llu,", full(r->sizes[SD_STAT_WIDTH].n),
+                         full(s->no_size));
+    rc |= json_range(b, "width", &r->sizes[SD_STAT_WIDTH], 0, 1) | sd_buf_addc(b, ',');
+    rc |= json_range(b, "height", &r->sizes[SD_STAT_HEIGHT], 0, 1) | sd_buf_addc(b, ',');
+    rc |= json_range(b, "megapixels", &r->sizes[SD_STAT_AREA], 6, 1e6) | sd_buf_addc(b, ',');
+    rc |= json_range(b, "aspect", &r->sizes[SD_STAT_ASPECT], 4, 1);
     rc |= sd_buf_addf(b, ",\"portrait\":%llu,\"square\":%llu,\"landscape\":%llu,\"smallest\":[",
-                      full(r->portrait), full(r->square), full(r->landscape));
+                      full(s->portrait), full(s->square), full(s->landscape));
     for (size_t i = 0; i < s->n_smallest && !rc; i++) {
         const struct sd_stat_picture *p = &s->smallest[i];
         rc |= sd_buf_adds(b, i ? ",{\"path\":" : "{\"path\":");
@@ -103,7 +91,7 @@ static int json_captions(const struct sd_stat *s, const struct report *r, struct
                          ",\"captions\":{\"present\":%llu,\"missing\":%llu,\"empty\":%llu,\"texts\":%llu,"
                          "\"distinct\":%llu,\"duplicates\":%llu,",
                          full(s->captioned), full(s->uncaptioned), full(s->blank), full(r->chars.n),
-                         full(s->texts.n), full(r->chars.n - s->texts.n));
+                         full(s->texts.count), full(r->chars.n - s->texts.count));
     rc |= json_range(b, "characters", &r->chars, 0, 1) | sd_buf_addc(b, ',');
     return rc | json_range(b, "words", &r->words, 0, 1) | sd_buf_addc(b, '}');
 }
@@ -187,13 +175,16 @@ static int text_pictures(const struct sd_stat *s, const struct report *r, struct
 
 static int text_sizes(const struct sd_stat *s, const struct report *r, struct sd_buf *b)
 {
-    if (!r->width.n)
+    if (!r->sizes[SD_STAT_WIDTH].n)
         return 0;
-    int rc = sd_buf_addf(b, "sizes          %llu known, %llu not\n", full(r->width.n), full(s->no_size));
-    rc |= text_range(b, "width", &r->width, 0, 1) | text_range(b, "height", &r->height, 0, 1);
-    rc |= text_range(b, "megapixels", &r->area, 3, 1e6) | text_range(b, "aspect", &r->aspect, 3, 1);
-    rc |= sd_buf_addf(b, "  %-12s portrait %llu, square %llu, landscape %llu\n", "shape", full(r->portrait),
-                      full(r->square), full(r->landscape));
+    int rc = sd_buf_addf(b, "sizes          %llu known, %llu not\n", full(r->sizes[SD_STAT_WIDTH].n),
+                         full(s->no_size));
+    rc |= text_range(b, "width", &r->sizes[SD_STAT_WIDTH], 0, 1) |
+          text_range(b, "height", &r->sizes[SD_STAT_HEIGHT], 0, 1);
+    rc |= text_range(b, "megapixels", &r->sizes[SD_STAT_AREA], 3, 1e6) |
+          text_range(b, "aspect", &r->sizes[SD_STAT_ASPECT], 3, 1);
+    rc |= sd_buf_addf(b, "  %-12s portrait %llu, square %llu, landscape %llu\n", "shape", full(s->portrait),
+                      full(s->square), full(s->landscape));
     for (size_t i = 0; i < s->n_smallest && !rc; i++) {
         const struct sd_stat_picture *p = &s->smallest[i];
         rc = sd_buf_addf(b, "  %-12s %lldx%lld ", i ? "" : "smallest", (long long)p->w, (long long)p->h) |
@@ -227,7 +218,7 @@ static int text_captions(const struct sd_stat *s, const struct report *r, struct
     if (!r->chars.n)
         return rc;
     rc |= sd_buf_addf(b, "  %-12s %llu, %llu distinct, %llu duplicates\n", "texts", full(r->chars.n),
-                      full(s->texts.n), full(r->chars.n - s->texts.n));
+                      full(s->texts.count), full(r->chars.n - s->texts.count));
     return rc | text_range(b, "characters", &r->chars, 0, 1) | text_range(b, "words", &r->words, 0, 1);
 }
 
