@@ -1,8 +1,7 @@
 /* sd-scan: pictures in folders and archives become records. */
-#include "cmd.h"
+#include "many.h"
 
 #include "base/hash.h"
-#include "base/ordered.h"
 #include "base/path.h"
 #include "data/picture.h"
 #include "image/list.h"
@@ -12,16 +11,16 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { CHUNK = 128, WINDOW = 64, NAMES_BYTES = 1 << 16 };
+enum { NAMES_BYTES = 1 << 16 };
 
-struct chunk {                     /* the records of CHUNK pictures */
-    struct sd_buf lines, messages; /* messages: NUL-terminated, one after the other */
-    size_t records;
-    int status;
+struct scratch { /* of a worker */
+    struct sd_archive_member member;
+    struct sd_buf path, bytes;
 };
 
 struct scan {
@@ -31,8 +30,7 @@ struct scan {
     const char *const *paths;         /* being worked on: these files, */
     const struct sd_archive *archive; /* or the members of this */
     const char *archive_path;
-    size_t n; /* of them */
-    struct chunk chunks[WINDOW];
+    struct scratch *scratch; /* by worker */
 };
 
 /* ---- one picture ---- */
@@ -67,12 +65,10 @@ static int look_at(struct scan *s, const char *path, struct picture *p, struct s
         sd_picture_done(&b);
         return bad;
     }
-    uint8_t buf[SD_IMAGE_PROBE_BYTES];
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    int fd = sd_picture_open(path, &p->info, err), bad = 0;
     if (fd < 0)
-        return sd_err_errno(err, "cannot open");
-    int bad = sd_image_probe_fd(fd, buf, &p->info, err);
-    if (!bad && s->sha256)
+        return -1;
+    if (s->sha256)
         bad =
             lseek(fd, 0, SEEK_SET) < 0 ? sd_err_errno(err, "cannot read") : sd_sha256_fd(fd, p->sha256, err);
     close(fd);
@@ -91,41 +87,31 @@ static int look_at_member(const struct scan *s, const struct sd_archive_member *
 }
 
 /* The record's line, without building a struct sd_record: this is what the rate of the program hangs on. */
-static int add_line(struct chunk *c, const char *path, const struct picture *p, const struct sd_err *err)
+static int add_line(struct sd_buf *b, const char *path, const struct picture *p, const struct sd_err *err)
 {
-    struct sd_buf *b = &c->lines;
     int bad = sd_buf_add(b, "{\"path\":", 8) || sd_scan_quote(b, path, strlen(path));
-    if (p->info.width) {
-        char text[160];
-        int n = snprintf(text, sizeof text, ",\"width\":%u,\"height\":%u,\"format\":\"%s\",\"bytes\":%llu",
-                         p->info.width, p->info.height, sd_image_format_name(p->info.format),
-                         (unsigned long long)p->info.bytes);
-        bad = bad || sd_buf_add(b, text, (size_t)n);
-    }
+    if (p->info.width)
+        bad = bad || sd_picture_members(&p->info, b);
     if (p->sha256[0])
         bad = bad || sd_buf_addf(b, ",\"sha256\":\"%s\"", p->sha256);
     if (err->code)
-        bad = bad || sd_buf_adds(b, ",\"error\":{\"tool\":\"sd-scan\",\"message\":") ||
-              sd_scan_quote(b, err->msg, strlen(err->msg)) || sd_buf_addc(b, '}');
+        bad = bad || sd_picture_error("sd-scan", err->msg, b);
     return bad || sd_buf_add(b, "}\n", 2) ? -1 : 0;
 }
 
 /* ---- many pictures ---- */
 
-static void add(struct chunk *c, const char *path, const struct picture *p, struct sd_err *err)
+static void add(struct cmd_lines *out, const char *path, const struct picture *p, struct sd_err *err)
 {
     size_t len = strlen(path);
     if (err->code) {
         if (!strncmp(err->msg, path, len) && !strncmp(err->msg + len, ": ", 2))
             memmove(err->msg, err->msg + len + 2, strlen(err->msg + len + 2) + 1);
-        c->status = err->code > c->status ? err->code : c->status;
-        if (sd_path_visible(&c->messages, path, len) || sd_buf_addf(&c->messages, ": %s", err->msg) ||
-            sd_buf_addc(&c->messages, 0))
-            c->status = SD_ERR_MACHINE;
+        cmd_lines_fail(out, path, err);
     }
-    if (add_line(c, path, p, err))
-        c->status = SD_ERR_MACHINE;
-    c->records++;
+    if (add_line(&out->lines, path, p, err))
+        out->status = SD_ERR_MACHINE;
+    out->records++;
 }
 
 /* Some part of the path begins with a dot. */
@@ -134,78 +120,44 @@ static bool is_hidden(const char *path)
     return *path == '.' || strstr(path, "/.");
 }
 
-static void scan_member(struct scan *s, struct chunk *c, size_t i, struct sd_archive_member *m,
-                        struct sd_buf *path, struct sd_buf *scratch)
+static void scan_member(struct scan *s, struct scratch *x, size_t i, struct cmd_lines *out)
 {
     struct picture p = {0};
     struct sd_err err = {0};
-    int bad = sd_archive_member(s->archive, i, m, &err);
-    const char *name = m->name.data;
-    if (m->folder || !sd_image_has_extension(name) || (!bad && !s->all && is_hidden(name)))
+    int bad = sd_archive_member(s->archive, i, &x->member, &err);
+    const char *name = x->member.name.data;
+    if (x->member.folder || !sd_image_has_extension(name) || (!bad && !s->all && is_hidden(name)))
         return;
-    sd_buf_clear(path);
-    if (sd_buf_addf(path, "%s!/%s", s->archive_path, name)) {
-        c->status = SD_ERR_MACHINE;
+    sd_buf_clear(&x->path);
+    if (sd_buf_addf(&x->path, "%s!/%s", s->archive_path, name)) {
+        out->status = SD_ERR_MACHINE;
         return;
     }
     if (!bad)
-        look_at_member(s, m, scratch, &p, &err);
-    add(c, path->data, &p, &err);
+        look_at_member(s, &x->member, &x->bytes, &p, &err);
+    add(out, x->path.data, &p, &err);
 }
 
-static void work(void *ctx, int thread, size_t item)
+static void scan_file(struct scan *s, const char *path, struct cmd_lines *out)
 {
-    struct scan *s = ctx;
-    struct chunk *c = &s->chunks[item % WINDOW];
-    size_t end = (item + 1) * CHUNK < s->n ? (item + 1) * CHUNK : s->n;
-    struct sd_archive_member m = {0};
-    struct sd_buf path = SD_BUF_INIT, scratch = SD_BUF_INIT;
-    (void)thread;
-    if (cmd_stopped(&s->cmd))
-        return;
-    for (size_t i = item * CHUNK; i < end; i++) {
-        struct picture p = {0};
-        struct sd_err err = {0};
-        if (s->archive) {
-            scan_member(s, c, i, &m, &path, &scratch);
-            continue;
-        }
-        look_at(s, s->paths[i], &p, &err);
-        add(c, s->paths[i], &p, &err);
-    }
-    sd_buf_free(&m.name);
-    sd_buf_free(&path);
-    sd_buf_free(&scratch);
+    struct picture p = {0};
+    struct sd_err err = {0};
+    look_at(s, path, &p, &err);
+    add(out, path, &p, &err);
 }
 
-static void finish(void *ctx, size_t item)
+static void work(void *ctx, int worker, size_t i, struct cmd_lines *out)
 {
     struct scan *s = ctx;
-    struct chunk *c = &s->chunks[item % WINDOW];
-    for (size_t at = 0; at < c->messages.len; at += strlen(c->messages.data + at) + 1)
-        sd_stream_report(s->cmd.stream, c->messages.data + at);
-    if (c->lines.len)
-        sd_stream_write(s->cmd.stream, c->lines.data, c->lines.len, c->records);
-    if (c->status)
-        cmd_status(&s->cmd, c->status);
-    sd_buf_clear(&c->lines);
-    sd_buf_clear(&c->messages);
-    c->records = 0;
-    c->status = 0;
+    if (s->archive)
+        scan_member(s, &s->scratch[worker], i, out);
+    else
+        scan_file(s, s->paths[i], out);
 }
 
 static void scan_all(struct scan *s, size_t n)
 {
-    struct sd_err err = {0};
-    s->n = n;
-    const struct sd_ordered run = {.n = (n + CHUNK - 1) / CHUNK,
-                                   .window = WINDOW,
-                                   .jobs = s->cmd.common.jobs,
-                                   .work = work,
-                                   .finish = finish,
-                                   .ctx = s};
-    if (sd_ordered_run(&run, &err))
-        cmd_die(&s->cmd, &err);
+    cmd_many(&s->cmd, &(struct cmd_many){.n = n, .work = work, .ctx = s});
 }
 
 static void complain(void *ctx, const struct sd_err *err)
@@ -343,14 +295,22 @@ int main(int argc, char **argv)
         .max_args = -1,
     };
     cmd_start(&s.cmd, &argc, argv);
+    s.scratch = calloc((size_t)s.cmd.common.jobs, sizeof *s.scratch);
+    if (!s.scratch) {
+        struct sd_err err;
+        sd_err_memory(&err, sizeof *s.scratch);
+        cmd_die(&s.cmd, &err);
+    }
     if (argc > 1)
         scan_names(&s, (const char *const *)argv + 1, (size_t)argc - 1, true);
     else
         scan_stdin(&s);
-    for (int i = 0; i < WINDOW; i++) {
-        sd_buf_free(&s.chunks[i].lines);
-        sd_buf_free(&s.chunks[i].messages);
+    for (int i = 0; i < s.cmd.common.jobs; i++) {
+        sd_buf_free(&s.scratch[i].member.name);
+        sd_buf_free(&s.scratch[i].path);
+        sd_buf_free(&s.scratch[i].bytes);
     }
+    free(s.scratch);
     sd_archives_free(&s.open);
     return cmd_finish(&s.cmd);
 }

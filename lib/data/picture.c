@@ -1,12 +1,14 @@
 #include "data/picture.h"
 
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/path.h"
+#include "record/scan.h"
 #include "text/sidecar.h"
 
 enum { HEADER_BYTES = 16 << 20 }; /* where a header that has not ended is given up */
@@ -193,4 +195,34 @@ int sd_picture_sidecar(struct sd_archives *all, const char *path, const char *en
         return sd_err_memory(err, strlen(path));
     int got = read_text(all, name->data, text, err);
     return got == 1 && sd_sidecar_check(text, err) ? sd_err_prefix(err, "%s", name->data) : got;
+}
+
+int sd_picture_open(const char *path, struct sd_image_info *info, struct sd_err *err)
+{
+    uint8_t buf[SD_IMAGE_PROBE_BYTES];
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0)
+        return sd_err_errno(err, "cannot open");
+    if (!sd_image_probe_fd(fd, buf, info, err))
+        return fd;
+    close(fd);
+    return -1;
+}
+
+int sd_picture_members(const struct sd_image_info *info, struct sd_buf *out)
+{
+    char text[160];
+    int n = snprintf(text, sizeof text, ",\"width\":%u,\"height\":%u,\"format\":\"%s\",\"bytes\":%llu",
+                     info->width, info->height, sd_image_format_name(info->format),
+                     (unsigned long long)info->bytes);
+    return sd_buf_add(out, text, (size_t)n);
+}
+
+int sd_picture_error(const char *tool, const char *message, struct sd_buf *out)
+{
+    return sd_buf_adds(out, ",\"error\":{\"tool\":") || sd_scan_quote(out, tool, strlen(tool)) ||
+                   sd_buf_adds(out, ",\"message\":") || sd_scan_quote(out, message, strlen(message)) ||
+                   sd_buf_addc(out, '}')
+               ? -1
+               : 0;
 }

@@ -49,6 +49,10 @@ struct sd_picture_stat {
 int sd_picture_stat(struct sd_archives *all, const char *path, struct sd_picture_stat *st,
                     struct sd_err *err);
 
+/* Opens a file, not a member, and looks at its header: the file descriptor, or -1 with err, which does not
+ * name the file. info may hold the size even then. Named pipes and the like are not waited for. */
+int sd_picture_open(const char *path, struct sd_image_info *info, struct sd_err *err);
+
 /* SHA-256 of its file. The message need not name the path. */
 int sd_picture_sha256(struct sd_archives *all, const char *path, char hex[65], struct sd_err *err);
 
@@ -57,5 +61,13 @@ int sd_picture_sha256(struct sd_archives *all, const char *path, char hex[65], s
 /* sd_sidecar_read; for a picture in an archive, the member beside it. */
 int sd_picture_sidecar(struct sd_archives *all, const char *path, const char *ending, struct sd_buf *name,
                        struct sd_buf *text, struct sd_err *err);
+
+/* ---- the members of a record, as text ---- */
+
+/* Appends ,"width":..,"height":..,"format":..,"bytes":.. 0, or -1 when memory is out. */
+int sd_picture_members(const struct sd_image_info *info, struct sd_buf *out);
+
+/* Appends ,"error":{"tool":..,"message":..}. */
+int sd_picture_error(const char *tool, const char *message, struct sd_buf *out);
 
 #endif

@@ -110,7 +110,8 @@ static int make_key(struct sd_toml *t, const struct sd_value *table, struct sd_s
 }
 
 /* The table's item of this name, NULL in *item where there is none. */
-static int find(struct sd_toml *t, const struct sd_value *table, struct sd_str name, struct sd_value_item **item)
+static int find(struct sd_toml *t, const struct sd_value *table, struct sd_str name,
+                struct sd_value_item **item)
 {
     struct sd_str key = {0};
     if (make_key(t, table, name, &key))
@@ -123,7 +124,8 @@ static int find(struct sd_toml *t, const struct sd_value *table, struct sd_str n
 static int grow(struct sd_toml *t)
 {
     size_t cap = t->cap_all ? 2 * t->cap_all : 64;
-    struct sd_value_item **all = t->n_all < t->cap_all ? t->all : realloc(t->all, cap * sizeof(struct sd_value_item *));
+    struct sd_value_item **all =
+        t->n_all < t->cap_all ? t->all : realloc(t->all, cap * sizeof(struct sd_value_item *));
     if (!all)
         return -1;
     t->cap_all = t->n_all < t->cap_all ? t->cap_all : cap;
@@ -200,7 +202,8 @@ static int no_such_step(struct sd_toml *t, struct sd_place place, struct sd_str 
                            (int)(name.len < 60 ? name.len : 60), name.data, there->place.line);
 }
 
-static int twice(struct sd_toml *t, struct sd_place place, struct sd_str name, const struct sd_value_item *there)
+static int twice(struct sd_toml *t, struct sd_place place, struct sd_str name,
+                 const struct sd_value_item *there)
 {
     return sd_toml_fail_at(t, place, "'%.*s' is there already, from line %u",
                            (int)(name.len < 60 ? name.len : 60), name.data, there->place.line);
@@ -238,7 +241,8 @@ static int enter(struct sd_toml *t, struct sd_value **table, struct sd_str name,
     return 0;
 }
 
-/* Walks a dotted name from *table on: *table is then where its last part, *name, belongs. *depth counts up. */
+/* Walks a dotted name from *table on: *table is then where its last part, *name, belongs. *depth counts up.
+ */
 static int walk(struct sd_toml *t, struct sd_value **table, bool header, struct sd_str *name,
                 struct sd_place *place, int *depth)
 {

@@ -15,12 +15,13 @@ enum {
     SD_TOML_DEPTH = 128,      /* so are tables and arrays nested deeper, dotted names counted part by part */
 };
 
-/* Reads text[len] into *root, a table. The tree lives in arena and borrows nothing from the text. -1 with err,
- * "line L, column C: what is wrong". */
+/* Reads text[len] into *root, a table. The tree lives in arena and borrows nothing from the text. -1 with
+ * err, "line L, column C: what is wrong". */
 int sd_toml_parse(struct sd_arena *arena, const char *text, size_t len, struct sd_value *root,
                   struct sd_err *err);
 
-/* Appends s as a basic string with its quotes: valid UTF-8 becomes valid TOML. 0, or -1 when memory is out. */
+/* Appends s as a basic string with its quotes: valid UTF-8 becomes valid TOML. 0, or -1 when memory is out.
+ */
 int sd_toml_add_string(struct sd_buf *out, const char *s, size_t len);
 
 #endif

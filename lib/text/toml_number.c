@@ -1,5 +1,5 @@
-/* Numbers, dates and times of TOML. Each is matched as far as it goes; whatever follows must then be the end of
- * the value. */
+/* Numbers, dates and times of TOML. Each is matched as far as it goes; whatever follows must then be the end
+ * of the value. */
 #include "text/toml_private.h"
 
 #include <math.h>

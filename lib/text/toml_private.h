@@ -29,7 +29,8 @@ struct sd_toml {
 };
 
 struct sd_place sd_toml_place(struct sd_toml *t); /* of t->at */
-int sd_toml_fail(struct sd_toml *t, const char *fmt, ...) __attribute__((format(printf, 2, 3))); /* at t->at */
+int sd_toml_fail(struct sd_toml *t, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3))); /* at t->at */
 int sd_toml_fail_at(struct sd_toml *t, struct sd_place place, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
@@ -41,7 +42,8 @@ int sd_toml_skip_lines(struct sd_toml *t);   /* blanks, comments, line ends */
 /* Each reads what stands at t->at. */
 int sd_toml_value(struct sd_toml *t, struct sd_value *v);
 int sd_toml_number(struct sd_toml *t, struct sd_value *v); /* numbers, dates, times */
-int sd_toml_string(struct sd_toml *t, bool lines, struct sd_str *s); /* any of the four; lines: """ and ''' too */
+int sd_toml_string(struct sd_toml *t, bool lines,
+                   struct sd_str *s);                        /* any of the four; lines: """ and ''' too */
 int sd_toml_pair(struct sd_toml *t, struct sd_value *table); /* name = value */
 
 int sd_toml_digit(char c, int base); /* its value, or -1 */

@@ -16,8 +16,9 @@ const struct sd_value_item *sd_value_find(const struct sd_value *table, const ch
 
 const char *sd_value_type_name(enum sd_value_type type)
 {
-    static const char *const names[] = {"null",     "true or false",  "a whole number", "a number with a point",
-                                        "a string", "a date or time", "an array",       "a table"};
+    static const char *const names[] = {
+        "null",     "true or false",  "a whole number", "a number with a point",
+        "a string", "a date or time", "an array",       "a table"};
     return names[type];
 }
 

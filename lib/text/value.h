@@ -1,5 +1,5 @@
-/* A document as a tree of values, whatever it was written in (text/toml.h; JSON in data/config_json.c). All of
- * it lives in one arena. */
+/* A document as a tree of values, whatever it was written in (text/toml.h; JSON in data/config_json.c). All
+ * of it lives in one arena. */
 #ifndef SD_TEXT_VALUE_H
 #define SD_TEXT_VALUE_H
 
@@ -56,8 +56,8 @@ const struct sd_value_item *sd_value_find(const struct sd_value *table, const ch
 /* "a string", "a whole number", ... for messages. */
 const char *sd_value_type_name(enum sd_value_type type);
 
-/* Appends the value as JSON on one line; times are strings. An infinite number or NaN is an error, which tells
- * its place. */
+/* Appends the value as JSON on one line; times are strings. An infinite number or NaN is an error, which
+ * tells its place. */
 int sd_value_json(const struct sd_value *v, struct sd_buf *out, struct sd_err *err);
 
 #endif

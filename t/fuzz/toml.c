@@ -1,5 +1,5 @@
-/* Any bytes as TOML: what is accepted is a tree of text, which can be written as JSON that reads back, and whose
- * strings survive being written as TOML. fuzz-seeds: t/data/config t/data/toml */
+/* Any bytes as TOML: what is accepted is a tree of text, which can be written as JSON that reads back, and
+ * whose strings survive being written as TOML. fuzz-seeds: t/data/config t/data/toml */
 #include "base/json.h"
 #include "text/toml.h"
 

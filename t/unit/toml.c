@@ -1,4 +1,4 @@
-/* TOML: what Python's tomllib reads in the same documents (t/ref/toml.py), places, messages, limits. */
+/* TOML: what Python's tomllib reads in the same documents (t/ref/toml_cases.py), places, messages, limits. */
 #include "base/json.h"
 #include "record/record.h"
 #include "text/toml.h"
@@ -10,7 +10,7 @@
 
 #include "tap.h"
 
-/* ---- the notation of t/ref/toml.py ---- */
+/* ---- the notation of t/ref/toml_cases.py ---- */
 
 static void note(const struct sd_value *v, struct sd_buf *out)
 {
@@ -119,7 +119,7 @@ static void test_messages(void)
     refuse("a = 08", "line 1, column 6: the end of the line is expected");
     refuse("a = 9223372036854775808", "line 1, column 5: a whole number that does not fit 64 bits");
     refuse("a = \"\\q\"", "line 1, column 7: no such escape; known are \\b \\t \\n \\f \\r \\\" \\\\ \\uXXXX "
-                         "\\UXXXXXXXX");
+                          "\\UXXXXXXXX");
     refuse("a = 2001-02-29", "line 1, column 5: there is no such day");
     refuse("a = 1\nb = \"\xc3\xa9\xff\"", "line 2, column 7: a byte that is not UTF-8");
     refuse("[[a]\n", "line 1, column 4: ']]' is expected behind the table's name");
@@ -137,15 +137,18 @@ static void test_places(void)
     const struct sd_value_item *t = bad ? NULL : sd_value_find(&root, "t"),
                                *k = t ? sd_value_find(&t->value, "k") : NULL;
     ok(t && t->place.line == 2 && t->place.column == 2, "place of a header");
-    ok(k && k->place.line == 3 && k->place.column == 3 && k->value.place.column == 7, "of a name and its value");
-    ok(k && k->value.last->value.place.line == 4 && k->value.last->value.place.column == 5, "inside an array");
+    ok(k && k->place.line == 3 && k->place.column == 3 && k->value.place.column == 7,
+       "of a name and its value");
+    ok(k && k->value.last->value.place.line == 4 && k->value.last->value.place.column == 5,
+       "inside an array");
     ok(t && t->value.last->place.line == 5 && !sd_value_find(&t->value, "x"), "of a dotted name");
     sd_arena_free(&arena);
 }
 
 /* ---- limits ---- */
 
-static int parse_repeated(const char *start, const char *middle, size_t n, const char *end, struct sd_err *err)
+static int parse_repeated(const char *start, const char *middle, size_t n, const char *end,
+                          struct sd_err *err)
 {
     struct sd_arena arena = SD_ARENA_INIT;
     struct sd_buf text = SD_BUF_INIT;
@@ -166,7 +169,8 @@ static void test_limits(void)
     ok(!parse_repeated("a = ", "[", 0, "1", &err), "no array");
     ok(parse_repeated("a = ", "[", SD_TOML_DEPTH + 1, "", &err) && strstr(err.msg, "nested deeper than 128"),
        "arrays too deep");
-    ok(parse_repeated("", "a.", SD_TOML_DEPTH + 1, "b = 1", &err) && strstr(err.msg, "nested deeper than 128"),
+    ok(parse_repeated("", "a.", SD_TOML_DEPTH + 1, "b = 1", &err) &&
+           strstr(err.msg, "nested deeper than 128"),
        "names too deep");
     ok(parse_repeated("[", "a.", SD_TOML_DEPTH + 1, "b]", &err) && strstr(err.msg, "nested deeper than 128"),
        "headers too deep");
@@ -174,7 +178,8 @@ static void test_limits(void)
            strstr(err.msg, "nested deeper than 128"),
        "together too deep");
     ok(!parse_repeated("", "# 3456789 123456\n", SD_TOML_BYTES / 17, "", &err), "a long text");
-    ok(parse_repeated("", "# 3456789 12345\n", SD_TOML_BYTES / 16, "\n", &err) && strstr(err.msg, "16777217 bytes"),
+    ok(parse_repeated("", "# 3456789 12345\n", SD_TOML_BYTES / 16, "\n", &err) &&
+           strstr(err.msg, "16777217 bytes"),
        "a longer one");
 }
 
@@ -211,14 +216,13 @@ static void test_strings(void)
     sd_buf_adds(&out, "s = ");
     int bad = sd_toml_add_string(&out, text, sizeof text) || /* with its NUL */
               sd_toml_parse(&arena, out.data, out.len, &root, &err);
-    ok(!bad && root.first->value.s.len == sizeof text &&
-           !memcmp(root.first->value.s.data, text, sizeof text),
+    ok(!bad && root.first->value.s.len == sizeof text && !memcmp(root.first->value.s.data, text, sizeof text),
        "a string written and read: %s", out.data);
     sd_buf_clear(&out);
     static const char many[] = "a = [1.0, 0.1, 'x', true, 1979-05-27]\nb.\"c d\" = -5";
     bad = sd_toml_parse(&arena, many, sizeof many - 1, &root, &err) || sd_value_json(&root, &out, &err);
-    ok(!bad && !strcmp(out.data, "{\"a\":[1,0.1,\"x\",true,\"1979-05-27\"],\"b\":{\"c d\":-5}}"), "as JSON: %s",
-       out.data);
+    ok(!bad && !strcmp(out.data, "{\"a\":[1,0.1,\"x\",true,\"1979-05-27\"],\"b\":{\"c d\":-5}}"),
+       "as JSON: %s", out.data);
     ok(!sd_toml_parse(&arena, "a = [inf]", 9, &root, &err) && sd_value_json(&root, &out, &err) == -1 &&
            !strcmp(err.msg, "line 1, column 6: a number that JSON cannot hold"),
        "what JSON cannot hold");

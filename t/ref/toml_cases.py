@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """TOML documents, valid and not, and what Python's tomllib reads in them (Python 3.11, no other package).
 
-  toml.py [DIR]        (DIR: t/data/toml)
+  toml_cases.py [DIR]        (DIR: t/data/toml)
 
 Writes cases.ndjson: {"toml": the document, "value": its value in the notation below, or null where it is refused}.
 Bytes that are not UTF-8 are \\udcXX. After the documents below come changed ones: each with a few characters put in, taken
