@@ -159,6 +159,8 @@ static int scan_member(struct sd_members *m, size_t len, struct sd_members_item 
     if (sd_scan_value(s))
         return -1;
     item->value_len = (size_t)(s->at - item->value);
+    item->at = m->past + (size_t)(quote - m->in.data);
+    item->len = (size_t)(s->at - quote);
     sd_scan_space(s);
     if (s->at < s->end) {
         s->why = "',' or '}' is expected";

@@ -35,6 +35,8 @@ struct sd_members_item {
     size_t name_len;
     const char *value; /* its JSON text */
     size_t value_len;
+    uint64_t at; /* where the quote before the name stands in what is read */
+    size_t len;  /* from there to the value's end */
 };
 
 /* limit 0: SD_MEMBERS_LIMIT. */

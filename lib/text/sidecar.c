@@ -47,21 +47,26 @@ int sd_sidecar_check(struct sd_buf *text, struct sd_err *err)
     return 0;
 }
 
+int sd_sidecar_read_file(const char *path, struct sd_buf *text, struct sd_err *err)
+{
+    sd_buf_clear(text);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0 && (errno == ENOENT || errno == ENOTDIR || errno == ENAMETOOLONG))
+        return 0;
+    if (fd < 0)
+        return sd_err_errno(err, path);
+    int bad = read_all(fd, text, err);
+    close(fd);
+    return bad || sd_sidecar_check(text, err) ? sd_err_prefix(err, "%s", path) : 1;
+}
+
 int sd_sidecar_read(const char *image_path, const char *ending, struct sd_buf *path, struct sd_buf *text,
                     struct sd_err *err)
 {
     sd_buf_clear(path);
-    sd_buf_clear(text);
     if (sd_path_sidecar(path, image_path, ending))
         return sd_err_memory(err, strlen(image_path));
-    int fd = open(path->data, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    if (fd < 0 && (errno == ENOENT || errno == ENOTDIR || errno == ENAMETOOLONG))
-        return 0;
-    if (fd < 0)
-        return sd_err_errno(err, path->data);
-    int bad = read_all(fd, text, err);
-    close(fd);
-    return bad || sd_sidecar_check(text, err) ? sd_err_prefix(err, "%s", path->data) : 1;
+    return sd_sidecar_read_file(path->data, text, err);
 }
 
 int sd_text_split(char *text, size_t len, const char *separators, struct sd_strings *list)

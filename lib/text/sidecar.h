@@ -17,6 +17,9 @@ int sd_sidecar_read(const char *image_path, const char *ending, struct sd_buf *p
 /* What it does with bytes once read: refuses what is no text, takes a byte order mark away. */
 int sd_sidecar_check(struct sd_buf *text, struct sd_err *err);
 
+/* The same for a file whose name is known. */
+int sd_sidecar_read_file(const char *path, struct sd_buf *text, struct sd_err *err);
+
 /* Cuts the text at every one of the separators (a set of ASCII characters, like ",\n") and adds the parts
  * that are not empty once stripped to list. They are ended with NULs in place: text[len] must be writable. 0,
  * or -1 when memory is out. */
