@@ -87,19 +87,53 @@ EOT
 rec p/d.png some/q.webp other/r.png p/a.png >in3
 try sd-merge --in_json meta.json <in3
 is '--in-json: by path, by stem; sidecars win' "$(cat "$out")" \
-    '{"path":"p/d.png","caption":"by path"}
-{"path":"some/q.webp","caption":"by stem","tags":["a","b_c","d"]}
+    '{"path":"p/d.png","caption":"by path","bucket":[512, 512]}
+{"path":"some/q.webp","caption":"by stem","tags":["a","b_c","d"],"metadata_tags":"a, b_c,d"}
 {"path":"other/r.png","tags":[]}
 {"path":"p/a.png","caption":"a cat on a mat","tags":["1girl","blue_eyes","solo"]}'
 echo '{"p/d.png": 5}' >bad.json
 try sd-merge --in-json bad.json <in3
 is 'an entry that is none' "$status $(head -1 "$out" | jq -r .error.message)" \
-    '1 entry "p/d.png" of the metadata: not a JSON object at byte 1'
+    '1 bad.json: entry "p/d.png": the entry is no JSON object: 5'
 echo '{"a":' >bad.json
 try sd-merge --in-json bad.json <in3
-is 'a broken file' "$status $(cat "$err")" '2 sd-merge: bad.json: a value is expected at byte 7'
+is 'a broken file' "$status $(cat "$err")" '2 sd-merge: bad.json: entry "a": a value is expected at byte 7'
 try sd-merge --in-json none.json <in3
 is 'no file' "$status $(cat "$err")" '2 sd-merge: none.json: cannot open: No such file or directory'
+
+try sd-merge --in-json meta.json --full-path --caption-extension '' --tags-extension '' <in3
+is '--full-path: by nothing but the path' "$(jq -c .caption "$out" | tr '\n' ' ')" '"by path" null null "from metadata" '
+echo '{"path":"p/d.png","caption":"own","width":7,"n":1}' >own
+echo '{"p/d.png": {"caption":"theirs","image_size":[9,9],"n":2,"m":3}}' >more.json
+try sd-merge --in-json more.json <own
+is 'a caption is replaced, what else the record has stays, what it lacks comes' "$(cat "$out")" \
+    '{"path":"p/d.png","caption":"theirs","width":7,"n":1,"height":9,"m":3}'
+try sd-merge --in-json more.json --keep <own
+is '--keep' "$(jq -c .caption "$out")" '"own"'
+try sd-merge --in-json more.json --join caption --last n <own
+is '--join and --last' "$(jq -c '[.caption, .n]' "$out")" '[["own","theirs"],2]'
+try sd-merge --in-json more.json --in-json meta.json --full-path <own
+is 'the later file counts' "$(jq -c '[.caption, .m]' "$out")" '["by path",3]'
+echo '{"p/d.png":{"caption":"one"},"p/d.png":{"caption":"two"}}' >twice.json
+try sd-merge --in-json twice.json <own
+is 'an entry that is there twice' "$(jq -c .caption "$out") $(cat "$err")" \
+    '"two" sd-merge: twice.json: 1 more records of pictures that were there before: the last of each counts'
+try sd-merge --in-json /dev/stdin own <more.json
+is 'metadata from a pipe' "$status $(jq -c .caption "$out")" '0 "theirs"'
+try sd-merge --full-path <own
+like '--full-path alone' "$status $(cat "$err")" '2 sd-merge: --full-path goes with --in-json*'
+
+# texts as they are
+printf 'one \r\n\n two\n' >p/d.caption
+printf ' x,y ,, z\n' >p/d.txt
+rec p/d.png p/a.png >in4
+try sd-merge --keep-text <in4
+is '--keep-text where the parts do not tell all' "$(cat "$out")" \
+    '{"path":"p/d.png","caption":["one","two"],"metadata_caption":"one \n\n two","tags":["x","y","z"],"metadata_tags":"x,y ,, z"}
+{"path":"p/a.png","caption":"a cat on a mat","tags":["1girl","blue_eyes","solo"],"metadata_tags":"1girl, blue_eyes ,, solo"}'
+rm p/d.caption p/d.txt
+try sd-merge --debug -j 3 <in4
+is '--debug' "$(cat "$err")" 'sd-merge: p/a.png: caption "a cat on a mat", tags ["1girl","blue_eyes","solo"]'
 
 # many, in order
 i=0

@@ -3,6 +3,7 @@
 #include "base/path.h"
 #include "record/scan.h"
 #include "text/sidecar.h"
+#include "text/str.h"
 
 #include <string.h>
 #include <sys/stat.h>
@@ -165,6 +166,35 @@ static int make_line(struct sd_metadata *m, const char *path, size_t path_len, b
     return bad || sd_buf_addc(out, '}') ? -1 : 0;
 }
 
+/* Sets the parts of the text, of which m->text is a copy, and keeps the text where it is not what they make.
+ */
+static int set_and_keep(struct sd_metadata *m, struct sd_record *r, const struct kind *k, const char *text,
+                        size_t len, struct sd_err *err)
+{
+    if (k->set(r, m->text.data, len, &m->parts, err))
+        return -1;
+    if (join(&m->parts, k->between, &m->copy))
+        return sd_err_memory(err, len);
+    if (m->copy.len == len && !memcmp(m->copy.data, text, len))
+        return 0;
+    return sd_record_set_bytes(r, k->kept, text, len) ? sd_err_memory(err, len) : 0;
+}
+
+int sd_metadata_set_text(struct sd_metadata *m, struct sd_record *r, enum sd_text_kind kind, const char *text,
+                         size_t len, struct sd_err *err)
+{
+    struct sd_str inner = sd_str_strip((struct sd_str){text, len});
+    sd_buf_clear(&m->line);
+    for (size_t i = 0; i < inner.len; i++) {
+        bool pair = inner.data[i] == '\r' && i + 1 < inner.len && inner.data[i + 1] == '\n';
+        if (!pair && sd_buf_addc(&m->line, inner.data[i] == '\r' ? '\n' : inner.data[i]))
+            return sd_err_memory(err, len);
+    }
+    if (copy_text(&m->text, m->line.data, m->line.len, err))
+        return -1;
+    return set_and_keep(m, r, &KINDS[kind], m->line.data, m->line.len, err);
+}
+
 /* The text of a member becomes its parts, unless one caption is all there is. */
 static int part_text(struct sd_metadata *m, struct sd_record *r, const struct kind *k, struct sd_err *err)
 {
@@ -181,13 +211,9 @@ static int part_text(struct sd_metadata *m, struct sd_record *r, const struct ki
     if (k->set == sd_caption_set && len && !strpbrk(m->text.data, "\r\n") && !is_space(text[0]) &&
         !is_space(text[len - 1]) && strlen(text) == len)
         return 0;
-    if (k->set(r, m->text.data, len, &m->parts, err))
+    if (set_and_keep(m, r, k, text, len, err))
         return sd_err_prefix(err, "member \"%s\"", k->name);
-    if (join(&m->parts, k->between, &m->copy))
-        return sd_err_memory(err, len);
-    if (m->copy.len == len && !memcmp(m->copy.data, text, len))
-        return 0;
-    return sd_record_set_bytes(r, k->kept, text, len) ? sd_err_memory(err, len) : 0;
+    return 0;
 }
 
 int sd_metadata_to_record(struct sd_metadata *m, const char *entry, size_t len, const char *path,
@@ -297,6 +323,29 @@ static int add_text(struct sd_metadata *m, struct sd_record *r, const struct sd_
     if (!got && sd_buf_add(out, member->value, member->value_len))
         return sd_err_memory(err, member->value_len);
     return got < 0 ? -1 : 0;
+}
+
+int sd_metadata_file_text(struct sd_metadata *m, struct sd_record *r, enum sd_text_kind kind,
+                          struct sd_buf *out, struct sd_err *err)
+{
+    const struct kind *k = &KINDS[kind];
+    m->parts.n = 0;
+    int got = sd_record_strings(r, k->name, &m->parts, err);
+    if (got < 1)
+        return got;
+    m->parts.n -= m->parts.n == 1 && !*m->parts.v[0];
+    if (join(&m->parts, k->between, &m->copy) || sd_buf_add(out, m->copy.data, m->copy.len) ||
+        sd_buf_addc(out, '\n'))
+        return sd_err_memory(err, m->copy.len);
+    if (split(m->copy.data, m->copy.len, k->ends, &m->again, err))
+        return -1;
+    if (!same_parts(&m->parts, &m->again))
+        return sd_err_set(
+            err, SD_ERR_DATA,
+            "member \"%s\" cannot be written as a file: a part is empty, holds %s, or begins or "
+            "ends with a blank",
+            k->name, kind == SD_TEXT_TAGS ? "a comma or a line end" : "a line end");
+    return 1;
 }
 
 struct sizes { /* which members are there, and valid */

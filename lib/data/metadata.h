@@ -28,6 +28,8 @@
 int sd_caption_set(struct sd_record *r, char *text, size_t len, struct sd_strings *parts, struct sd_err *err);
 int sd_tags_set(struct sd_record *r, char *text, size_t len, struct sd_strings *parts, struct sd_err *err);
 
+enum sd_text_kind { SD_TEXT_CAPTION, SD_TEXT_TAGS };
+
 /* ---- entries ---- */
 
 struct sd_metadata { /* scratch of the functions below; all zero at first */
@@ -37,6 +39,17 @@ struct sd_metadata { /* scratch of the functions below; all zero at first */
 };
 
 void sd_metadata_free(struct sd_metadata *m);
+
+/* Sets caption or tags as above, of a file's text as sd-scripts' merge scripts read it: blanks at both ends
+ * go, line ends become newlines, and what the parts do not tell is kept. 0 or -1. */
+int sd_metadata_set_text(struct sd_metadata *m, struct sd_record *r, enum sd_text_kind kind, const char *text,
+                         size_t len, struct sd_err *err);
+
+/* Appends the parts of caption or tags as they stand in a file beside the picture: lines, or tags between
+ * commas; with a newline at the end. Parts that would be read as others, with a comma or a line end in them,
+ * are an error. 1, 0 when there is no such member, -1. m->parts holds the parts. */
+int sd_metadata_file_text(struct sd_metadata *m, struct sd_record *r, enum sd_text_kind kind,
+                          struct sd_buf *out, struct sd_err *err);
 
 /* Makes r of the entry's JSON text. r lives until m is used again. On failure r still has path and what else
  * there is, to carry the error. */

@@ -136,30 +136,27 @@ static int gather(struct sd_members *m, size_t *len, struct sd_err *err)
     return 0;
 }
 
-/* `"name" : value` in the len bytes at m->at. */
-static int scan_member(struct sd_members *m, size_t len, struct sd_members_item *item, struct sd_scan *s)
+/* `"name" : value` at s->at; behind it there may be white space up to s->end. -2 when memory is out. */
+static int scan_member(struct sd_scan *s, struct sd_buf *name, struct sd_members_item *item)
 {
     bool escaped;
-    s->at = m->in.data + m->at;
-    s->end = s->at + len;
     item->name = NULL;
     const char *quote = s->at;
     if (sd_scan_string(s, &escaped))
         return -1;
     item->name_len = (size_t)(s->at - quote) - 2;
-    sd_buf_clear(&m->name);
-    if (sd_buf_reserve(&m->name, item->name_len))
+    sd_buf_clear(name);
+    if (sd_buf_reserve(name, item->name_len))
         return -2;
-    item->name_len = sd_scan_unescape(m->name.data, quote + 1, item->name_len);
-    m->name.data[item->name_len] = 0;
-    item->name = m->name.data;
+    item->name_len = sd_scan_unescape(name->data, quote + 1, item->name_len);
+    name->data[item->name_len] = 0;
+    item->name = name->data;
     if (sd_scan_colon(s))
         return -1;
     item->value = s->at;
     if (sd_scan_value(s))
         return -1;
     item->value_len = (size_t)(s->at - item->value);
-    item->at = m->past + (size_t)(quote - m->in.data);
     item->len = (size_t)(s->at - quote);
     sd_scan_space(s);
     if (s->at < s->end) {
@@ -167,6 +164,13 @@ static int scan_member(struct sd_members *m, size_t len, struct sd_members_item 
         return -1;
     }
     return 0;
+}
+
+int sd_members_scan(const char *text, size_t len, struct sd_buf *name, struct sd_members_item *item)
+{
+    struct sd_scan s = {.at = text, .end = text + len};
+    item->at = 0;
+    return scan_member(&s, name, item) ? -1 : 0;
 }
 
 static int name_member(const struct sd_members_item *item, struct sd_err *err)
@@ -181,11 +185,12 @@ static int name_member(const struct sd_members_item *item, struct sd_err *err)
 
 static int read_member(struct sd_members *m, struct sd_members_item *item, struct sd_err *err)
 {
-    struct sd_scan s = {0};
     size_t len = 0;
     if (gather(m, &len, err))
         return -1;
-    int bad = scan_member(m, len, item, &s);
+    struct sd_scan s = {.at = m->in.data + m->at, .end = m->in.data + m->at + len};
+    item->at = m->past + m->at;
+    int bad = scan_member(&s, &m->name, item);
     if (bad == -2)
         return sd_err_memory(err, len);
     if (bad) {

@@ -35,8 +35,8 @@ struct sd_members_item {
     size_t name_len;
     const char *value; /* its JSON text */
     size_t value_len;
-    uint64_t at; /* where the quote before the name stands in what is read */
-    size_t len;  /* from there to the value's end */
+    uint64_t at; /* where in the input name and value stand: at the name's quote, len bytes */
+    size_t len;
 };
 
 /* limit 0: SD_MEMBERS_LIMIT. */
@@ -45,6 +45,10 @@ void sd_members_init(struct sd_members *m, sd_members_read_fn *read, void *ctx, 
 /* 1 with the next member, which is borrowed until the next call; 0 behind the last; -1 with err, which says
  * what is wrong at which byte, and in which member. After 0 or -1 there is nothing more to read. */
 int sd_members_next(struct sd_members *m, struct sd_members_item *item, struct sd_err *err);
+
+/* Reads the len bytes of an item's `"name": value`, as they stood at `at`; name is emptied and holds the
+ * decoded name. 0, or -1 when they are none, or memory is out. */
+int sd_members_scan(const char *text, size_t len, struct sd_buf *name, struct sd_members_item *item);
 
 void sd_members_free(struct sd_members *m);
 
