@@ -265,7 +265,8 @@ static void open_first(struct merge *m, const char *file)
         return;
     int fd = open(file, O_RDONLY | O_CLOEXEC | O_NOCTTY);
     if (fd < 0 || dup2(fd, STDIN_FILENO) < 0) {
-        sd_err_errno(&err, file);
+        sd_err_errno(&err, "cannot open");
+        sd_err_prefix(&err, "%s", file);
         err.code = SD_ERR_USAGE;
         cmd_die(&m->cmd, &err);
     }
@@ -274,9 +275,11 @@ static void open_first(struct merge *m, const char *file)
 
 static void open_streams(struct merge *m, int n, char **files)
 {
-    int standard = 0;
+    int standard = n == 0;
     for (int i = 0; i < n; i++)
         standard += !strcmp(files[i], "-");
+    for (size_t i = 0; i < m->in_json.n; i++)
+        standard += !strcmp(m->in_json.v[i], "-");
     if (standard > 1)
         cmd_usage(&m->cmd, "standard input (-) can be read only once");
     m->streams.files = n ? (const char *const *)files + 1 : NULL;

@@ -67,7 +67,7 @@ is 'standard input is a folder' "$status $(cat "$err")" '2 sd-merge: standard in
 
 # options
 try sd-merge --help
-is '--help: on standard output, status 0' "$status $(head -1 "$out") $(cat "$err")" '0 Usage: sd-merge [OPTION]... '
+is '--help: on standard output, status 0' "$status $(head -1 "$out") $(cat "$err")" '0 Usage: sd-merge [OPTION]... [STREAM...] '
 like 'defaults are shown' "$(cat "$out")" '*(default: .txt)*'
 try sd-merge --version
 like '--version' "$status $(cat "$out")" '0 sd-merge [0-9]*'
@@ -76,8 +76,8 @@ is 'unknown option' "$status $(cat "$err")" "2 sd-merge: unknown option --no-suc
 Try 'sd-merge --help'."
 try sd-merge --tag-extension .x
 like 'the nearest one is named' "$(cat "$err")" '*did you mean --tags-extension?*'
-try sd-merge extra
-like 'arguments it does not take' "$status $(cat "$err")" '2 sd-merge: too many arguments: expected none*'
+try sd-bucket extra
+like 'arguments it does not take' "$status $(cat "$err")" '2 sd-bucket: too many arguments: expected none*'
 try sd-merge -j x
 like 'a number is expected' "$status $(cat "$err")" "2 sd-merge: --jobs: 'x' is not a whole number*"
 try sd-merge --progress sometimes
@@ -96,7 +96,7 @@ done
 if command -v script >/dev/null; then
     rc=0
     script -qec 'sd-merge' /dev/null </dev/null >tty 2>&1 || rc=$?
-    is 'a terminal and no arguments: usage, status 2' "$rc $(head -1 tty | tr -d '\r')" '2 Usage: sd-merge [OPTION]...'
+    is 'a terminal and no arguments: usage, status 2' "$rc $(head -1 tty | tr -d '\r')" '2 Usage: sd-merge [OPTION]... [STREAM...]'
 else
     skip 'a terminal and no arguments' 'no script(1) here'
 fi

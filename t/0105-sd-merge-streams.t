@@ -105,9 +105,13 @@ for f in none .; do
     like "$f" "$status $(cat "$err")" "2 sd-merge: $f: cannot open: *"
 done
 try sd-merge none a
-is 'no first stream' "$status $(cat "$err")" '2 sd-merge: none: No such file or directory'
+is 'no first stream' "$status $(cat "$err")" '2 sd-merge: none: cannot open: No such file or directory'
 try sd-merge - - <a
 like 'standard input twice' "$status $(cat "$err")" '2 sd-merge: standard input (-) can be read only once*'
+try sd-merge --in-json - <a
+like 'also as metadata' "$status $(cat "$err")" '2 sd-merge: standard input (-) can be read only once*'
+echo '{"1.png":{"tags":"m"}}' | sd-merge --left --in-json - a >"$out"
+is 'metadata from standard input' "$(jq -c .tags "$out" | head -1)" '["m"]'
 TMPDIR=/nonexistent try sd-merge a - <b
 is 'no place for a copy' "$status $(cat "$err")" '3 sd-merge: /nonexistent: cannot make a temporary file: No such file or directory'
 : >empty

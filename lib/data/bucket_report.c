@@ -120,15 +120,24 @@ static int text_dataset(struct sd_buf *out, const struct sd_bucket_dataset *set,
 
 /* ---- JSON ---- */
 
+/* A sum of pixels, which may be more than 64 bits hold. */
+static int json_pixels(struct sd_buf *out, const char *name, __int128 v)
+{
+    const __int128 part = 1000000000000000000;
+    unsigned long long low = (unsigned long long)(v % part), high = (unsigned long long)(v / part);
+    return high ? sd_buf_addf(out, "\"%s\":%llu%018llu,", name, high, low)
+                : sd_buf_addf(out, "\"%s\":%llu,", name, low);
+}
+
 /* The figures of a row, or of a sum of them. */
 static int json_figures(struct sd_buf *out, const struct sd_bucket_row *r)
 {
     const struct sd_bucket_count *c = &r->count;
-    return sd_buf_addf(out,
-                       "\"pictures\":%llu,\"repeated\":%llu,\"resized_pixels\":%.0f,\"cropped_pixels\":%.0f,"
+    return sd_buf_addf(out, "\"pictures\":%llu,\"repeated\":%llu,", full(c->pictures), full(c->repeated)) ||
+           json_pixels(out, "resized_pixels", c->resized) || json_pixels(out, "cropped_pixels", c->cropped) ||
+           sd_buf_addf(out,
                        "\"cropped\":%.6f,\"enlarged\":%llu,\"enlargement\":%.6f,\"batches\":%llu,"
                        "\"unfull_batches\":%llu",
-                       full(c->pictures), full(c->repeated), (double)c->resized, (double)c->cropped,
                        sd_bucket_crop_share(c), full(c->enlarged), sd_bucket_enlargement(c), full(r->batches),
                        full(r->unfull));
 }

@@ -185,6 +185,8 @@ int sd_metadata_set_text(struct sd_metadata *m, struct sd_record *r, enum sd_tex
 {
     struct sd_str inner = sd_str_strip((struct sd_str){text, len});
     sd_buf_clear(&m->line);
+    if (sd_buf_reserve(&m->line, inner.len))
+        return sd_err_memory(err, len);
     for (size_t i = 0; i < inner.len; i++) {
         bool pair = inner.data[i] == '\r' && i + 1 < inner.len && inner.data[i + 1] == '\n';
         if (!pair && sd_buf_addc(&m->line, inner.data[i] == '\r' ? '\n' : inner.data[i]))

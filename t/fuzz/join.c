@@ -21,8 +21,11 @@ static void join(const char *a, size_t a_len, const char *b, size_t b_len, enum 
     struct sd_buf scratch = SD_BUF_INIT, once = SD_BUF_INIT, twice = SD_BUF_INIT;
     struct sd_err err = {0};
     const struct sd_join_rules rules = {.way = way};
-    if (!sd_record_parse(&to, a, a_len, &err) && !sd_record_parse(&from, b, b_len, &err) &&
-        !sd_join(&to, &from, &rules, &scratch, &err)) {
+    int good = !sd_record_parse(&to, a, a_len, &err) && !sd_record_parse(&from, b, b_len, &err) &&
+               !sd_join(&to, &from, &rules, &scratch, &err);
+    if (good && way == SD_JOIN_BOTH) /* doubles in a list that was taken over go when it is joined */
+        good = !sd_join(&to, &from, &rules, &scratch, &err);
+    if (good) {
         must(!sd_record_write(&to, &once) && !sd_record_parse(&check, once.data, once.len, &err));
         for (size_t i = 0; i < from.count; i++) {
             char *name = strndup(from.members[i].name, from.members[i].name_len);
