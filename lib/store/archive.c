@@ -10,9 +10,9 @@
 #include "store/tar.h"
 #include "store/zip.h"
 
-/* Pages that were touched are let go when they may have become so many bytes: what is mapped counts as the
- * program's memory, and archives are large. A touch costs what the kernel maps around it. */
-enum { TOUCH_BYTES = 1 << 16, RELEASE_BYTES = 16 << 20 };
+/* What is mapped counts as the program's memory, and archives are large: all is let go when so many windows
+ * of the file have been touched. Linux maps around a touched page up to 2 MiB of it. */
+enum { WINDOW_BITS = 21, WINDOWS = 8 };
 
 struct sd_archive {
     struct sd_filemap map;
@@ -24,7 +24,8 @@ struct sd_archive {
     uint32_t *slots;     /* member + 1, or 0 */
     uint8_t *duplicates; /* bits, by member */
     size_t mask;
-    _Atomic uint64_t touched;
+    _Atomic uint64_t *windows; /* bits: touched since all was let go; NULL: the bytes are the caller's */
+    _Atomic int *touched;      /* how many of them; behind these */
     struct sd_err damage;
 };
 
@@ -68,19 +69,33 @@ static int check_name(struct sd_buf *name, struct sd_err *err)
 
 /* ---- members ---- */
 
-static void touch(const struct sd_archive *a, uint64_t bytes)
+static void touch(const struct sd_archive *a, uint64_t at, uint64_t bytes)
 {
-    _Atomic uint64_t *touched = (_Atomic uint64_t *)&a->touched;
-    if (a->borrowed || atomic_fetch_add(touched, bytes + TOUCH_BYTES) < RELEASE_BYTES)
+    if (!a->windows)
         return;
-    atomic_store(touched, 0);
-    sd_filemap_release(a->map.data, a->map.size);
+    for (uint64_t w = at >> WINDOW_BITS; w <= (at + bytes) >> WINDOW_BITS; w++) {
+        uint64_t bit = UINT64_C(1) << w % 64;
+        if (atomic_load(&a->windows[w / 64]) & bit || atomic_fetch_or(&a->windows[w / 64], bit) & bit)
+            continue;
+        if (atomic_fetch_add(a->touched, 1) + 1 < WINDOWS)
+            continue;
+        atomic_store(a->touched, 0);
+        for (uint64_t i = 0; i <= a->map.size >> WINDOW_BITS; i += 64)
+            atomic_store(&a->windows[i / 64], 0);
+        sd_filemap_release(a->map.data, a->map.size);
+    }
+}
+
+static uint64_t offset_of(const struct sd_archive *a, const void *p)
+{
+    return (uint64_t)((const unsigned char *)p - a->map.data);
 }
 
 static int zip_member(const struct sd_archive *a, size_t i, struct sd_archive_member *m, struct sd_err *err)
 {
     struct sd_zip_member z;
     int bad = sd_zip_member(a->zip, i, &z, err);
+    touch(a, offset_of(a, z.name), 0);
     if (sd_buf_add(&m->name, z.name, z.name_len))
         return sd_err_memory(err, z.name_len);
     m->zip = true;
@@ -93,6 +108,7 @@ static int zip_member(const struct sd_archive *a, size_t i, struct sd_archive_me
     m->deflated = z.deflated;
     if (bad)
         return -1;
+    touch(a, z.offset, 0);
     if (check_name(&m->name, err))
         return -1;
     if (S_ISLNK(z.mode))
@@ -113,6 +129,7 @@ static void from_tar(const struct sd_archive *a, const struct sd_tar_entry *e, s
 static int tar_member(const struct sd_archive *a, size_t i, struct sd_archive_member *m, struct sd_err *err)
 {
     struct sd_tar_entry e;
+    touch(a, a->starts[i], 0);
     if (sd_tar_next(a->map.data, a->map.size, a->starts[i], &e, &m->name, err) != 1)
         return sd_err_set(err, SD_ERR_DATA, "the archive changed while it was read");
     from_tar(a, &e, m);
@@ -126,7 +143,6 @@ static int read_member(const struct sd_archive *a, size_t i, struct sd_archive_m
     struct sd_buf name = m->name;
     sd_buf_clear(&name);
     *m = (struct sd_archive_member){.name = name};
-    touch(a, 0);
     int bad = a->zip ? zip_member(a, i, m, err) : tar_member(a, i, m, err);
     if (!m->name.data && sd_buf_adds(&m->name, ""))
         return sd_err_memory(err, 1);
@@ -198,7 +214,7 @@ static int walk_tar(struct sd_archive *a, struct sd_archive_member *m, struct sd
                 return sd_err_memory(err, cap * sizeof *starts);
             a->cap = cap;
         }
-        touch(a, 0);
+        touch(a, e.start, 0);
         check_name(&m->name, &ignored);
         a->starts[a->count] = e.start;
         a->hashes[a->count++] = hash_name(&m->name);
@@ -222,7 +238,7 @@ static int walk_zip(struct sd_archive *a, struct sd_archive_member *m, struct sd
             return sd_err_memory(err, len);
         check_name(&m->name, &ignored);
         a->hashes[i] = hash_name(&m->name);
-        touch(a, 0);
+        touch(a, offset_of(a, name), 0);
     }
     return 0;
 }
@@ -313,12 +329,21 @@ static int finish_open(struct sd_archive **a, int bad)
     return bad;
 }
 
+static int watch(struct sd_archive *a, struct sd_err *err)
+{
+    size_t words = (a->map.size >> WINDOW_BITS) / 64 + 1;
+    a->windows = calloc(words + 1, sizeof *a->windows);
+    a->touched = (_Atomic int *)(a->windows + words);
+    return a->windows ? 0 : sd_err_memory(err, words * sizeof *a->windows);
+}
+
 int sd_archive_open(struct sd_archive **a, const char *path, struct sd_err *err)
 {
     *a = calloc(1, sizeof **a);
     if (!*a)
         return sd_err_memory(err, sizeof **a);
-    return finish_open(a, sd_filemap_open(&(*a)->map, path, err) || begin(*a, path, err) ? -1 : 0);
+    return finish_open(
+        a, sd_filemap_open(&(*a)->map, path, err) || watch(*a, err) || begin(*a, path, err) ? -1 : 0);
 }
 
 int sd_archive_parse(struct sd_archive **a, const void *bytes, size_t size, const char *name,
@@ -339,6 +364,7 @@ void sd_archive_close(struct sd_archive *a)
     sd_zip_close(a->zip);
     if (!a->borrowed)
         sd_filemap_close(&a->map);
+    free(a->windows);
     free(a->starts);
     free(a->hashes);
     free(a->slots);
@@ -373,7 +399,7 @@ int sd_archive_view(const struct sd_archive *a, const struct sd_archive_member *
     if (m->size > max)
         return sd_err_set(err, SD_ERR_DATA, "%llu bytes, more than the %llu allowed",
                           (unsigned long long)m->size, (unsigned long long)max);
-    touch(a, m->packed_size);
+    touch(a, m->offset, m->packed_size);
     if (!m->deflated)
         return m->zip ? sd_zip_check(&z, err) : 0;
     sd_buf_clear(scratch);
@@ -398,6 +424,6 @@ int64_t sd_archive_peek(const struct sd_archive *a, const struct sd_archive_memb
     if (sd_buf_reserve(scratch, n))
         return sd_err_memory(err, n);
     *bytes = scratch->data;
-    touch(a, n);
+    touch(a, m->offset, n);
     return sd_zip_peek(&z, scratch->data, n, err);
 }
