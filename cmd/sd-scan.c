@@ -126,6 +126,10 @@ static void scan_member(struct scan *s, struct scratch *x, size_t i, struct cmd_
     struct sd_err err = {0};
     int bad = sd_archive_member(s->archive, i, &x->member, &err);
     const char *name = x->member.name.data;
+    if (bad && !*name) {
+        sd_err_prefix(&err, "member %zu", i + 1);
+        cmd_lines_fail(out, s->archive_path, &err);
+    }
     if (x->member.folder || !sd_image_has_extension(name) || (!bad && !s->all && is_hidden(name)))
         return;
     sd_buf_clear(&x->path);

@@ -161,14 +161,16 @@ static void work(void *ctx, int thread, size_t item)
         return;
     int bad = sd_archive_member(u->archive, item, &w->member, &s->err);
     const char *name = w->member.name.data;
-    bool picture = sd_image_has_extension(name) && *sd_path_base(name) != '.';
-    if (w->member.folder || (!picture && !u->all)) {
+    bool picture = sd_image_has_extension(name) && *sd_path_base(name) != '.', nameless = bad && !*name;
+    if (w->member.folder || (!picture && !nameless && !u->all)) {
         u->left += !w->member.folder;
         s->err.code = 0;
         return;
     }
+    if (nameless)
+        sd_err_prefix(&s->err, "member %zu", item + 1);
     sd_buf_clear(&w->from);
-    if (sd_buf_addf(&w->from, "%s!/%s", u->path, name))
+    if (sd_buf_adds(&w->from, u->path) || (!nameless && sd_buf_addf(&w->from, "!/%s", name)))
         bad = sd_err_memory(&s->err, w->member.name.len);
     else if (!bad)
         bad = picture ? unpack_picture(u, w, &s->err) : extract(u, w, u->archive, NULL, &s->err);

@@ -55,8 +55,10 @@ static int check_name(struct sd_buf *name, struct sd_err *err)
     }
     if (!name->len)
         return skip ? 0 : sd_err_set(err, SD_ERR_DATA, "a member without a name");
-    if (memchr(name->data, 0, name->len))
+    if (memchr(name->data, 0, name->len)) {
+        sd_buf_clear(name);
         return sd_err_set(err, SD_ERR_DATA, "its name holds a NUL");
+    }
     if (name->data[0] == '/')
         return sd_err_set(err, SD_ERR_DATA, "its name is absolute");
     for (const char *p = name->data; p; p = strchr(p, '/')) {
@@ -146,7 +148,7 @@ static int read_member(const struct sd_archive *a, size_t i, struct sd_archive_m
     int bad = a->zip ? zip_member(a, i, m, err) : tar_member(a, i, m, err);
     if (!m->name.data && sd_buf_adds(&m->name, ""))
         return sd_err_memory(err, 1);
-    return bad;
+    return !bad && !m->folder && !m->name.len ? sd_err_set(err, SD_ERR_DATA, "a member without a name") : bad;
 }
 
 size_t sd_archive_count(const struct sd_archive *a)

@@ -51,8 +51,8 @@ const struct sd_err *sd_archive_damage(const struct sd_archive *a);
 
 size_t sd_archive_count(const struct sd_archive *a);
 
-/* Member i < count, in the archive's order. On failure m->name is set all the same, as far as there is one.
- * Messages here do not name the archive. */
+/* Member i < count, in the archive's order. On failure m->name is set all the same; it is empty where there
+ * is none that a path can hold. Messages here do not name the archive. */
 int sd_archive_member(const struct sd_archive *a, size_t i, struct sd_archive_member *m, struct sd_err *err);
 
 /* The member of this name. 1, 0 when there is none, -1 when it is one that is not read. */
