@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BATCH = 256 };
+enum { BATCH = 256, HASH_SIDE = 256 /* pixels a side suffice for 32 cells */ };
 
 struct failure { /* of a file that could be looked at once, but not again */
     struct sd_err err;
@@ -96,6 +96,7 @@ static int look_at(struct dedup *d, struct slot *s, struct sd_err *err)
 {
     struct sd_dup_picture *p = &s->picture;
     struct sd_image im;
+    uint32_t full[2];
     struct sd_picture_stat st;
     if (sd_record_need_string(&s->record, "path", &s->path, err) ||
         sd_picture_stat(&d->archives, s->path, &st, err))
@@ -106,9 +107,9 @@ static int look_at(struct dedup *d, struct slot *s, struct sd_err *err)
         return -1;
     if (d->exact)
         return 0;
-    if (sd_picture_load(&d->archives, s->path, 3, 0, &im, err))
+    if (sd_picture_load_small(&d->archives, s->path, 3, HASH_SIDE, HASH_SIDE, full, &im, err))
         return -1;
-    p->pixels = (uint64_t)im.width * im.height;
+    p->pixels = (uint64_t)full[0] * full[1];
     p->hashed = sd_phash(&im, &p->hash);
     sd_mean_colour(&im, p->colour);
     sd_image_free(&im);

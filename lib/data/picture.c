@@ -84,6 +84,18 @@ int sd_picture_load(struct sd_archives *all, const char *path, int channels, uns
     return bad ? sd_err_prefix(err, "%s", path) : 0;
 }
 
+int sd_picture_load_small(struct sd_archives *all, const char *path, int channels, uint32_t width,
+                          uint32_t height, uint32_t full[2], struct sd_image *im, struct sd_err *err)
+{
+    struct sd_picture_bytes b;
+    *im = SD_IMAGE_INIT;
+    if (sd_picture_read(all, path, &b, err))
+        return -1;
+    int bad = sd_image_decode_small(b.bytes, b.len, channels, width, height, full, im, err);
+    sd_picture_done(&b);
+    return bad ? sd_err_prefix(err, "%s", path) : 0;
+}
+
 int sd_picture_probe_member(const struct sd_archive *a, const struct sd_archive_member *m,
                             struct sd_buf *scratch, struct sd_image_info *info, struct sd_err *err)
 {

@@ -32,6 +32,10 @@ void sd_picture_done(struct sd_picture_bytes *b);
 int sd_picture_load(struct sd_archives *all, const char *path, int channels, unsigned flags,
                     struct sd_image *im, struct sd_err *err);
 
+/* sd_image_load_small. */
+int sd_picture_load_small(struct sd_archives *all, const char *path, int channels, uint32_t width,
+                          uint32_t height, uint32_t full[2], struct sd_image *im, struct sd_err *err);
+
 /* sd_image_probe; of a deflated member only the first bytes are unpacked. */
 int sd_picture_probe(struct sd_archives *all, const char *path, struct sd_image_info *info,
                      struct sd_err *err);

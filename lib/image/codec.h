@@ -9,7 +9,8 @@ struct sd_image_want {
     int channels;   /* 3 or 4 */
     unsigned flags; /* enum sd_image_flags */
     uint32_t width,
-        height; /* with one of them not 0: a smaller picture will do while it has as much as these */
+        height;     /* with one of them not 0: a smaller picture will do while it has as much as these */
+    uint32_t *full; /* where width and height of the full picture go, or NULL */
 };
 
 typedef int sd_image_decoder(const uint8_t *bytes, size_t len, const struct sd_image_want *want,

@@ -51,6 +51,10 @@ static int decode(const void *bytes, size_t len, const struct sd_image_want *wan
     *im = SD_IMAGE_INIT;
     if (sd_image_probe_memory(bytes, len, &info, err))
         return -1;
+    if (want->full) {
+        want->full[0] = info.width;
+        want->full[1] = info.height;
+    }
     int bad = decoders[info.format](bytes, len, want, im, err);
     if (bad)
         sd_image_free(im);
@@ -75,9 +79,9 @@ int sd_image_decode(const void *bytes, size_t len, int channels, unsigned flags,
 }
 
 int sd_image_decode_small(const void *bytes, size_t len, int channels, uint32_t width, uint32_t height,
-                          struct sd_image *im, struct sd_err *err)
+                          uint32_t full[2], struct sd_image *im, struct sd_err *err)
 {
-    return decode(bytes, len, &(struct sd_image_want){channels, 0, width, height}, im, err);
+    return decode(bytes, len, &(struct sd_image_want){channels, 0, width, height, full}, im, err);
 }
 
 int sd_image_load(const char *path, int channels, unsigned flags, struct sd_image *im, struct sd_err *err)
@@ -85,10 +89,10 @@ int sd_image_load(const char *path, int channels, unsigned flags, struct sd_imag
     return load(path, &(struct sd_image_want){.channels = channels, .flags = flags}, im, err);
 }
 
-int sd_image_load_small(const char *path, int channels, uint32_t width, uint32_t height, struct sd_image *im,
-                        struct sd_err *err)
+int sd_image_load_small(const char *path, int channels, uint32_t width, uint32_t height, uint32_t full[2],
+                        struct sd_image *im, struct sd_err *err)
 {
-    return load(path, &(struct sd_image_want){channels, 0, width, height}, im, err);
+    return load(path, &(struct sd_image_want){channels, 0, width, height, full}, im, err);
 }
 
 int sd_image_crop(const struct sd_image *from, uint32_t x, uint32_t y, uint32_t width, uint32_t height,

@@ -105,15 +105,57 @@ static void expand_pixel(const struct palette *p, const uint8_t *row, size_t x, 
     }
 }
 
+/* The common kinds, 8 bits a sample, without a look at each pixel's kind. False: it is none of them. */
+static bool expand_common(const struct palette *p, const uint8_t *row, uint32_t width, int channels,
+                          uint8_t *out)
+{
+    if (p->ihdr.bit_depth != 8 || p->trns.n_type3_entries)
+        return false;
+    switch (p->ihdr.color_type) {
+    case SPNG_COLOR_TYPE_TRUECOLOR:
+        if (channels == 3)
+            memcpy(out, row, (size_t)width * 3);
+        else
+            for (uint32_t x = 0; x < width; x++)
+                memcpy(out + 4 * (size_t)x, (uint8_t[]){row[3 * x], row[3 * x + 1], row[3 * x + 2], 255}, 4);
+        return true;
+    case SPNG_COLOR_TYPE_TRUECOLOR_ALPHA:
+        if (channels == 4)
+            memcpy(out, row, (size_t)width * 4);
+        else
+            for (uint32_t x = 0; x < width; x++, out += 3, row += 4) {
+                out[0] = row[0];
+                out[1] = row[1];
+                out[2] = row[2];
+            }
+        return true;
+    case SPNG_COLOR_TYPE_INDEXED:
+        for (uint32_t x = 0; x < width; x++, out += channels) {
+            const struct spng_plte_entry *e = &p->plte.entries[row[x]]; /* black where the file has none */
+            out[0] = e->red;
+            out[1] = e->green;
+            out[2] = e->blue;
+            if (channels == 4)
+                out[3] = 255;
+        }
+        return true;
+    default: { /* grey, with alpha or without */
+        uint32_t step = p->ihdr.color_type == SPNG_COLOR_TYPE_GRAYSCALE ? 1 : 2;
+        for (uint32_t x = 0; x < width; x++, out += channels, row += step) {
+            out[0] = out[1] = out[2] = row[0];
+            if (channels == 4)
+                out[3] = step == 2 ? row[1] : 255;
+        }
+        return true;
+    }
+    }
+}
+
 static void expand_row(const struct palette *p, const uint8_t *row, uint32_t width, int channels,
                        uint8_t *out)
 {
-    bool rgb = p->ihdr.color_type == SPNG_COLOR_TYPE_TRUECOLOR,
-         rgba = p->ihdr.color_type == SPNG_COLOR_TYPE_TRUECOLOR_ALPHA;
-    if (p->ihdr.bit_depth == 8 && ((rgb && channels == 3) || (rgba && channels == 4))) {
-        memcpy(out, row, (size_t)width * (size_t)channels);
+    if (expand_common(p, row, width, channels, out))
         return;
-    }
     for (uint32_t x = 0; x < width; x++, out += channels) {
         uint8_t pixel[4];
         expand_pixel(p, row, x, pixel);
@@ -133,20 +175,33 @@ static int read_palette(spng_ctx *ctx, struct palette *p)
     return code;
 }
 
+static uint8_t *out_row(const struct sd_image *im, uint32_t y)
+{
+    return im->data + (size_t)y * im->width * (size_t)im->channels;
+}
+
+/* Row by row through one row's buffer; interlaced pictures are there only when all of them is. */
 static int decode_rows(spng_ctx *ctx, const struct palette *p, struct sd_image *im, struct sd_err *err,
                        int *code)
 {
-    size_t raw_len;
-    if ((*code = spng_decoded_image_size(ctx, SPNG_FMT_RAW, &raw_len)))
+    size_t all;
+    bool whole = p->ihdr.interlace_method;
+    if ((*code = spng_decoded_image_size(ctx, SPNG_FMT_RAW, &all)))
         return -1;
-    uint8_t *raw = calloc(1, raw_len); /* pixels of few bits in interlaced pictures are or'ed in */
+    size_t row = all / im->height;
+    uint8_t *raw = calloc(1, whole ? all : row); /* pixels of few bits in interlaced pictures are or'ed in */
     if (!raw)
-        return sd_err_memory(err, raw_len);
-    *code = spng_decode_image(ctx, raw, raw_len, SPNG_FMT_RAW, 0);
-    size_t row = raw_len / im->height;
-    for (uint32_t y = 0; !*code && y < im->height; y++)
-        expand_row(p, raw + y * row, im->width, im->channels,
-                   im->data + (size_t)y * im->width * (size_t)im->channels);
+        return sd_err_memory(err, all);
+    *code = whole ? spng_decode_image(ctx, raw, all, SPNG_FMT_RAW, 0)
+                  : spng_decode_image(ctx, NULL, 0, SPNG_FMT_RAW, SPNG_DECODE_PROGRESSIVE);
+    for (uint32_t y = 0; !*code && y < im->height; y++) {
+        if (!whole)
+            *code = spng_decode_row(ctx, raw, row);
+        if (!whole && *code == SPNG_EOI) /* told with the last row */
+            *code = y + 1 == im->height ? 0 : SPNG_EOF;
+        if (!*code)
+            expand_row(p, raw + (whole ? y * row : 0), im->width, im->channels, out_row(im, y));
+    }
     free(raw);
     return *code ? -1 : 0;
 }
@@ -155,7 +210,8 @@ int sd_image_decode_png(const uint8_t *bytes, size_t len, const struct sd_image_
                         struct sd_image *im, struct sd_err *err)
 {
     struct palette *p = calloc(1, sizeof *p);
-    spng_ctx *ctx = spng_ctx_new(0);
+    /* the checksums of the chunks cover what zlib's covers */
+    spng_ctx *ctx = spng_ctx_new(want->flags & SD_IMAGE_STRICT ? 0 : SPNG_CTX_IGNORE_ADLER32);
     int code = 0, bad = -1;
     err->code = 0;
     if (!p || !ctx) {

@@ -35,7 +35,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         sd_image_free(&small);
     }
     sd_image_on_white(&im);
-    if (!sd_image_decode_small(data, size, channels, 4, 9, &small, &err)) {
+    if (!sd_image_decode_small(data, size, channels, 4, 9, NULL, &small, &err)) {
         if ((small.width < 4 || small.height < 9) && small.width != info.width)
             abort();
         sd_image_free(&small);

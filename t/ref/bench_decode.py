@@ -1,0 +1,58 @@
+#!/usr/bin/env python3
+"""The peers of bench/decode.c, in the same measure: Pillow and OpenCV decode files from memory to 8-bit RGB (OpenCV: BGR) in
+one thread; JPEG also to a half, a quarter and an eighth by Image.draft and IMREAD_REDUCED_COLOR. A JSON line each.
+
+    python3 t/ref/bench_decode.py RUNS FILE..."""
+import io
+import json
+import sys
+import time
+
+runs, paths = int(sys.argv[1]), sys.argv[2:]
+peers = {}
+
+try:
+    from PIL import Image
+
+    def pillow(data, k):
+        im = Image.open(io.BytesIO(data))
+        if k:
+            im.draft("RGB", (im.width >> k, im.height >> k))
+        im.convert("RGB") if im.mode != "RGB" else im.load()
+
+    peers["Pillow"] = pillow
+except ImportError:
+    pass
+try:
+    import cv2
+    import numpy as np
+
+    cv2.setNumThreads(1)
+    REDUCED = (cv2.IMREAD_COLOR, cv2.IMREAD_REDUCED_COLOR_2, cv2.IMREAD_REDUCED_COLOR_4, cv2.IMREAD_REDUCED_COLOR_8)
+
+    def opencv(data, k):
+        assert cv2.imdecode(np.frombuffer(data, np.uint8), REDUCED[k] | cv2.IMREAD_IGNORE_ORIENTATION) is not None
+
+    peers["OpenCV"] = opencv
+except ImportError:
+    pass
+
+FORMATS = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"RIFF": "webp", b"BM": "bmp"}
+sums = {}
+for path in paths:
+    data = open(path, "rb").read()
+    kind = next(f for magic, f in FORMATS.items() if data.startswith(magic))
+    with Image.open(io.BytesIO(data)) as im:
+        pixels = im.width * im.height
+    for peer, decode in peers.items():
+        for k in range(4 if kind == "jpeg" else 1):
+            best = float("inf")
+            for _ in range(runs):
+                start = time.perf_counter()
+                decode(data, k)
+                best = min(best, time.perf_counter() - start)
+            s = sums.setdefault((kind, k, peer), [0, 0])
+            s[0] += best
+            s[1] += 3 * pixels
+for (kind, k, peer), (seconds, size) in sums.items():
+    print(json.dumps({"name": f"decode-{kind}" + (f"-{1 << k}" if k else ""), "against": peer, "peer_value": round(size / seconds / 1e6, 1)}))
