@@ -154,4 +154,24 @@ sort -r in >turned
 sd-stat --format json --top 0 <in | jq 'del(.sizes.smallest)' >want
 sd-stat --format json --top 0 <turned | jq 'del(.sizes.smallest)' >"$out"
 same 'in another order: the same numbers' "$out" want
+
+# more than is kept in memory: sizes and tags lie in temporary files
+awk 'BEGIN { srand(5); for (i = 0; i < 12000; i++)
+    printf "{\"width\":%d,\"height\":%d,\"tags\":[\"a%d\",\"b%d\"]}\n",
+        1 + rand() * 5000, 1 + rand() * 5000, 4 * rand(), 3 * rand() }' >in
+mkdir temp
+TMPDIR=$PWD/temp try sd-stat --format json --pairs 100 <in
+is 'temporary files: nothing is left' "$status $(cat "$err") $(ls -A temp)" '0  '
+is 'temporary files: sizes' "$(jq -c '.sizes | del(.smallest)' "$out")" "$(jq -sc '
+    def r($k): $k * . + 0.5 | floor / $k;
+    def range: sort | {min: .[0], median: .[(length - 1) / 2 | floor], max: .[-1]};
+    {known: length, missing: 0, width: map(.width) | range, height: map(.height) | range,
+    megapixels: map(.width * .height / 1e6) | range, aspect: (map(.width / .height) | range | map_values(r(10000))),
+    portrait: map(select(.width < .height)) | length, square: map(select(.width == .height)) | length,
+    landscape: map(select(.width > .height)) | length}' in)"
+is 'temporary files: pairs' "$(jq -c '[.tags.pairs[] | [(.tags | sort), .count]] | sort' "$out")" \
+    "$(jq -sc 'group_by(.tags) | map([.[0].tags, length]) | sort' in)"
+TMPDIR=$PWD/nowhere try sd-stat <in
+is 'TMPDIR that is not there' "$status $(cat "$out" "$err")" \
+    "3 sd-stat: $PWD/nowhere: cannot make a temporary file: No such file or directory"
 finish

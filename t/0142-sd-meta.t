@@ -236,4 +236,22 @@ is 'many, there and back' $? 0
 if [ -z "$SD_SAN" ]; then
     is 'in little memory' "$( (ulimit -v 100000; sd-meta from --no-resolve many.json | wc -l))" 30000
 fi
+
+# more names than memory holds digests of
+awk 'BEGIN { print "{"; for (i = 0; i < 420000; i++) printf "\"%d\":{},\n", i; print "\"7\":{}, \"last\":{}}" }' >many.json
+mkdir temp
+TMPDIR=$PWD/temp try sd-meta from --no-resolve many.json
+is 'names in temporary files: one that comes twice is told' "$status $(wc -l <"$out") $(cat "$err") $(ls -A temp)" \
+    '1 420002 sd-meta: 7: the metadata has an entry of this name already '
+jq -c 'del(.error)' "$out" >many.ndjson
+TMPDIR=$PWD/temp try sd-meta to -o out.json <many.ndjson
+is 'to: the same' "$status $(wc -l <out.json) $(cat "$err") $(ls -A temp)" \
+    '1 420003 sd-meta: 7: there is an entry "7" already '
+rm -f out.json
+TMPDIR=$PWD/nowhere try sd-meta to -o out.json <many.ndjson
+is 'to: TMPDIR that is not there' "$status $(cat "$out" "$err") $(ls out.json 2>&1 >/dev/null | wc -l)" \
+    "3 sd-meta: $PWD/nowhere: cannot make a temporary file: No such file or directory 1"
+TMPDIR=$PWD/nowhere try sd-meta from --no-resolve many.json
+is 'from: TMPDIR that is not there' "$status $(cat "$err")" \
+    "3 sd-meta: $PWD/nowhere: cannot make a temporary file: No such file or directory"
 finish
