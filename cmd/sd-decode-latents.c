@@ -5,6 +5,7 @@
 #include "base/path.h"
 #include "image/png.h"
 #include "sample/autoencoder.h"
+#include "store/archive.h"
 #include "store/latents.h"
 
 #include <string.h>
@@ -18,13 +19,14 @@ struct ctx {
     struct sd_cmd *cmd;
     const struct options *o;
     struct sd_autoencoder *vae;
+    struct sd_archives shards;
     struct sd_arena arena; /* of one record */
 };
 
 /* Latents as the cache has them, and whether they can be this VAE's. */
 static const float *read_cache(struct ctx *x, const char *path, struct sd_latents *l, struct sd_err *err)
 {
-    if (sd_latents_read(l, path, &x->arena, err))
+    if (sd_latents_read(l, &x->shards, path, &x->arena, err))
         return NULL;
     if (l->channels != sd_autoencoder_channels(x->vae) || l->height > 2048 || l->width > 2048) {
         sd_err_set(err, SD_ERR_DATA,
@@ -33,7 +35,7 @@ static const float *read_cache(struct ctx *x, const char *path, struct sd_latent
         return NULL;
     }
     if (x->o->flipped && !l->flipped)
-        sd_err_set(err, SD_ERR_DATA, "%s: no array \"latents_flipped\"", path);
+        sd_err_set(err, SD_ERR_DATA, "%s: no mirrored latents", path);
     return x->o->flipped ? l->flipped : l->latents;
 }
 
@@ -111,6 +113,7 @@ int main(int argc, char **argv)
         cmd_die(&c, &err);
     each_record(&x);
     sd_arena_free(&x.arena);
+    sd_archives_free(&x.shards);
     sd_autoencoder_free(x.vae);
     sd_backend_free(backend);
     sd_model_file_close(model);

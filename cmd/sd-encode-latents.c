@@ -1,291 +1,402 @@
-/* sd-encode-latents: records with path, bucket, resize and crop in, a latent cache beside each picture, its
- * name out. */
+/* sd-encode-latents: records with path, bucket, resize and crop in, a latent cache for each picture, its name
+ * out.
+ *
+ * Loader threads read records and pictures ahead of the encoder, and a writer thread writes caches and
+ * records behind it, so that the encoder, which keeps all processors busy, waits for neither. Jobs reach the
+ * encoder in the order of the records whatever loader did them: batches, and with them all else, do not hang
+ * on time. */
 #include "compute.h"
 
 #include "base/hash.h"
-#include "base/path.h"
+#include "base/progress.h"
+#include "base/queue.h"
 #include "base/rng.h"
-#include "data/bucket.h"
-#include "data/picture.h"
-#include "image/resize.h"
+#include "data/cache.h"
 #include "sample/autoencoder.h"
-#include "store/latents.h"
+#include "store/archive.h"
+#include "store/shard.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
+enum { AHEAD = 4, BEHIND = 16, LOADERS = 4 }; /* pictures beyond a batch; caches to be written; threads */
+
 struct options {
-    const char *model, *vae, *precision, *cache_dir;
-    bool flip, mean, skip_existing;
+    const char *model, *vae, *precision, *cache_dir, *shard, *layout, *format, *filter;
+    bool flip, alpha, mean, skip_existing, no_half_vae;
     int64_t batch_size, seed;
 };
 
-/* A picture that waits for its batch. */
+/* A record on its way. */
 struct job {
     struct sd_record record;
     uint64_t ticket;
-    struct sd_image picture; /* cropped to the bucket */
-    char *path, *cache, *source;
-    struct sd_size original;
+    struct sd_cut cut;
+    char *cache, *other;                    /* where the cache goes; where another layout had it, or NULL */
+    enum { PASS, FAIL, KEEP, ENCODE } what; /* KEEP: the cache is there, in `cache` */
+    struct sd_err err;                      /* FAIL */
+    struct sd_cut_picture picture;
+    float *latents, *flipped; /* owned */
+    bool ready;               /* under ctx.lock: the loader is done with it */
 };
 
 struct batch {
     struct batch *next;
     struct sd_size bucket;
-    struct job *jobs;
+    bool flip;
+    struct job **jobs;
     int64_t n;
-};
-
-/* Which picture a cache belongs to, by hashes of their names: beside the pictures, a.png and a.jpg would
- * share one. */
-struct owner {
-    uint64_t cache, picture; /* cache 0: free */
 };
 
 struct ctx {
     struct sd_cmd *cmd;
     const struct options *o;
     struct sd_autoencoder *vae;
+    struct sd_cache_place place, other_place;
+    struct sd_cache_want want;
+    struct sd_cut defaults;
+    struct sd_archives archives; /* with pictures, and with caches */
+    /* input: one loader at a time */
+    pthread_mutex_t input;
+    bool input_ended;
+    struct sd_cache_owners owners;
+    /* between threads */
+    pthread_mutex_t lock;
+    pthread_cond_t ready;
+    struct sd_queue loaded; /* in the order of the records; ready or about to be */
+    struct sd_queue encoded;
+    int n_loaders;
+    /* the encoder's */
     struct batch *batches;
-    float *latents, *flipped, *noise; /* of one batch */
+    float *out, *noise; /* of one batch */
     size_t room;
-    struct sd_archives archives;
-    struct timespec model_time;
-    char vae_hash[65];
+    int64_t encoding_ns, waiting_ns, pictures;
+    /* the writer's */
+    struct sd_shard *shard; /* or NULL: caches are files */
     uint64_t done;
-    struct owner *owners; /* hash table of a power of two */
-    size_t n_owners, cap_owners;
 };
 
-static uint64_t hash(const char *s)
+static size_t latents_count(const struct ctx *x, const struct sd_cut *c)
 {
-    return sd_fnv1a(s, strlen(s));
-}
-
-/* STEM.npz beside the picture, as sd-scripts finds it, or in --cache-dir under a name that no other path
- * shares. */
-static int cache_name(const struct options *o, const char *path, struct sd_buf *out)
-{
-    size_t stem = sd_path_stem_len(path);
-    const char *base = sd_path_base(path);
-    if (!o->cache_dir)
-        return sd_buf_add(out, path, stem) | sd_buf_adds(out, ".npz");
-    return sd_buf_addf(out, "%s%s%.*s-%016llx.npz", o->cache_dir, sd_path_slash(o->cache_dir),
-                       (int)(path + stem - base), base, (unsigned long long)hash(path));
-}
-
-static struct owner *owner_of(struct owner *table, size_t cap, uint64_t cache)
-{
-    size_t i = (size_t)cache & (cap - 1);
-    while (table[i].cache && table[i].cache != cache)
-        i = (i + 1) & (cap - 1);
-    return &table[i];
-}
-
-/* Notes that the cache is this picture's; -1 when it is another's already, or memory is out. */
-static int own(struct ctx *x, const char *cache, const char *path, struct sd_err *err)
-{
-    struct owner mine = {.cache = hash(cache) | 1, .picture = hash(path)};
-    if (x->n_owners * 2 >= x->cap_owners) {
-        size_t cap = x->cap_owners ? x->cap_owners * 2 : 1024;
-        struct owner *table = calloc(cap, sizeof *table);
-        if (!table)
-            return sd_err_memory(err, cap * sizeof *table);
-        for (size_t i = 0; i < x->cap_owners; i++)
-            if (x->owners[i].cache)
-                *owner_of(table, cap, x->owners[i].cache) = x->owners[i];
-        free(x->owners);
-        x->owners = table;
-        x->cap_owners = cap;
-    }
-    struct owner *o = owner_of(x->owners, x->cap_owners, mine.cache);
-    if (o->cache && o->picture != mine.picture)
-        return sd_err_set(err, SD_ERR_DATA,
-                          "its cache would be %s, which is another picture's; use --cache-dir", cache);
-    x->n_owners += !o->cache;
-    *o = mine;
-    return 0;
-}
-
-static bool newer(const struct timespec *a, const struct timespec *b)
-{
-    return a->tv_sec != b->tv_sec ? a->tv_sec > b->tv_sec : a->tv_nsec > b->tv_nsec;
-}
-
-/* The cache holds what is wanted, was made after the picture last changed, and from the same things in the
- * same way. Where it does not say from what, it must be newer than the model. */
-static bool fresh(struct ctx *x, const char *path, const char *cache, const char *source,
-                  struct sd_size bucket)
-{
-    struct sd_picture_stat picture;
-    struct sd_err ignored;
-    struct stat made;
-    if (!x->o->skip_existing || stat(cache, &made) ||
-        sd_picture_stat(&x->archives, path, &picture, &ignored) || newer(&picture.modified, &made.st_mtim) ||
-        !sd_latents_fit(cache, (int)(bucket.h / 8), (int)(bucket.w / 8), x->o->flip, false))
-        return false;
-    int same = sd_latents_made_from(cache, source);
-    return same > 0 || (same < 0 && !newer(&x->model_time, &made.st_mtim));
-}
-
-static void put(struct ctx *x, uint64_t ticket, struct sd_record *r)
-{
-    cmd_put(x->cmd, ticket, r);
-    cmd_progress(x->cmd, ++x->done, NULL);
-}
-
-/* --- encoding a batch
- * ----------------------------------------------------------------------------------------------- */
-
-static int make_room(struct ctx *x, size_t n, struct sd_err *err)
-{
-    if (n <= x->room)
-        return 0;
-    free(x->latents);
-    free(x->flipped);
-    free(x->noise);
-    x->latents = malloc(n * sizeof(float));
-    x->flipped = malloc(n * sizeof(float));
-    x->noise = malloc(n * sizeof(float));
-    x->room = n;
-    return x->latents && x->flipped && x->noise ? 0 : sd_err_memory(err, n * sizeof(float));
-}
-
-/* Latents of the batch's pictures. A picture's noise hangs on the seed and its path alone, so it is the same
- * in any batch and any order; the mirrored picture draws on from the same generator. */
-static int encode(struct ctx *x, struct batch *b, bool mirrored, float *out, struct sd_err *err)
-{
-    size_t each = (size_t)(b->bucket.w / 8 * (b->bucket.h / 8) * sd_autoencoder_channels(x->vae));
-    const struct sd_image **pictures = malloc((size_t)b->n * sizeof *pictures);
-    if (!pictures)
-        return sd_err_memory(err, (size_t)b->n * sizeof *pictures);
-    for (int64_t i = 0; i < b->n; i++) {
-        struct sd_rng rng;
-        uint64_t h = hash(b->jobs[i].path) ^ (uint64_t)x->o->seed;
-        sd_rng_seed(&rng, (h ^ h >> 32) & 0xffffffff);
-        for (int k = 0; k <= mirrored; k++)
-            sd_rng_randn(&rng, x->noise + (size_t)i * each, each);
-        if (mirrored)
-            sd_image_flip(&b->jobs[i].picture);
-        pictures[i] = &b->jobs[i].picture;
-    }
-    int rc = sd_autoencoder_encode(x->vae, pictures, b->n, x->o->mean ? NULL : x->noise, out, err);
-    free(pictures);
-    return rc;
+    return (size_t)(c->bucket.w / x->want.stride * (c->bucket.h / x->want.stride) *
+                    sd_autoencoder_channels(x->vae));
 }
 
 static void job_free(struct job *j)
 {
     sd_record_free(&j->record);
-    sd_image_free(&j->picture);
-    free(j->path);
+    sd_cut_picture_free(&j->picture);
     free(j->cache);
-    free(j->source);
-    *j = (struct job){0};
+    free(j->other);
+    free(j->latents);
+    free(j->flipped);
+    free(j);
 }
 
-static int write_cache(struct ctx *x, const struct batch *b, int64_t i, struct sd_err *err)
+/* --- loading
+ * ---------------------------------------------------------------------------------------------------- */
+
+static char *name_in(const struct ctx *x, const struct sd_cache_place *place, const struct sd_cut *cut,
+                     struct sd_err *err)
 {
-    struct job *j = &b->jobs[i];
-    int64_t c = sd_autoencoder_channels(x->vae);
-    size_t each = (size_t)(b->bucket.w / 8 * (b->bucket.h / 8) * c);
-    struct sd_latents l = {.channels = (int)c,
-                           .height = (int)(b->bucket.h / 8),
-                           .width = (int)(b->bucket.w / 8),
-                           .latents = x->latents + (size_t)i * each,
-                           .flipped = x->o->flip ? x->flipped + (size_t)i * each : NULL,
-                           .original_size = {j->original.w, j->original.h},
-                           .source = j->source};
-    sd_bucket_crop_ltrb(b->bucket, j->original, l.crop_ltrb);
-    if (sd_latents_write(j->cache, &l, err))
+    struct sd_buf name = SD_BUF_INIT;
+    if (x->o->shard && sd_buf_addf(&name, "%s!/", x->o->shard))
+        sd_err_memory(err, strlen(x->o->shard));
+    else if (!sd_cache_name(&name, place, cut, err))
+        return name.data;
+    sd_buf_free(&name);
+    return NULL;
+}
+
+/* The file of the mirrored picture is this picture's too. */
+static int own_flip(struct ctx *x, const struct job *j, struct sd_err *err)
+{
+    struct sd_buf flip = SD_BUF_INIT;
+    int rc = sd_latents_flip_path(&flip, j->cache) ? sd_err_memory(err, strlen(j->cache))
+                                                   : sd_cache_own(&x->owners, flip.data, &j->cut, err);
+    sd_buf_free(&flip);
+    return rc;
+}
+
+/* What to do for a record, and where its cache goes. */
+static int plan(struct ctx *x, struct job *j, struct sd_err *err)
+{
+    j->cut = x->defaults;
+    if (sd_cut_read(&j->cut, &j->record, err))
         return -1;
-    return sd_record_set_string(&j->record, "latents", j->cache) ? sd_err_memory(err, strlen(j->cache)) : 0;
+    if (j->cut.alpha && x->want.format != SD_LATENTS_NPZ3)
+        return sd_err_set(err, SD_ERR_DATA, "caches of --format %s hold no alpha mask", x->o->format);
+    if (x->place.layout == SD_CACHE_BESIDE && sd_archive_split(j->cut.path, NULL))
+        return sd_err_set(err, SD_ERR_DATA,
+                          "no cache can lie beside a picture in an archive; use --cache-dir");
+    if (!(j->cache = name_in(x, &x->place, &j->cut, err)) ||
+        (x->o->cache_dir && x->place.layout != SD_CACHE_STEM &&
+         !(j->other = name_in(x, &x->other_place, &j->cut, err))))
+        return -1;
+    if (sd_cache_own(&x->owners, j->cache, &j->cut, err))
+        return -1;
+    return j->cut.flip && x->want.format != SD_LATENTS_NPZ3 ? own_flip(x, j, err) : 0;
+}
+
+/* The next record; x->input is held. NULL at the end. */
+static struct job *fetch(struct ctx *x)
+{
+    struct job *j = calloc(1, sizeof *j);
+    if (!j) {
+        sd_stream_report(x->cmd->stream, "out of memory");
+        cmd_status(x->cmd, SD_ERR_MACHINE);
+        return NULL;
+    }
+    if (!cmd_next(x->cmd, &j->record, &j->ticket)) {
+        job_free(j);
+        return NULL;
+    }
+    if (!sd_record_failed(&j->record))
+        j->what = plan(x, j, &j->err) ? FAIL : ENCODE;
+    return j;
+}
+
+static bool kept(struct ctx *x, struct job *j)
+{
+    if (!x->o->skip_existing)
+        return false;
+    if (sd_cache_fresh(&x->want, &j->cut, &x->archives, j->cache))
+        return true;
+    if (!j->other || !sd_cache_fresh(&x->want, &j->cut, &x->archives, j->other))
+        return false;
+    free(j->cache);
+    j->cache = j->other;
+    j->other = NULL;
+    return true;
+}
+
+static void load(struct ctx *x, struct job *j)
+{
+    if (j->what != ENCODE)
+        return;
+    if (kept(x, j))
+        j->what = KEEP;
+    else if (sd_cut_load(&j->cut, &x->archives, &j->picture, &j->err))
+        j->what = FAIL;
+}
+
+static void *loader(void *arg)
+{
+    struct ctx *x = arg;
+    for (;;) {
+        pthread_mutex_lock(&x->input);
+        struct job *j = x->input_ended ? NULL : fetch(x);
+        if (j) {
+            sd_queue_put(&x->loaded, j);
+        } else if (!x->input_ended) {
+            x->input_ended = true;
+            sd_queue_end(&x->loaded);
+        }
+        pthread_mutex_unlock(&x->input);
+        if (!j)
+            return NULL;
+        load(x, j);
+        pthread_mutex_lock(&x->lock);
+        j->ready = true;
+        pthread_cond_signal(&x->ready); /* only the encoder waits for it */
+        pthread_mutex_unlock(&x->lock);
+    }
+}
+
+/* The next job in the order of the records, loaded. */
+static struct job *next_job(struct ctx *x)
+{
+    struct job *j;
+    int64_t start = sd_clock_ns();
+    if (!x->n_loaders) {
+        j = fetch(x);
+        if (j)
+            load(x, j);
+    } else if ((j = sd_queue_take(&x->loaded))) {
+        pthread_mutex_lock(&x->lock);
+        while (!j->ready)
+            pthread_cond_wait(&x->ready, &x->lock);
+        pthread_mutex_unlock(&x->lock);
+    }
+    x->waiting_ns += sd_clock_ns() - start;
+    return j;
+}
+
+/* --- writing
+ * ---------------------------------------------------------------------------------------------------- */
+
+static int write_member(struct ctx *x, const char *cache, const struct sd_latents *l, struct sd_err *err)
+{
+    struct sd_buf bytes = SD_BUF_INIT;
+    const char *name = cache + strlen(x->o->shard) + 2; /* FILE.zip!/NAME */
+    int rc =
+        sd_latents_format(&bytes, l, false, err) || sd_shard_add(x->shard, name, bytes.data, bytes.len, err)
+            ? -1
+            : 0;
+    sd_buf_free(&bytes);
+    return rc;
+}
+
+static int write_cache(struct ctx *x, struct job *j, struct sd_err *err)
+{
+    const struct sd_cut *c = &j->cut;
+    struct sd_buf source = SD_BUF_INIT;
+    struct sd_latents l = {.format = x->want.format,
+                           .channels = (int)sd_autoencoder_channels(x->vae),
+                           .height = (int)(c->bucket.h / x->want.stride),
+                           .width = (int)(c->bucket.w / x->want.stride),
+                           .latents = j->latents,
+                           .flipped = j->flipped,
+                           .alpha_mask = j->picture.mask,
+                           .mask_height = (int)c->bucket.h,
+                           .mask_width = (int)c->bucket.w};
+    struct sd_size size = l.format == SD_LATENTS_NPZ2 ? c->resize : j->picture.original;
+    l.original_size[0] = size.w;
+    l.original_size[1] = size.h;
+    if (l.format == SD_LATENTS_NPZ2) {
+        l.crop_ltrb[0] = (double)c->crop[0];
+        l.crop_ltrb[1] = (double)c->crop[1];
+    } else {
+        sd_bucket_crop_ltrb(c->bucket, j->picture.original, l.crop_ltrb);
+    }
+    if (sd_cache_source(&source, &x->want, c, j->picture.bytes, j->picture.sha256))
+        return sd_err_memory(err, source.len);
+    l.source = source.data;
+    int rc = x->shard ? write_member(x, j->cache, &l, err)
+             : sd_cache_folders(&x->place, j->cache, err) || sd_latents_write(j->cache, &l, err) ? -1
+                                                                                                 : 0;
+    sd_buf_free(&source);
+    return rc;
+}
+
+/* Writes what there is to write, and gives the record back. */
+static void finish(struct ctx *x, struct job *j)
+{
+    if (j->what == ENCODE && write_cache(x, j, &j->err))
+        j->what = FAIL;
+    if ((j->what == ENCODE || j->what == KEEP) && sd_record_set_string(&j->record, "latents", j->cache)) {
+        sd_err_memory(&j->err, strlen(j->cache));
+        j->what = FAIL;
+    }
+    if (j->what == FAIL)
+        cmd_fail(x->cmd, &j->record, &j->err);
+    cmd_put(x->cmd, j->ticket, &j->record);
+    cmd_progress(x->cmd, ++x->done, NULL);
+    job_free(j);
+}
+
+static void *writer(void *arg)
+{
+    struct ctx *x = arg;
+    struct job *j;
+    do {
+        if (sd_queue_empty(&x->encoded)) /* records do not wait for the next ones */
+            sd_stream_flush(x->cmd->stream);
+        if ((j = sd_queue_take(&x->encoded)))
+            finish(x, j);
+    } while (j);
+    return NULL;
+}
+
+static void hand_on(struct ctx *x, struct job *j)
+{
+    int64_t start = sd_clock_ns();
+    if (x->n_loaders)
+        sd_queue_put(&x->encoded, j);
+    else
+        finish(x, j);
+    x->waiting_ns += sd_clock_ns() - start;
+}
+
+/* --- encoding
+ * --------------------------------------------------------------------------------------------------- */
+
+static int make_room(struct ctx *x, size_t n, struct sd_err *err)
+{
+    if (n <= x->room)
+        return 0;
+    free(x->out);
+    free(x->noise);
+    x->out = malloc(n * sizeof(float));
+    x->noise = malloc(n * sizeof(float));
+    x->room = x->out && x->noise ? n : 0;
+    return x->room ? 0 : sd_err_memory(err, n * sizeof(float));
+}
+
+static float *copy_latents(const float *from, size_t n, struct sd_err *err)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(from[i])) {
+            sd_err_set(err, SD_ERR_DATA, "the VAE gives %s for it (in bf16? try --no-half-vae)",
+                       isnan(from[i]) ? "NaN" : "infinity");
+            return NULL;
+        }
+    float *to = malloc(n * sizeof *to);
+    if (!to)
+        sd_err_memory(err, n * sizeof *to);
+    else
+        memcpy(to, from, n * sizeof *to);
+    return to;
+}
+
+/* Latents of the batch's pictures, to each job. A picture's noise hangs on the seed and its path alone, so it
+ * is the same in any batch and any order; the mirrored picture draws on from the same generator. */
+static int encode(struct ctx *x, struct batch *b, bool mirrored, struct sd_err *err)
+{
+    size_t each = latents_count(x, &b->jobs[0]->cut);
+    const struct sd_image **pictures = malloc((size_t)b->n * sizeof *pictures);
+    if (!pictures)
+        return sd_err_memory(err, (size_t)b->n * sizeof *pictures);
+    for (int64_t i = 0; i < b->n; i++) {
+        const char *path = b->jobs[i]->cut.path;
+        struct sd_rng rng;
+        uint64_t h = sd_fnv1a(path, strlen(path)) ^ (uint64_t)x->o->seed;
+        sd_rng_seed(&rng, (h ^ h >> 32) & 0xffffffff);
+        for (int k = 0; k <= mirrored; k++)
+            sd_rng_randn(&rng, x->noise + (size_t)i * each, each);
+        if (mirrored)
+            sd_image_flip(&b->jobs[i]->picture.rgb);
+        pictures[i] = &b->jobs[i]->picture.rgb;
+    }
+    int rc = sd_autoencoder_encode(x->vae, pictures, b->n, x->o->mean ? NULL : x->noise, x->out, err);
+    free(pictures);
+    for (int64_t i = 0; i < b->n && !rc; i++) {
+        struct job *j = b->jobs[i];
+        float **to = mirrored ? &j->flipped : &j->latents;
+        if (j->what == ENCODE && !(*to = copy_latents(x->out + (size_t)i * each, each, &j->err)))
+            j->what = FAIL;
+    }
+    return rc;
 }
 
 static void flush(struct ctx *x, struct batch *b)
 {
     struct sd_err err = {0};
-    size_t each = (size_t)(b->bucket.w / 8 * (b->bucket.h / 8) * sd_autoencoder_channels(x->vae));
-    int rc = !b->n ? 0
-             : make_room(x, (size_t)b->n * each, &err) || encode(x, b, false, x->latents, &err) ||
-                     (x->o->flip && encode(x, b, true, x->flipped, &err))
-                 ? -1
-                 : 0;
+    int64_t start = sd_clock_ns();
+    if (!b->n)
+        return;
+    int rc = make_room(x, (size_t)b->n * latents_count(x, &b->jobs[0]->cut), &err) ||
+             encode(x, b, false, &err) || (b->flip && encode(x, b, true, &err));
+    x->encoding_ns += sd_clock_ns() - start;
+    x->pictures += b->n;
     for (int64_t i = 0; i < b->n; i++) {
-        struct job *j = &b->jobs[i];
-        if (rc || write_cache(x, b, i, &err))
-            cmd_fail(x->cmd, &j->record, &err);
-        put(x, j->ticket, &j->record);
-        job_free(j);
+        struct job *j = b->jobs[i];
+        if (rc) {
+            j->what = FAIL;
+            j->err = err;
+        }
+        sd_image_free(&j->picture.rgb);
+        hand_on(x, j);
     }
     b->n = 0;
 }
 
-/* --- a record
- * -------------------------------------------------------------------------------------------------------- */
-
-struct wish { /* what the record asks for */
-    const char *path;
-    int64_t bucket[2], resize[2], crop[2];
-};
-
-static int read_wish(struct sd_record *r, struct wish *w, struct sd_err *err)
-{
-    if (sd_record_need_string(r, "path", &w->path, err) ||
-        sd_record_need_ints(r, "bucket", w->bucket, 2, err) ||
-        sd_record_need_ints(r, "resize", w->resize, 2, err) ||
-        sd_record_need_ints(r, "crop", w->crop, 2, err))
-        return -1;
-    for (int i = 0; i < 2; i++)
-        if (w->bucket[i] < 8 || w->bucket[i] % 8 || w->bucket[i] > 16384 || w->resize[i] > 65536 ||
-            w->crop[i] < 0 || w->crop[i] > w->resize[i] - w->bucket[i])
-            return sd_err_set(err, SD_ERR_DATA,
-                              "bucket [%lld,%lld] at crop [%lld,%lld] does not lie in resize [%lld,%lld], "
-                              "or is no multiple of 8",
-                              (long long)w->bucket[0], (long long)w->bucket[1], (long long)w->crop[0],
-                              (long long)w->crop[1], (long long)w->resize[0], (long long)w->resize[1]);
-    return 0;
-}
-
-/* Decoded, resized, cropped. */
-static int load_picture(struct ctx *x, const struct wish *w, struct job *j, struct sd_err *err)
-{
-    struct sd_image full, sized;
-    if (sd_picture_load(&x->archives, w->path, 3, 0, &full, err))
-        return -1;
-    j->original = (struct sd_size){full.width, full.height};
-    int rc =
-        sd_image_resize(&full, (uint32_t)w->resize[0], (uint32_t)w->resize[1], SD_RESIZE_AUTO, &sized, err);
-    sd_image_free(&full);
-    if (rc)
-        return -1;
-    rc = sd_image_crop(&sized, (uint32_t)w->crop[0], (uint32_t)w->crop[1], (uint32_t)w->bucket[0],
-                       (uint32_t)w->bucket[1], &j->picture, err);
-    sd_image_free(&sized);
-    return rc;
-}
-
-/* All that decides what a cache holds, but for the picture's own bytes, of which it has the number. Mirrored
- * latents change nothing about the others. */
-static int source_of(struct ctx *x, const struct wish *w, struct sd_buf *out)
-{
-    struct sd_picture_stat st;
-    struct sd_err ignored;
-    bool there = !sd_picture_stat(&x->archives, w->path, &st, &ignored);
-    int bad = sd_buf_addf(out, "{\"vae\":\"%s\",\"type\":\"%s\",", x->vae_hash, x->o->precision);
-    bad |= x->o->mean ? sd_buf_adds(out, "\"draw\":\"mean\"")
-                      : sd_buf_addf(out, "\"draw\":%lld", (long long)x->o->seed);
-    bad |= sd_buf_addf(out, ",\"resize\":[%lld,%lld],\"crop\":[%lld,%lld],\"bytes\":%lld}",
-                       (long long)w->resize[0], (long long)w->resize[1], (long long)w->crop[0],
-                       (long long)w->crop[1], there ? (long long)st.bytes : -1LL);
-    return bad;
-}
-
-static struct batch *batch_of(struct ctx *x, struct sd_size bucket)
+static struct batch *batch_of(struct ctx *x, const struct sd_cut *c)
 {
     struct batch *b = x->batches;
-    while (b && (b->bucket.w != bucket.w || b->bucket.h != bucket.h))
+    while (b && (b->bucket.w != c->bucket.w || b->bucket.h != c->bucket.h || b->flip != c->flip))
         b = b->next;
     if (b)
         return b;
@@ -294,68 +405,28 @@ static struct batch *batch_of(struct ctx *x, struct sd_size bucket)
         free(b);
         return NULL;
     }
-    b->bucket = bucket;
+    b->bucket = c->bucket;
+    b->flip = c->flip;
     b->next = x->batches;
     return x->batches = b;
 }
 
-/* 1: put as it is, 0: waits in a batch (which takes r over), -1: failed. */
-static int take(struct ctx *x, struct sd_record *r, uint64_t ticket, struct sd_err *err)
+static void encode_all(struct ctx *x)
 {
-    struct wish w;
-    struct sd_buf cache = SD_BUF_INIT, source = SD_BUF_INIT;
-    struct job j = {.ticket = ticket};
-    if (read_wish(r, &w, err))
-        return -1;
-    if (!x->o->cache_dir && sd_archive_split(w.path, NULL))
-        return sd_err_set(err, SD_ERR_DATA,
-                          "no cache can lie beside a picture in an archive; use --cache-dir");
-    struct sd_size bucket = {w.bucket[0], w.bucket[1]};
-    struct batch *b = batch_of(x, bucket);
-    j.path = strdup(w.path);
-    if (!b || !j.path || cache_name(x->o, w.path, &cache) || source_of(x, &w, &source)) {
-        sd_err_memory(err, sizeof j);
-        goto fail;
+    for (struct job *j; (j = next_job(x));) {
+        struct batch *b = j->what == ENCODE ? batch_of(x, &j->cut) : NULL;
+        if (j->what == ENCODE && !b) {
+            j->what = FAIL;
+            sd_err_memory(&j->err, sizeof *b);
+        }
+        if (!b) {
+            hand_on(x, j);
+            continue;
+        }
+        b->jobs[b->n++] = j;
+        if (b->n == x->o->batch_size)
+            flush(x, b);
     }
-    if (own(x, cache.data, w.path, err))
-        goto fail;
-    if (fresh(x, w.path, cache.data, source.data, bucket)) {
-        int rc = sd_record_set_string(r, "latents", cache.data) ? sd_err_memory(err, cache.len) : 1;
-        free(j.path);
-        sd_buf_free(&cache);
-        sd_buf_free(&source);
-        return rc;
-    }
-    if (load_picture(x, &w, &j, err))
-        goto fail;
-    j.cache = cache.data;
-    j.source = source.data;
-    j.record = *r;
-    *r = SD_RECORD_INIT;
-    b->jobs[b->n++] = j;
-    if (b->n == x->o->batch_size)
-        flush(x, b);
-    return 0;
-fail:
-    free(j.path);
-    sd_buf_free(&cache);
-    sd_buf_free(&source);
-    return -1;
-}
-
-static void each_record(struct ctx *x)
-{
-    struct sd_record r = SD_RECORD_INIT;
-    uint64_t ticket;
-    while (cmd_next(x->cmd, &r, &ticket)) {
-        struct sd_err err = {0};
-        int rc = sd_record_failed(&r) ? 1 : take(x, &r, ticket, &err);
-        if (rc < 0)
-            cmd_fail(x->cmd, &r, &err);
-        if (rc)
-            put(x, ticket, &r);
-    }
-    sd_record_free(&r);
     for (struct batch *b = x->batches, *next; b; b = next) {
         next = b->next;
         flush(x, b);
@@ -364,57 +435,163 @@ static void each_record(struct ctx *x)
     }
 }
 
+/* --- the whole
+ * -------------------------------------------------------------------------------------------------- */
+
+/* Encodes in this thread, beside those that load and write; with one thread allowed this one does it all. */
+static void run(struct ctx *x)
+{
+    struct sd_err err = {0};
+    pthread_t loaders[LOADERS], behind;
+    int want = x->cmd->common.jobs > 1 ? x->cmd->common.jobs : 0;
+    want = want > LOADERS ? LOADERS : want;
+    pthread_mutex_init(&x->input, NULL);
+    pthread_mutex_init(&x->lock, NULL);
+    pthread_cond_init(&x->ready, NULL);
+    if (sd_queue_init(&x->loaded, (size_t)x->o->batch_size + AHEAD, &err) ||
+        sd_queue_init(&x->encoded, BEHIND, &err))
+        cmd_die(x->cmd, &err);
+    bool writing = want && !pthread_create(&behind, NULL, writer, x);
+    while (writing && x->n_loaders < want && !pthread_create(&loaders[x->n_loaders], NULL, loader, x))
+        x->n_loaders++;
+    encode_all(x);
+    for (int i = 0; i < x->n_loaders; i++)
+        pthread_join(loaders[i], NULL);
+    sd_queue_end(&x->encoded);
+    if (writing)
+        pthread_join(behind, NULL);
+    if (x->shard) { /* only now are there the caches that the records name */
+        if (sd_shard_commit(&x->shard, &err))
+            cmd_die(x->cmd, &err);
+        sd_stream_release(x->cmd->stream);
+    }
+    sd_queue_free(&x->loaded);
+    sd_queue_free(&x->encoded);
+    sd_cache_owners_free(&x->owners);
+    sd_archives_free(&x->archives);
+    free(x->out);
+    free(x->noise);
+}
+
+static enum sd_cache_layout layout_of(const struct options *o)
+{
+    if (o->shard || (o->cache_dir && !strcmp(o->layout, "flat")))
+        return SD_CACHE_FLAT;
+    if (!o->cache_dir)
+        return SD_CACHE_BESIDE;
+    return !strcmp(o->layout, "tree") ? SD_CACHE_TREE : SD_CACHE_STEM;
+}
+
+static void settle(struct sd_cmd *c, const struct options *o, struct ctx *x)
+{
+    struct sd_err err = {0};
+    x->want.format = !strcmp(o->format, "npz1")   ? SD_LATENTS_NPZ1
+                     : !strcmp(o->format, "npz2") ? SD_LATENTS_NPZ2
+                                                  : SD_LATENTS_NPZ3;
+    x->want.stride = 8;
+    x->place = (struct sd_cache_place){
+        .layout = layout_of(o), .folder = o->shard ? "" : o->cache_dir, .sized = !strcmp(o->format, "npz4")};
+    x->other_place = x->place;
+    x->other_place.layout = x->place.layout == SD_CACHE_TREE ? SD_CACHE_FLAT : SD_CACHE_TREE;
+    x->defaults = (struct sd_cut){.flip = o->flip, .alpha = o->alpha};
+    if (sd_resize_filter_parse(o->filter, &x->defaults.filter, &err))
+        cmd_usage(c, "%s", err.msg);
+    if (!o->model && !o->vae)
+        cmd_usage(c, "no model: --model FILE");
+    if (o->alpha && x->want.format != SD_LATENTS_NPZ3)
+        cmd_usage(c, "caches of --format %s hold no alpha mask", o->format);
+    if (o->shard && o->cache_dir)
+        cmd_usage(c, "--shard and --cache-dir exclude each other");
+    if (o->shard && x->want.format != SD_LATENTS_NPZ3)
+        cmd_usage(c, "caches of --format %s are files", o->format);
+    if (o->cache_dir)
+        cmd_folder(c, o->cache_dir);
+    if (o->shard && (sd_shard_open(&x->shard, o->shard, &err) || sd_stream_withhold(c->stream, &err)))
+        cmd_die(c, &err);
+}
+
+/* What all caches are made with, as sd_source tells it. */
+static void describe(struct ctx *x, struct sd_model_file *model, const char *type, struct sd_buf *settings)
+{
+    struct sd_err err = {0};
+    char hash[65];
+    if (sd_model_file_hash(model, SD_PART_VAE, hash, &err))
+        cmd_die(x->cmd, &err);
+    int bad = sd_buf_addf(settings, "\"vae\":\"%s\",\"type\":\"%s\",", hash, type);
+    bad |= x->o->mean ? sd_buf_adds(settings, "\"draw\":\"mean\"")
+                      : sd_buf_addf(settings, "\"draw\":%lld", (long long)x->o->seed);
+    if (bad) {
+        sd_err_memory(&err, settings->cap);
+        cmd_die(x->cmd, &err);
+    }
+    x->want.settings = settings->data;
+}
+
 int main(int argc, char **argv)
 {
-    struct options o = {.precision = "no", .batch_size = 1, .skip_existing = true};
+    struct options o = {.precision = "no",
+                        .batch_size = 1,
+                        .skip_existing = true,
+                        .layout = "tree",
+                        .format = "npz3",
+                        .filter = "auto"};
     const struct sd_option options[] = {
+        {SD_OPT_HEADING("Model")},
         {SD_OPT_STRING("model", 'm', &o.model, "FILE|FOLDER",
                        "safetensors file or diffusers folder with the VAE"),
          .alias = "pretrained-model-name-or-path"},
         {SD_OPT_STRING("vae", 0, &o.vae, "FILE|FOLDER", "another VAE")},
         {SD_OPT_INT("batch-size", 'b', &o.batch_size, "N", "pictures of one bucket encoded together"),
          .alias = "vae-batch-size", .min = 1, .max = 256},
-        {SD_OPT_BOOL("flip-aug", 0, &o.flip, "store the mirrored picture's latents too")},
         {SD_OPT_CHOICE("mixed-precision", 0, &o.precision, "no|bf16|fp16",
                        "type to compute in: no means f32")},
-        {SD_OPT_STRING("cache-dir", 0, &o.cache_dir, "FOLDER",
-                       "put the caches there, not beside the pictures")},
-        {SD_OPT_BOOL("skip-existing", 0, &o.skip_existing,
-                     "keep caches of the same picture, VAE and options")},
+        {SD_OPT_BOOL("no-half-vae", 0, &o.no_half_vae, "compute in f32, whatever --mixed-precision says")},
         {SD_OPT_BOOL("mean", 0, &o.mean, "store the posterior's mean instead of a draw from it")},
         {SD_OPT_INT("seed", 0, &o.seed, "N", "random numbers of those draws"), .min = 0, .max = 9e15},
+        {SD_OPT_HEADING("Pictures")},
+        {SD_OPT_BOOL("flip-aug", 0, &o.flip, "store the mirrored picture's latents too")},
+        {SD_OPT_BOOL("alpha-mask", 0, &o.alpha, "store the alpha channel as a mask too")},
+        {SD_OPT_CHOICE("resize-interpolation", 0, &o.filter, SD_RESIZE_NAMES,
+                       "filter; auto: area to shrink, else lanczos")},
+        {SD_OPT_HEADING("Caches")},
+        {SD_OPT_CHOICE("format", 0, &o.format, "npz1|npz2|npz3|npz4",
+                       "which sd-scripts they are for (see the manual)")},
+        {SD_OPT_STRING("cache-dir", 0, &o.cache_dir, "FOLDER",
+                       "put the caches there, not beside the pictures")},
+        {SD_OPT_STRING("shard", 0, &o.shard, "FILE.zip", "put them into this archive")},
+        {SD_OPT_CHOICE("layout", 0, &o.layout, "tree|flat|stem", "how they lie in that folder")},
+        {SD_OPT_BOOL("skip-existing", 0, &o.skip_existing,
+                     "keep caches of the same picture, VAE and options")},
         SD_OPT_END};
     struct sd_cmd c = {.program = {.name = "sd-encode-latents",
                                    .args = "",
                                    .summary = "encode pictures with the VAE into latent caches for training",
                                    .options = options},
                        .own_progress = true};
+    struct ctx x = {.cmd = &c, .o = &o};
     cmd_start_computing(&c, &argc, argv);
-    if (!o.model && !o.vae)
-        cmd_usage(&c, "no model: --model FILE");
+    settle(&c, &o, &x);
     struct sd_err err = {0};
     struct sd_model_file *model;
+    struct sd_buf settings = SD_BUF_INIT;
     struct stat st;
-    const char *path = o.vae ? o.vae : o.model;
-    if (o.cache_dir)
-        cmd_folder(&c, o.cache_dir);
+    const char *path = o.vae ? o.vae : o.model, *type = o.no_half_vae ? "no" : o.precision;
     if (sd_model_file_open(&model, path, &err))
         cmd_die(&c, &err);
     struct sd_backend *backend = cmd_backend(&c);
-    struct ctx x = {.cmd = &c, .o = &o};
     if (!stat(path, &st))
-        x.model_time = st.st_mtim;
-    if (sd_model_file_hash(model, SD_PART_VAE, x.vae_hash, &err) ||
-        sd_autoencoder_new(&x.vae, model, backend, cmd_precision(&c, o.precision), NULL, &err))
+        x.want.made = st.st_mtim;
+    describe(&x, model, type, &settings);
+    if (sd_autoencoder_new(&x.vae, model, backend, cmd_precision(&c, type), NULL, &err))
         cmd_die(&c, &err);
-    each_record(&x);
+    run(&x);
+    if (c.common.verbose && x.pictures)
+        cmd_say(&c, "%lld pictures: the VAE took %.2f s, and waited %.2f s (%.1f %%)", (long long)x.pictures,
+                1e-9 * (double)x.encoding_ns, 1e-9 * (double)x.waiting_ns,
+                100 * (double)x.waiting_ns / (double)(x.waiting_ns + x.encoding_ns));
     sd_autoencoder_free(x.vae);
     sd_backend_free(backend);
     sd_model_file_close(model);
-    free(x.latents);
-    free(x.flipped);
-    free(x.noise);
-    free(x.owners);
-    sd_archives_free(&x.archives);
+    sd_buf_free(&settings);
     return cmd_finish(&c);
 }

@@ -3,6 +3,8 @@
 #include "compute.h"
 
 #include "base/path.h"
+#include "data/cache.h"
+#include "store/archive.h"
 #include "train/train.h"
 
 #include <math.h>
@@ -16,7 +18,8 @@ struct options {
     const char *model, *precision, *save_precision, *output_dir, *output_name, *module, *save_as, *optimizer;
     double alpha;
     struct cmd_subset subset;
-    bool unet_only, text_encoder_only, v2, v_prediction;
+    const char *vae;
+    bool any_vae, unet_only, text_encoder_only, v2, v_prediction;
     int64_t batch_size, dim, accumulation, clip_skip, max_token_length, seed;
     struct sd_buf path;
 };
@@ -47,9 +50,40 @@ static struct options defaults(void)
 /* --- records
  * ------------------------------------------------------------------------------------------------------ */
 
+struct intake {
+    struct sd_dataset *data;
+    const struct sd_model_config *model;
+    struct sd_model_file *vae;   /* that caches must come from; NULL: from any */
+    char vae_hash[65];           /* made when the first cache tells where it comes from */
+    struct sd_archives archives; /* of pictures and caches */
+    struct sd_buf scratch;
+    struct sd_arena arena;
+};
+
+/* Latents of one VAE mean nothing to a U-Net that learned those of another. Caches that do not tell, like
+ * those of sd-scripts, pass. */
+static int check_vae(struct intake *in, const char *cache, struct sd_err *err)
+{
+    struct sd_latents_info info;
+    char told[65];
+    if (!in->vae)
+        return 0;
+    if (sd_latents_inspect(&info, &in->archives, cache, &in->arena, err))
+        return -1;
+    if (!info.source || !sd_cache_source_vae(info.source, told))
+        return 0;
+    if (!*in->vae_hash && sd_model_file_hash(in->vae, SD_PART_VAE, in->vae_hash, err))
+        return -1;
+    if (!strcmp(told, in->vae_hash))
+        return 0;
+    return sd_err_set(err, SD_ERR_DATA,
+                      "%s: encoded by another VAE than that of %s (--vae names it, --allow-other-vae trains "
+                      "on it all the same)",
+                      cache, sd_model_file_path(in->vae));
+}
+
 /* What could not be used later is refused now. */
-static int check_item(const struct sd_item *item, const struct sd_model_config *model, struct sd_buf *scratch,
-                      struct sd_err *err)
+static int check_item(struct intake *in, const struct sd_item *item, struct sd_err *err)
 {
     const struct sd_augment *a = &item->subset->augment;
     if (item->subset->alpha_mask)
@@ -61,31 +95,31 @@ static int check_item(const struct sd_item *item, const struct sd_model_config *
                           "%s makes another picture at each use: train it without cached latents",
                           a->color ? "color_aug" : "random_crop");
     size_t bytes =
-        (size_t)(item->bucket.w / 8 * (item->bucket.h / 8) * model->unet.in_channels) * sizeof(float);
-    sd_buf_clear(scratch);
-    if (sd_buf_reserve(scratch, bytes))
+        (size_t)(item->bucket.w / 8 * (item->bucket.h / 8) * in->model->unet.in_channels) * sizeof(float);
+    sd_buf_clear(&in->scratch);
+    if (sd_buf_reserve(&in->scratch, bytes))
         return sd_err_memory(err, bytes);
-    return sd_train_latents(item, model, false, (float *)scratch->data, err) ||
-                   (a->flip && sd_train_latents(item, model, true, (float *)scratch->data, err))
+    float *to = (float *)in->scratch.data;
+    return sd_train_latents(item, &in->archives, in->model, false, to, err) ||
+                   (a->flip && sd_train_latents(item, &in->archives, in->model, true, to, err)) ||
+                   check_vae(in, item->latents, err)
                ? -1
                : 0;
 }
 
-static int add(struct sd_dataset *data, struct sd_record *r, const struct sd_model_config *model,
-               struct sd_buf *scratch, struct sd_err *err)
+static int add(struct intake *in, struct sd_record *r, struct sd_err *err)
 {
-    if (sd_dataset_add(data, r, err))
+    if (sd_dataset_add(in->data, r, err))
         return -1;
-    if (!check_item(&data->items[data->n_items - 1], model, scratch, err))
+    if (!check_item(in, &in->data->items[in->data->n_items - 1], err))
         return 0;
-    data->n_items--;
+    in->data->n_items--;
     return -1;
 }
 
-static void read_records(struct sd_cmd *c, struct sd_dataset *data, const struct sd_model_config *model)
+static void read_records(struct sd_cmd *c, struct intake *in)
 {
     struct sd_record r = SD_RECORD_INIT;
-    struct sd_buf scratch = SD_BUF_INIT;
     uint64_t ticket;
     int64_t failed = 0, held_out = 0;
     while (cmd_next(c, &r, &ticket)) {
@@ -95,12 +129,14 @@ static void read_records(struct sd_cmd *c, struct sd_dataset *data, const struct
             failed++;
         else if (sd_record_bool(&r, "validation", &validation, &err) > 0 && validation)
             held_out++;
-        else if (add(data, &r, model, &scratch, &err))
+        else if (add(in, &r, &err))
             cmd_fail(c, &r, &err);
         cmd_drop(c, ticket);
+        sd_arena_reset(&in->arena);
     }
     sd_record_free(&r);
-    sd_buf_free(&scratch);
+    sd_buf_free(&in->scratch);
+    sd_arena_free(&in->arena);
     if (held_out)
         cmd_say(c, "left out %lld records for validation", (long long)held_out);
     if (failed) {
@@ -231,6 +267,8 @@ int main(int argc, char **argv)
         {SD_OPT_STRING("model", 'm', &o.model, "FILE|FOLDER",
                        "base model: safetensors file or diffusers folder"),
          .alias = "pretrained-model-name-or-path"},
+        {SD_OPT_STRING("vae", 0, &o.vae, "FILE|FOLDER", "the VAE that made the latents, if not the model's")},
+        {SD_OPT_BOOL("allow-other-vae", 0, &o.any_vae, "take latents that another VAE made")},
         {SD_OPT_STRING("output", 'o', &t->output, "FILE", "the trained network")},
         {SD_OPT_STRING("output-dir", 0, &o.output_dir, "FOLDER", "with --output-name, in place of --output")},
         {SD_OPT_STRING("output-name", 0, &o.output_name, "NAME", "file name without its ending")},
@@ -308,7 +346,12 @@ int main(int argc, char **argv)
     settle(&c, &o, sd_model_file_config(model));
     struct sd_dataset data;
     sd_dataset_init(&data, &(struct sd_dataset_options){.batch_size = o.batch_size, .subset = o.subset.base});
-    read_records(&c, &data, sd_model_file_config(model));
+    if (o.vae && sd_model_file_open(&t->vae, o.vae, &err))
+        cmd_die(&c, &err);
+    struct sd_model_file *vae = t->vae ? t->vae : sd_model_file_has(model, SD_PART_VAE) ? model : NULL;
+    struct intake in = {.data = &data, .model = sd_model_file_config(model), .vae = o.any_vae ? NULL : vae};
+    t->archives = &in.archives;
+    read_records(&c, &in);
     if (sd_dataset_finish(&data, &err))
         cmd_die(&c, &err);
     struct sd_backend *backend = cmd_backend(&c);
@@ -316,6 +359,7 @@ int main(int argc, char **argv)
     if (sd_train_lora(t, model, &data, backend, &hooks, &err))
         cmd_die(&c, &err);
     sd_backend_free(backend);
+    sd_archives_free(&in.archives);
     sd_dataset_free(&data);
     sd_model_file_close(model);
     sd_buf_free(&o.path);

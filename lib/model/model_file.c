@@ -7,6 +7,7 @@
 
 #include "base/arena.h"
 #include "base/buf.h"
+#include "base/filemap.h"
 #include "base/hash.h"
 #include "model/config_json.h"
 #include "model/model_detect.h"
@@ -284,6 +285,8 @@ int sd_model_file_hash(struct sd_model_file *mf, enum sd_part part, char hex[65]
         while (ndim > 1 && e->shape[ndim - 1] == 1) /* layouts differ in them */
             ndim--;
         rc = sd_sha256(e->data, e->bytes, hex, err);
+        if (e->mapped) /* whoever only asks for the hash does not want all weights in memory */
+            sd_filemap_release(e->data, e->bytes);
         int full = sd_buf_addf(&text, "%s %s", e->name, sd_store_dtype_name(e->dtype));
         for (int k = 0; k < ndim; k++)
             full |= sd_buf_addf(&text, " %lld", (long long)e->shape[k]);

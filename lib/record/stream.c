@@ -1,6 +1,7 @@
 #include "record/stream_private.h"
 
 #include "base/path.h"
+#include "record/spool.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -23,6 +24,7 @@ struct sd_stream *sd_stream_open(const struct sd_stream_setup *setup, struct sd_
         return NULL;
     }
     s->setup = *setup;
+    s->held = -1;
     pthread_mutex_init(&s->lock, NULL);
     s->flushed_at = sd_clock_ns();
     return s;
@@ -39,6 +41,8 @@ int sd_stream_close(struct sd_stream *s)
     free(s->pending);
     sd_buf_free(&s->out);
     free(s->in);
+    if (s->held >= 0)
+        close(s->held);
     pthread_mutex_destroy(&s->lock);
     free(s);
     return status;
@@ -126,29 +130,67 @@ static void output_failed(struct sd_stream *s)
         s->pipe = true;
         return;
     }
-    sd_err_errno(&err, "standard output");
+    sd_err_errno(&err, s->held >= 0 ? "a temporary file" : "standard output");
     sd_stream_status_locked(s, SD_ERR_MACHINE);
     if (s->setup.report)
         s->setup.report(s->setup.ctx, err.msg, strlen(err.msg));
 }
 
-void sd_stream_flush_locked(struct sd_stream *s)
+static void write_out(struct sd_stream *s, const char *p, size_t left)
 {
-    const char *p = s->out.data;
-    for (size_t left = s->out.len; left && !s->broken;) {
-        ssize_t n = write(s->setup.out, p, left);
+    int to = s->held >= 0 ? s->held : s->setup.out;
+    while (left && !s->broken) {
+        ssize_t n = write(to, p, left);
         if (n >= 0) {
             p += n;
             left -= (size_t)n;
         } else if (errno == EAGAIN) {
-            struct pollfd fd = {.fd = s->setup.out, .events = POLLOUT};
+            struct pollfd fd = {.fd = to, .events = POLLOUT};
             poll(&fd, 1, -1);
         } else if (errno != EINTR) {
             output_failed(s);
         }
     }
+}
+
+void sd_stream_flush_locked(struct sd_stream *s)
+{
+    write_out(s, s->out.data, s->out.len);
     sd_buf_clear(&s->out);
     s->flushed_at = sd_clock_ns();
+}
+
+int sd_stream_withhold(struct sd_stream *s, struct sd_err *err)
+{
+    struct sd_spool spool;
+    if (sd_spool_open(&spool, err))
+        return -1;
+    sd_stream_flush(s);
+    s->held = dup(fileno(spool.file));
+    sd_spool_free(&spool);
+    if (s->held >= 0)
+        return 0;
+    sd_err_errno(err, "a temporary file");
+    err->code = SD_ERR_MACHINE;
+    return -1;
+}
+
+void sd_stream_release(struct sd_stream *s)
+{
+    char block[32768];
+    sd_stream_flush(s);
+    pthread_mutex_lock(&s->lock);
+    int held = s->held;
+    ssize_t n = lseek(held, 0, SEEK_SET) ? -1 : 1;
+    s->held = -1;
+    while (n > 0 && !s->broken) {
+        n = read(held, block, sizeof block);
+        write_out(s, block, n > 0 ? (size_t)n : 0);
+    }
+    if (n < 0)
+        output_failed(s);
+    pthread_mutex_unlock(&s->lock);
+    close(held);
 }
 
 bool sd_stream_flush_due(struct sd_stream *s)

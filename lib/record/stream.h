@@ -81,6 +81,11 @@ void sd_stream_drop(struct sd_stream *s, uint64_t ticket);
 /* Marks the record with why->msg, reports it, notes the status. Then put it like any other. */
 void sd_stream_fail(struct sd_stream *s, struct sd_record *r, const struct sd_err *why);
 
+/* Keeps the output back, in a nameless temporary file ($TMPDIR or /tmp), for records that name what is not
+ * there yet. sd_stream_release gives it out; without it nothing of it ever is. */
+int sd_stream_withhold(struct sd_stream *s, struct sd_err *err);
+void sd_stream_release(struct sd_stream *s);
+
 /* ---- sources ---- */
 
 void sd_stream_put_next(struct sd_stream *s, const struct sd_record *r); /* the next in order */

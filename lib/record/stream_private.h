@@ -20,6 +20,7 @@ struct sd_stream {
 
     pthread_mutex_t lock; /* for all that follows */
     struct sd_buf out;
+    int held;           /* the temporary file that output goes to, or -1 */
     int64_t flushed_at; /* ns */
     uint64_t written;
     int status;

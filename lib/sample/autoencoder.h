@@ -18,7 +18,8 @@ void sd_autoencoder_free(struct sd_autoencoder *a); /* takes NULL */
 int64_t sd_autoencoder_channels(const struct sd_autoencoder *a); /* of the latents */
 
 /* n RGB pictures of one size (multiples of 8) to latents [n,c,h/8,w/8], unscaled. noise [n,c,h/8,w/8] draws
- * from the posterior, mean + exp(logvar/2) * noise with logvar clamped to [-30,20]; NULL gives the mean. */
+ * from the posterior, mean + exp(logvar/2) * noise with logvar clamped to [-30,20]; NULL gives the mean.
+ * Latents can be NaN or infinite where the VAE's type is too small for a picture: the caller looks. */
 int sd_autoencoder_encode(struct sd_autoencoder *a, const struct sd_image *const *pictures, int64_t n,
                           const float *noise, float *latents, struct sd_err *err);
 

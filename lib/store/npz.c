@@ -150,9 +150,31 @@ static int write_array(struct sd_zip_writer *zip, const struct sd_store_tensor *
     uLong crc = crc32(crc32(0, NULL, 0), (const Bytef *)head->data, (uInt)head->len);
     crc = crc32_z(crc, bytes ? t->data : (const Bytef *)"", (z_size_t)bytes);
     if (sd_zip_write_member(zip, name->data, (uint32_t)crc, size, err) ||
-        sd_atomic_write(zip->file, head->data, head->len, err))
+        sd_zip_write_bytes(zip, head->data, head->len, err))
         return -1;
-    return sd_atomic_write(zip->file, t->data, (size_t)bytes, err);
+    return sd_zip_write_bytes(zip, t->data, (size_t)bytes, err);
+}
+
+static int write_all(struct sd_zip_writer *zip, const struct sd_store_tensor *arrays, size_t count,
+                     struct sd_err *err)
+{
+    int rc = 0;
+    for (size_t i = 0; i < count && !rc; i++) {
+        struct sd_buf name = SD_BUF_INIT, head = SD_BUF_INIT;
+        rc = write_array(zip, &arrays[i], &name, &head, err);
+        sd_buf_free(&name);
+        sd_buf_free(&head);
+    }
+    if (!rc)
+        rc = sd_zip_write_end(zip, err);
+    sd_zip_write_free(zip);
+    return rc;
+}
+
+int sd_npz_format(struct sd_buf *out, const struct sd_store_tensor *arrays, size_t count, struct sd_err *err)
+{
+    struct sd_zip_writer zip = {.memory = out, .mode = 0600, .zip64 = true};
+    return write_all(&zip, arrays, count, err);
 }
 
 int sd_npz_write(const char *path, const struct sd_store_tensor *arrays, size_t count, struct sd_err *err)
@@ -160,18 +182,9 @@ int sd_npz_write(const char *path, const struct sd_store_tensor *arrays, size_t 
     struct sd_zip_writer zip = {.mode = 0600, .zip64 = true};
     if (sd_atomic_open(&zip.file, path, err))
         return -1;
-    int rc = 0;
-    for (size_t i = 0; i < count && !rc; i++) {
-        struct sd_buf name = SD_BUF_INIT, head = SD_BUF_INIT;
-        rc = write_array(&zip, &arrays[i], &name, &head, err);
-        sd_buf_free(&name);
-        sd_buf_free(&head);
-    }
-    if (!rc)
-        rc = sd_zip_write_end(&zip, err);
+    int rc = write_all(&zip, arrays, count, err);
     if (!rc)
         rc = sd_atomic_commit(&zip.file, err);
     sd_atomic_discard(&zip.file);
-    sd_zip_write_free(&zip);
     return rc;
 }

@@ -2,6 +2,7 @@
 #ifndef SD_STORE_NPZ_H
 #define SD_STORE_NPZ_H
 
+#include "base/buf.h"
 #include "store/dtype.h"
 #include "store/safetensors_write.h"
 
@@ -21,8 +22,11 @@ const struct sd_store_entry *sd_npz_find(const struct sd_npz *z, const char *nam
 /* Copies an array's e->bytes bytes to out, unpacked, its CRC checked. e is an entry of z. */
 int sd_npz_read(const struct sd_npz *z, const struct sd_store_entry *e, void *out, struct sd_err *err);
 
-/* Writes what np.savez would, byte for byte (NumPy 1.26). The arrays need data, not fill. Whole or not at
- * all. */
+/* Appends the archive that np.savez would write, byte for byte (NumPy 1.26), to an empty buffer. The arrays
+ * need data, not fill. */
+int sd_npz_format(struct sd_buf *out, const struct sd_store_tensor *arrays, size_t count, struct sd_err *err);
+
+/* The same as a file, whole or not at all. */
 int sd_npz_write(const char *path, const struct sd_store_tensor *arrays, size_t count, struct sd_err *err);
 
 #endif

@@ -82,6 +82,18 @@ static int put_entry(struct sd_zip_writer *w, const char *name, uint32_t crc, ui
     return bad;
 }
 
+static uint64_t written(const struct sd_zip_writer *w)
+{
+    return w->file ? sd_atomic_size(w->file) : w->memory->len;
+}
+
+int sd_zip_write_bytes(struct sd_zip_writer *w, const void *bytes, size_t len, struct sd_err *err)
+{
+    if (w->file)
+        return sd_atomic_write(w->file, bytes, len, err);
+    return sd_buf_add(w->memory, bytes, len) ? sd_err_memory(err, w->memory->len + len) : 0;
+}
+
 int sd_zip_write_member(struct sd_zip_writer *w, const char *name, uint32_t crc, uint64_t size,
                         struct sd_err *err)
 {
@@ -90,10 +102,10 @@ int sd_zip_write_member(struct sd_zip_writer *w, const char *name, uint32_t crc,
         return sd_err_set(err, SD_ERR_DATA, "a name of %zu bytes, of which zip allows %d", len, UINT16_MAX);
     sd_buf_clear(&w->scratch);
     if (put_local(&w->scratch, name, crc, size, w->zip64 || size >= MAX32) ||
-        put_entry(w, name, crc, size, sd_atomic_size(w->file)))
+        put_entry(w, name, crc, size, written(w)))
         return sd_err_memory(err, w->directory.len);
     w->count++;
-    return sd_atomic_write(w->file, w->scratch.data, w->scratch.len, err);
+    return sd_zip_write_bytes(w, w->scratch.data, w->scratch.len, err);
 }
 
 static void put_zip64_end(struct sd_buf *b, uint64_t count, uint64_t size, uint64_t at, int *bad)
@@ -115,7 +127,7 @@ static void put_zip64_end(struct sd_buf *b, uint64_t count, uint64_t size, uint6
 int sd_zip_write_end(struct sd_zip_writer *w, struct sd_err *err)
 {
     struct sd_buf *b = &w->directory;
-    uint64_t size = b->len, at = sd_atomic_size(w->file), count = w->count < 0xffff ? w->count : 0xffff;
+    uint64_t size = b->len, at = written(w), count = w->count < 0xffff ? w->count : 0xffff;
     int bad = 0;
     if (count == 0xffff || size >= MAX32 || at >= MAX32)
         put_zip64_end(b, w->count, size, at, &bad);
@@ -125,7 +137,7 @@ int sd_zip_write_end(struct sd_zip_writer *w, struct sd_err *err)
     put(b, clip(size), 4, &bad);
     put(b, clip(at), 4, &bad);
     put(b, 0, 2, &bad);
-    return bad ? sd_err_memory(err, b->len) : sd_atomic_write(w->file, b->data, b->len, err);
+    return bad ? sd_err_memory(err, b->len) : sd_zip_write_bytes(w, b->data, b->len, err);
 }
 
 void sd_zip_write_free(struct sd_zip_writer *w)

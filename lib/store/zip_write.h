@@ -10,17 +10,21 @@
 #include "base/buf.h"
 
 struct sd_zip_writer {
-    struct sd_atomic *file; /* the caller's, empty at first */
+    struct sd_atomic *file; /* the caller's, empty at first; or NULL, and it all goes to memory */
+    struct sd_buf *memory;  /* likewise */
     uint32_t mode;          /* of the members, as stat(2) has it; below 0x10000 */
     bool zip64;             /* sizes go to a zip64 field in every local header, as NumPy asks Python to */
     struct sd_buf directory, scratch; /* private, like the rest; freed by sd_zip_write_free */
     uint64_t count;
 };
 
-/* The member's header; its `size` bytes, which have this CRC, must be written to file next. The name has at
- * most 65535 bytes. */
+/* The member's header; its `size` bytes, which have this CRC, must be written next. The name has at most 65535
+ * bytes. */
 int sd_zip_write_member(struct sd_zip_writer *w, const char *name, uint32_t crc, uint64_t size,
                         struct sd_err *err);
+
+/* Bytes of the member, to where the header went. */
+int sd_zip_write_bytes(struct sd_zip_writer *w, const void *bytes, size_t len, struct sd_err *err);
 
 /* The directory, after the last member. */
 int sd_zip_write_end(struct sd_zip_writer *w, struct sd_err *err);

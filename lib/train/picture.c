@@ -32,13 +32,13 @@ void sd_train_pictures_free(struct sd_train_pictures *p)
     free(p->pictures);
     free(p->noise);
     free(p->latents);
-    sd_archives_free(&p->archives);
     sd_autoencoder_free(p->vae);
     *p = (struct sd_train_pictures){0};
 }
 
-int sd_train_picture_load(struct sd_train_pictures *p, const struct sd_item *item, size_t k, bool mirrored,
-                          struct sd_pyrandom *random, struct sd_err *err)
+int sd_train_picture_load(struct sd_train_pictures *p, struct sd_archives *archives,
+                          const struct sd_item *item, size_t k, bool mirrored, struct sd_pyrandom *random,
+                          struct sd_err *err)
 {
     struct sd_image whole;
     struct sd_augmented made;
@@ -48,7 +48,7 @@ int sd_train_picture_load(struct sd_train_pictures *p, const struct sd_item *ite
                                        .crop_y = item->crop[1],
                                        .bucketed = item->subset->bucketed,
                                        .path = item->path};
-    if (sd_picture_load(&p->archives, item->path, 3, 0, &whole, err))
+    if (sd_picture_load(archives, item->path, 3, 0, &whole, err))
         return -1;
     if (sd_augment(&item->subset->augment, &target, &whole, mirrored, random, &made, err))
         return sd_err_prefix(err, "%s", item->path);

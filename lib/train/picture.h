@@ -8,7 +8,6 @@
 
 struct sd_train_pictures { /* all zero: every picture has latents */
     struct sd_autoencoder *vae;
-    struct sd_archives archives;
     struct sd_image *pictures; /* of the batch; empty for those with latents */
     float *noise, *latents;
     size_t cap; /* of pictures */
@@ -22,8 +21,9 @@ int sd_train_pictures_init(struct sd_train_pictures *p, struct sd_model_file *mo
 void sd_train_pictures_free(struct sd_train_pictures *p);
 
 /* Loads the item's picture as number k of the batch. */
-int sd_train_picture_load(struct sd_train_pictures *p, const struct sd_item *item, size_t k, bool mirrored,
-                          struct sd_pyrandom *random, struct sd_err *err);
+int sd_train_picture_load(struct sd_train_pictures *p, struct sd_archives *archives,
+                          const struct sd_item *item, size_t k, bool mirrored, struct sd_pyrandom *random,
+                          struct sd_err *err);
 
 /* Encodes the pictures that were loaded, drawing from the posterior, and lays the latents of number k to
  * latents + k * each. Nothing is drawn when there are none. */

@@ -254,11 +254,11 @@ static int save_between(struct run *r, const char *fmt, int64_t number, int64_t 
 /* --- one batch
  * --------------------------------------------------------------------------------------------------- */
 
-int sd_train_latents(const struct sd_item *item, const struct sd_model_config *model, bool flipped,
-                     float *out, struct sd_err *err)
+int sd_train_latents(const struct sd_item *item, struct sd_archives *shards,
+                     const struct sd_model_config *model, bool flipped, float *out, struct sd_err *err)
 {
     int64_t c = model->unet.in_channels, h = item->bucket.h / 8, w = item->bucket.w / 8;
-    if (sd_latents_load(item->latents, (int)c, (int)h, (int)w, flipped, out, err))
+    if (sd_latents_load(shards, item->latents, (int)c, (int)h, (int)w, flipped, out, err))
         return -1;
     for (int64_t i = 0; i < c * h * w; i++)
         if (!isfinite(out[i]))
@@ -273,8 +273,9 @@ static int make_pictures(struct run *r, struct sd_model_file *model, struct sd_b
 {
     for (size_t i = 0; i < r->data->n_items; i++)
         if (!r->data->items[i].latents)
-            return sd_train_pictures_init(&r->pictures, model, r->data, backend, r->config->trainer.dtype,
-                                          sd_trainer_workspace(r->trainer), err);
+            return sd_train_pictures_init(&r->pictures, r->config->vae ? r->config->vae : model, r->data,
+                                          backend, r->config->trainer.dtype, sd_trainer_workspace(r->trainer),
+                                          err);
     return 0;
 }
 
@@ -283,8 +284,8 @@ static int load_item(struct run *r, const struct sd_item *item, size_t k, size_t
     const struct sd_train_config *c = r->config;
     size_t chunks = sd_clip_bpe_chunk_count(c->max_token_length + 2);
     bool mirrored = sd_augment_mirrors(&item->subset->augment, &r->random);
-    if (item->latents ? sd_train_latents(item, r->model, mirrored, r->latents + k * each, err)
-                      : sd_train_picture_load(&r->pictures, item, k, mirrored, &r->random, err))
+    if (item->latents ? sd_train_latents(item, c->archives, r->model, mirrored, r->latents + k * each, err)
+                      : sd_train_picture_load(&r->pictures, c->archives, item, k, mirrored, &r->random, err))
         return -1;
     struct sd_buf text = SD_BUF_INIT;
     struct sd_caption_context now = {

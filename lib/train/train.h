@@ -15,6 +15,8 @@
 #include "optim/lr.h"
 #include "train/trainer.h"
 
+struct sd_archives;
+
 struct sd_train_config {
     /* what */
     struct sd_lora_options lora;
@@ -30,6 +32,8 @@ struct sd_train_config {
     int max_token_length; /* 75, 150, 225 */
     bool v2;              /* pads captions as Stable Diffusion 2 does */
     double prior_loss_weight;
+    struct sd_archives *archives; /* open ones of pictures and caches, or NULL */
+    struct sd_model_file *vae;    /* encodes pictures without latents; NULL: the model's own */
     /* where to */
     const char *output;             /* the file; earlier saves lie beside it under sd-scripts' names */
     enum sd_store_dtype save_dtype; /* F32, F16 or BF16 */
@@ -69,9 +73,9 @@ struct sd_train_hooks {
 };
 
 /* The latents of an item that has them (mirrored: flipped) from its cache into out, as a batch needs them: of
- * the model's channels and the bucket's size, all finite. */
-int sd_train_latents(const struct sd_item *item, const struct sd_model_config *model, bool flipped,
-                     float *out, struct sd_err *err);
+ * the model's channels and the bucket's size, all finite. Caches may be members of archives. */
+int sd_train_latents(const struct sd_item *item, struct sd_archives *archives,
+                     const struct sd_model_config *model, bool flipped, float *out, struct sd_err *err);
 
 /* Trains and saves. What goes wrong on the way ends it with an error after what was trained is saved. After a
  * loss that is not finite these are the weights before the last update, which may have broken them. */

@@ -8,8 +8,10 @@
 #include <zlib.h>
 
 #include "base/filemap.h"
+#include "store/archive.h"
 #include "store/latents.h"
 #include "store/npz.h"
+#include "store/shard.h"
 #include "tap.h"
 
 static char folder[4096];
@@ -46,30 +48,39 @@ static int has_crop(const struct sd_latents *l, double a, double b, double c, do
     return l->crop_ltrb[0] == a && l->crop_ltrb[1] == b && l->crop_ltrb[2] == c && l->crop_ltrb[3] == d;
 }
 
+/* What a cache of the fixture's size says of itself. */
+static int has_shape(const struct sd_latents_info *info, enum sd_latents_format format, int mask_h,
+                     int mask_w)
+{
+    return info->format == format && info->channels == 4 && info->height == 3 && info->width == 2 &&
+           info->mask_height == mask_h && info->mask_width == mask_w;
+}
+
 static void test_read(void)
 {
     struct sd_arena a = SD_ARENA_INIT;
     struct sd_latents l;
     struct sd_err err = {0};
-    ok(!sd_latents_read(&l, "t/data/store/full.npz", &a, &err) && is_fixture(&l) &&
+    ok(!sd_latents_read(&l, NULL, "t/data/store/full.npz", &a, &err) && is_fixture(&l) &&
            has_crop(&l, 0, 0.5, 16, 23.5),
        "sd-scripts' cache");
     ok(l.flipped && l.flipped[0] == ramp(1) && l.flipped[1] == ramp(0) && l.flipped[22] == ramp(23),
        "flipped latents");
     ok(l.alpha_mask && l.mask_height == 24 && l.mask_width == 16 && is_ramp(l.alpha_mask, 384), "alpha mask");
-    ok(!sd_latents_read(&l, "t/data/store/plain.npz", &a, &err) && is_fixture(&l) &&
+    ok(!sd_latents_read(&l, NULL, "t/data/store/plain.npz", &a, &err) && is_fixture(&l) &&
            has_crop(&l, 0, 0, 16, 24) && !l.flipped && !l.alpha_mask,
        "whole numbers as crop, neither flipped nor mask");
-    ok(!sd_latents_read(&l, "t/data/store/deflated.npz", &a, &err) && is_fixture(&l), "np.savez_compressed");
-    ok(!sd_latents_read(&l, "t/data/store/half.npz", &a, &err) && is_fixture(&l), "half floats");
+    ok(!sd_latents_read(&l, NULL, "t/data/store/deflated.npz", &a, &err) && is_fixture(&l),
+       "np.savez_compressed");
+    ok(!sd_latents_read(&l, NULL, "t/data/store/half.npz", &a, &err) && is_fixture(&l), "half floats");
     float v[24];
-    ok(!sd_latents_load("t/data/store/full.npz", 4, 3, 2, false, v, &err) && is_ramp(v, 24),
+    ok(!sd_latents_load(NULL, "t/data/store/full.npz", 4, 3, 2, false, v, &err) && is_ramp(v, 24),
        "only the latents");
-    ok(!sd_latents_load("t/data/store/full.npz", 4, 3, 2, true, v, &err) && v[0] == ramp(1),
+    ok(!sd_latents_load(NULL, "t/data/store/full.npz", 4, 3, 2, true, v, &err) && v[0] == ramp(1),
        "only the flipped ones");
-    ok(!sd_latents_load("t/data/store/half.npz", 4, 3, 2, false, v, &err) && is_ramp(v, 24),
+    ok(!sd_latents_load(NULL, "t/data/store/half.npz", 4, 3, 2, false, v, &err) && is_ramp(v, 24),
        "only half floats");
-    ok(sd_latents_load("t/data/store/full.npz", 4, 2, 3, false, v, &err) &&
+    ok(sd_latents_load(NULL, "t/data/store/full.npz", 4, 2, 3, false, v, &err) &&
            strstr(err.msg, "full.npz: array \"latents\" is [4,3,2], expected [4,2,3]"),
        "latents of another bucket");
     sd_arena_free(&a);
@@ -111,7 +122,8 @@ static void test_write(void)
             flipped[i ^ 1] = ramp(i);
         }
     }
-    struct sd_latents l = {.channels = 4,
+    struct sd_latents l = {.format = SD_LATENTS_NPZ3,
+                           .channels = 4,
                            .height = 3,
                            .width = 2,
                            .latents = v,
@@ -125,17 +137,15 @@ static void test_write(void)
     ok(!sd_latents_write(in_folder("full.npz"), &l, &err) &&
            same_files(in_folder("full.npz"), "t/data/store/full.npz"),
        "sd-scripts' bytes");
+    struct sd_arena a = SD_ARENA_INIT;
+    struct sd_latents_info info;
     l.source = "made of this";
     ok(!sd_latents_write(in_folder("told.npz"), &l, &err) &&
-           sd_latents_made_from(in_folder("told.npz"), "made of this") == 1 &&
-           sd_latents_made_from(in_folder("told.npz"), "made of that") == 0 &&
-           sd_latents_made_from(in_folder("told.npz"), "made of") == 0 &&
-           sd_latents_fit(in_folder("told.npz"), 3, 2, true, true),
+           !sd_latents_inspect(&info, NULL, in_folder("told.npz"), &a, &err) && info.source &&
+           !strcmp(info.source, "made of this") && has_shape(&info, SD_LATENTS_NPZ3, 24, 16) && info.flipped,
        "a cache that says what it was made from");
-    ok(sd_latents_made_from(in_folder("full.npz"), "made of this") == -1 &&
-           sd_latents_made_from(in_folder("none.npz"), "made of this") == 0,
-       "and those that do not");
     unlink(in_folder("told.npz"));
+    sd_arena_free(&a);
     ok(sd_latents_write("/dev/full", &l, &err) && err.code == SD_ERR_MACHINE, "a full disk");
     const int64_t none[] = {0}, many[] = {2, 1, 1, 1, 1, 1, 1, 1, 1, 12345};
     const struct sd_store_tensor odd[] = {
@@ -163,19 +173,111 @@ static void test_write(void)
     unlink(in_folder("odd.npz"));
 }
 
-static void test_fit(void)
+static void test_inspect(void)
 {
-    const char *full = "t/data/store/full.npz", *plain = "t/data/store/plain.npz";
-    ok(sd_latents_fit(full, 3, 2, true, true) && sd_latents_fit(plain, 3, 2, false, false),
-       "a cache that fits");
-    ok(!sd_latents_fit(full, 2, 3, true, true), "another bucket does not");
-    ok(!sd_latents_fit(plain, 3, 2, true, false), "a missing flipped one does not");
-    ok(!sd_latents_fit(full, 3, 2, true, false) && !sd_latents_fit(plain, 3, 2, false, true),
-       "a mask that is or is not wanted");
-    ok(!sd_latents_fit("t/data/store/old.npz", 3, 2, false, false) &&
-           !sd_latents_fit("t/data/nothing", 3, 2, 0, 0) &&
-           !sd_latents_fit("t/data/store/plain.safetensors", 3, 2, false, false),
-       "old, absent and other files do not");
+    struct sd_arena a = SD_ARENA_INIT;
+    struct sd_latents_info info;
+    struct sd_err err = {0};
+    ok(!sd_latents_inspect(&info, NULL, "t/data/store/full.npz", &a, &err) &&
+           has_shape(&info, SD_LATENTS_NPZ3, 24, 16) && info.flipped && !info.source,
+       "npz3 with all it can have");
+    ok(!sd_latents_inspect(&info, NULL, "t/data/store/plain.npz", &a, &err) &&
+           has_shape(&info, SD_LATENTS_NPZ3, 0, 0) && !info.flipped && info.original_size[0] == 512,
+       "npz3 with what it must have");
+    ok(!sd_latents_inspect(&info, NULL, "t/data/store/old.npz", &a, &err) &&
+           has_shape(&info, SD_LATENTS_NPZ1, 0, 0) && !info.original_size[0],
+       "npz1");
+    ok(sd_latents_inspect(&info, NULL, "t/data/nothing", &a, &err) &&
+           sd_latents_inspect(&info, NULL, "t/data/store/plain.safetensors", &a, &err) &&
+           sd_latents_inspect(&info, NULL, "t/data/store/versions.npz", &a, &err),
+       "absent and other files");
+    sd_arena_free(&a);
+}
+
+/* The first two layouts, with a file of their own for the mirrored picture. */
+static void test_old(enum sd_latents_format format)
+{
+    float v[24], mirrored[24], out[24];
+    for (int i = 0; i < 24; i++)
+        v[i] = mirrored[i ^ 1] = ramp(i);
+    struct sd_latents l = {.format = format,
+                           .channels = 4,
+                           .height = 3,
+                           .width = 2,
+                           .latents = v,
+                           .flipped = mirrored,
+                           .original_size = {512, 384},
+                           .crop_ltrb = {7, 9, 0, 0}};
+    struct sd_arena a = SD_ARENA_INIT;
+    struct sd_latents_info info;
+    struct sd_latents got;
+    struct sd_err err = {0};
+    const char *path = in_folder("old.npz");
+    bool npz2 = format == SD_LATENTS_NPZ2;
+    ok(!sd_latents_write(path, &l, &err) && !sd_latents_read(&got, NULL, path, &a, &err) &&
+           got.format == format && is_ramp(got.latents, 24) && got.flipped && got.flipped[0] == ramp(1),
+       "npz%d: written and read, the mirrored ones from the file beside", format);
+    ok(got.original_size[0] == (npz2 ? 512 : 0) && has_crop(&got, npz2 ? 7 : 0, npz2 ? 9 : 0, 0, 0),
+       "npz%d: sizes, where it has them", format);
+    ok(!sd_latents_load(NULL, path, 4, 3, 2, true, out, &err) && out[0] == ramp(1) &&
+           !sd_latents_load(NULL, path, 4, 3, 2, false, out, &err) && is_ramp(out, 24),
+       "npz%d: for training", format);
+    l.source = "another";
+    struct sd_latents alone = l;
+    alone.flipped = NULL;
+    ok(!sd_latents_write(in_folder("old.npz"), &alone, &err) &&
+           !sd_latents_inspect(&info, NULL, in_folder("old.npz"), &a, &err) &&
+           has_shape(&info, format, 0, 0) && !info.flipped &&
+           sd_latents_load(NULL, in_folder("old.npz"), 4, 3, 2, true, out, &err) &&
+           strstr(err.msg, "another shape or source"),
+       "npz%d: mirrored ones of another source are not taken", format);
+    unlink(in_folder("old_flip.npz"));
+    ok(sd_latents_load(NULL, in_folder("old.npz"), 4, 3, 2, true, out, &err) &&
+           strstr(err.msg, "no file with the mirrored"),
+       "npz%d: nor any without their file", format);
+    unlink(in_folder("old.npz"));
+    sd_arena_free(&a);
+}
+
+/* Caches as members of an archive. */
+static void test_shard(void)
+{
+    float v[24], out[24];
+    for (int i = 0; i < 24; i++)
+        v[i] = ramp(i);
+    struct sd_latents l = {.format = SD_LATENTS_NPZ3, .channels = 4, .height = 3, .width = 2, .latents = v};
+    struct sd_buf bytes = SD_BUF_INIT, one = SD_BUF_INIT;
+    struct sd_archives shards = {0};
+    struct sd_shard *s;
+    struct sd_err err = {0};
+    struct stat before, after;
+    char path[8192];
+    snprintf(path, sizeof path, "%s", in_folder("s.zip"));
+    sd_buf_addf(&one, "%s!/a.npz", path);
+    ok(!sd_latents_format(&bytes, &l, false, &err) && !sd_shard_open(&s, path, &err) &&
+           !sd_shard_add(s, "a.npz", bytes.data, bytes.len, &err) && access(path, F_OK) &&
+           !sd_shard_commit(&s, &err),
+       "a shard appears when it is whole");
+    ok(!sd_latents_load(&shards, one.data, 4, 3, 2, false, out, &err) && is_ramp(out, 24), "its member");
+    ok(!stat(path, &before) && !sd_shard_open(&s, path, &err) && !sd_shard_commit(&s, &err) &&
+           !stat(path, &after) && before.st_ino == after.st_ino,
+       "nothing new: the file stays");
+    ok(!sd_shard_open(&s, path, &err) && !sd_shard_add(s, "b.npz", bytes.data, bytes.len, &err) &&
+           !sd_shard_add(s, "b.npz", "other", 5, &err) && !sd_shard_commit(&s, &err) &&
+           !sd_latents_load(&shards, one.data, 4, 3, 2, false, out, &err),
+       "a new member: the others are kept, the same name comes once");
+    one.data[one.len - 5] = 'c';
+    ok(sd_latents_load(&shards, one.data, 4, 3, 2, false, out, &err) && strstr(err.msg, "no such member") &&
+           sd_latents_load(NULL, one.data, 4, 3, 2, false, out, &err) && strstr(err.msg, "expected a file"),
+       "members that are not there");
+    sd_archives_free(&shards);
+    FILE *f = fopen(path, "r+");
+    ok(f && !ftruncate(fileno(f), 300) && !fclose(f) && sd_shard_open(&s, path, &err) && !s,
+       "a damaged shard is not overwritten");
+    ok(sd_shard_open(&s, in_folder("s.7z"), &err) && strstr(err.msg, ".zip"), "another kind of archive");
+    unlink(path);
+    sd_buf_free(&bytes);
+    sd_buf_free(&one);
 }
 
 static void test_refused(void)
@@ -183,7 +285,6 @@ static void test_refused(void)
     static const struct {
         const char *file, *expect;
     } cases[] = {
-        {"t/data/store/old.npz", "arr_0"},
         {"t/data/store/fortran.npz", "Fortran order"},
         {"t/data/store/bigendian.npz", "big-endian"},
         {"t/data/store/object.npz", "Python objects"},
@@ -195,7 +296,7 @@ static void test_refused(void)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct sd_latents l;
         struct sd_err err = {0};
-        int rc = sd_latents_read(&l, cases[i].file, &a, &err);
+        int rc = sd_latents_read(&l, NULL, cases[i].file, &a, &err);
         ok(rc && !strncmp(err.msg, cases[i].file, strlen(cases[i].file)) && strstr(err.msg, cases[i].expect),
            "%s", cases[i].expect);
         if (!strstr(err.msg, cases[i].expect))
@@ -326,7 +427,10 @@ int main(void)
     test_read();
     test_versions();
     test_write();
-    test_fit();
+    test_inspect();
+    test_old(SD_LATENTS_NPZ1);
+    test_old(SD_LATENTS_NPZ2);
+    test_shard();
     test_refused();
     test_damage("t/data/store/plain.npz", 190);
     test_damage("t/data/store/deflated.npz", 190);
