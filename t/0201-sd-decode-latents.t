@@ -50,23 +50,24 @@ head -c 700 sks/03.npz >cut.npz
     echo '{"path":"x.png","latents":"nothing.npz"}'
     echo '{"path":"x.png","latents":"cut.npz"}'
     echo '{"path":"x.png","latents":"'"$root"'/t/data/store/old.npz"}'
+    echo '{"path":"x.png","latents":"'"$root"'/t/data/store/versions.npz"}'
     echo 'no record'
     echo '{"path":"x.png",  "error":{"tool":"a","message":"mine"},  "x":1.50}'
     jq -c 'select(.path == "sks/02.png")' all
 } >mixed
 decode -o bad <mixed
-is 'bad ones fail alone' "$status $(ls bad | tr '\n' ' ')" '1 00000-01.png 00007-02.png '
+is 'bad ones fail alone' "$status $(ls bad | tr '\n' ' ')" '1 00000-01.png 00005-old.png 00008-02.png '
 is 'each says why' "$(jq -r 'select(.error).error.message' "$out" | sed "s|$root/||; s/: No such.*/: No such/; s/cut.npz: .*/cut.npz:/")" \
     'the record has no "latents"
 member "latents": a number where a string is expected
 nothing.npz: No such
 cut.npz:
-t/data/store/old.npz: a cache of an old sd-scripts (array arr_0), encode the picture again
+t/data/store/versions.npz: no array "latents" of shape [C,h,w]
 mine'
 like 'a record with an error passes as it is' "$(cat "$out")" '*"message":"mine"},  "x":1.50}*'
 jq -c 'select(.path == "sks/01.png") | .latents = "'"$root"'/t/data/store/plain.npz"' all >unflipped
 decode -o bad --flipped <unflipped
-like 'no mirrored latents' "$status $(cat "$out")" '1 *no array *latents_flipped*'
+like 'no mirrored latents' "$status $(cat "$out")" '1 *plain.npz: no mirrored latents*'
 try sd-decode-latents -o x <three
 like 'no model' "$status $(cat "$err")" '2 sd-decode-latents: no model: --model FILE*'
 try sd-decode-latents -m "$model" <three
