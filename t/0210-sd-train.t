@@ -128,6 +128,34 @@ head -2 data | jq -c '.reg = true | .caption = null | .class_tokens = "star"' | 
 train --max-train-steps 2 --prior-loss-weight 0.5 -o b.safetensors <reg
 is 'regularisation pictures' "$status $(jq -c 'select(.event == "start") | [.images, .reg_images]' "$out")" '0 [6,2]'
 
+# caches: members of an archive, old formats, those of another VAE
+pictures='sd-scan sks | sd-merge | sd-bucket -q --resolution 64 --bucket-reso-steps 8 --min-bucket-reso 32 | head -6'
+encode() { eval "$pictures" | sd-encode-latents -j 1 -q --flip-aug --model "$model" "$@"; }
+train --max-train-steps 4 --flip-aug -o b.safetensors <data
+want_flip=$(tensors b.safetensors)
+encode --shard s.zip >sharded
+train --max-train-steps 4 --flip-aug -o b.safetensors <sharded
+is 'a shard: the same tensors' "$status $(tensors b.safetensors)" "0 $want_flip"
+for format in npz1 npz2 npz4; do
+    encode --cache-dir "$format" --format "$format" >old
+    train --max-train-steps 4 --flip-aug -o b.safetensors <old
+    is "$format: the same tensors" "$status $(tensors b.safetensors)" "0 $want_flip"
+done
+sd-init -q --arch tiny --seed 5 -o other.safetensors
+encode --cache-dir othervae --vae other.safetensors >othervae.ndjson
+train --max-train-steps 1 -o c.safetensors <othervae.ndjson
+like 'latents of another VAE' "$status $(grep -c 'another VAE' "$err") $(head -1 "$err")" \
+    "1 6 sd-train: sks/01.png: othervae/*: encoded by another VAE than that of $model (--vae names it, *"
+train --max-train-steps 1 --allow-other-vae -o c.safetensors <othervae.ndjson
+is '--allow-other-vae' "$status $(cat "$err")" '0 '
+train --max-train-steps 1 --vae other.safetensors -o c.safetensors <othervae.ndjson
+is '--vae' "$status $(cat "$err")" '0 '
+train --max-train-steps 1 --vae other.safetensors -o c.safetensors <data
+like '--vae counts, not the model' "$status $(cat "$err")" '1 *than that of other.safetensors*'
+sed 's/s.zip!/gone.zip!/' sharded >gone
+train --max-train-steps 1 -o c.safetensors <gone
+like 'a shard that is not there' "$status $(head -1 "$err")" '1 *gone.zip: No such file*'
+
 # records that cannot be used
 ok 'a cache to break' test "$(jq -r .latents data | sort -u | wc -l)" = 6
 first=$(head -1 data)
