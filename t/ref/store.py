@@ -88,6 +88,9 @@ def write_npz(out):
     np.savez_compressed(os.path.join(out, "deflated.npz"), **a)
     np.savez(os.path.join(out, "half.npz"), **{**a, "latents": a["latents"].astype(np.float16)})
     np.savez(os.path.join(out, "old.npz"), a["latents"])
+    # what train_util.save_latents_to_disk wrote in June 2023
+    np.savez(os.path.join(out, "npz2.npz"), latents=a["latents"], original_size=a["original_size"],
+             crop_left_top=np.array((7, 9)))
     np.savez(os.path.join(out, "fortran.npz"), latents=np.asfortranarray(a["latents"]))
     np.savez(os.path.join(out, "bigendian.npz"), latents=a["latents"].astype(">f4"))
     np.savez(os.path.join(out, "object.npz"), latents=np.array([None]))
@@ -133,6 +136,11 @@ def check(kept):
     assert zipfile.ZipFile(path).testzip() is None
     theirs = os.path.join(kept, "theirs.npz")
     old["save_latents_to_disk"](theirs, v["latents"], v["original_size"], v["crop_ltrb"], v["latents"].flip(2))
+    for name in ("npz1", "npz2"):
+        got, kept_by_numpy = np.load(os.path.join(kept, name + ".npz")), np.load(os.path.join(peers.DATA, "store", {
+            "npz1": "old", "npz2": "npz2"}[name] + ".npz"))
+        assert got.files == kept_by_numpy.files
+        assert all(np.array_equal(got[k], kept_by_numpy[k]) and got[k].dtype == kept_by_numpy[k].dtype for k in got.files)
     print("safetensors, numpy and sd-scripts read our files")
 
 

@@ -187,6 +187,9 @@ static void test_inspect(void)
     ok(!sd_latents_inspect(&info, NULL, "t/data/store/old.npz", &a, &err) &&
            has_shape(&info, SD_LATENTS_NPZ1, 0, 0) && !info.original_size[0],
        "npz1");
+    ok(!sd_latents_inspect(&info, NULL, "t/data/store/npz2.npz", &a, &err) &&
+           has_shape(&info, SD_LATENTS_NPZ2, 0, 0) && info.original_size[0] == 512,
+       "npz2");
     ok(sd_latents_inspect(&info, NULL, "t/data/nothing", &a, &err) &&
            sd_latents_inspect(&info, NULL, "t/data/store/plain.safetensors", &a, &err) &&
            sd_latents_inspect(&info, NULL, "t/data/store/versions.npz", &a, &err),
@@ -222,6 +225,14 @@ static void test_old(enum sd_latents_format format)
     ok(!sd_latents_load(NULL, path, 4, 3, 2, true, out, &err) && out[0] == ramp(1) &&
            !sd_latents_load(NULL, path, 4, 3, 2, false, out, &err) && is_ramp(out, 24),
        "npz%d: for training", format);
+    const char *theirs = npz2 ? "t/data/store/npz2.npz" : "t/data/store/old.npz";
+    ok(same_files(path, theirs), "npz%d: numpy's bytes", format);
+    if (getenv("SD_KEEP")) {
+        struct sd_latents keep = l;
+        keep.flipped = NULL;
+        ok(!sd_latents_write(in_folder(npz2 ? "npz2.npz" : "npz1.npz"), &keep, &err), "kept");
+    }
+    path = in_folder("old.npz");
     l.source = "another";
     struct sd_latents alone = l;
     alone.flipped = NULL;
