@@ -23,6 +23,7 @@ int sd_spool_add_lines(struct sd_spool *s, const char *lines, size_t len, struct
 {
     if (fwrite(lines, 1, len, s->file) != len)
         return sd_temp_failed(err, "cannot write the temporary file");
+    s->bytes += len;
     return 0;
 }
 
@@ -34,9 +35,19 @@ int sd_spool_add(struct sd_spool *s, const struct sd_record *r, struct sd_err *e
     return sd_spool_add_lines(s, s->text.data, s->text.len, err);
 }
 
+uint64_t sd_spool_place(const struct sd_spool *s)
+{
+    return s->bytes;
+}
+
 int sd_spool_rewind(struct sd_spool *s, struct sd_err *err)
 {
-    return fflush(s->file) || fseeko(s->file, 0, SEEK_SET)
+    return sd_spool_seek(s, 0, err);
+}
+
+int sd_spool_seek(struct sd_spool *s, uint64_t place, struct sd_err *err)
+{
+    return fflush(s->file) || fseeko(s->file, (off_t)place, SEEK_SET)
                ? sd_temp_failed(err, "cannot write the temporary file")
                : 0;
 }
