@@ -22,7 +22,7 @@ MODE := $(if $(SAN),san,release)
 B := build/$(MODE)
 BIN := $(if $(SAN),$(B)/bin,bin)
 
-PACKAGES := libcjson spng libjpeg libwebp libwebpdemux libcrypto libutf8proc zlib
+PACKAGES := libcjson spng libjpeg libwebp libwebpdemux libsixel libcrypto libutf8proc zlib
 PKG_CFLAGS := $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)
 PKG_LIBS := $(shell pkg-config --libs $(PACKAGES) 2>/dev/null)
 
@@ -70,6 +70,10 @@ $(B)/%.o: %.c
 	@mkdir -p $(@D)
 	$(say) CC $@
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+# What a source takes in with .incbin.
+$(B)/lib/data/page.o: lib/data/page.html
+$(B)/lib/text/clip_bpe.o: lib/text/clip_bpe.bin
 
 # ---- manual and completions, from the option tables ----
 
