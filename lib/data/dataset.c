@@ -82,29 +82,38 @@ static int read_cut(struct sd_record *r, struct sd_item *item, struct sd_err *er
     return 0;
 }
 
+static int read_place(const struct sd_dataset *d, struct sd_record *r, struct sd_item *item,
+                      struct sd_err *err)
+{
+    int64_t bucket[2];
+    if (d->options.look && !sd_record_find(r, "bucket"))
+        return 0;
+    if (sd_record_need_ints(r, "bucket", bucket, 2, err))
+        return -1;
+    if (bucket[0] < 8 || bucket[1] < 8 || bucket[0] % 8 || bucket[1] % 8 || bucket[0] > MAX_SIDE ||
+        bucket[1] > MAX_SIDE)
+        return sd_err_set(err, SD_ERR_DATA, "%s: a bucket of %lldx%lld is no multiple of 8 pixels",
+                          item->path, (long long)bucket[0], (long long)bucket[1]);
+    item->bucket = (struct sd_size){bucket[0], bucket[1]};
+    return item->latents && !d->options.look ? 0 : read_cut(r, item, err);
+}
+
 int sd_dataset_add(struct sd_dataset *d, struct sd_record *r, struct sd_err *err)
 {
     struct sd_item item = {.repeats = 1};
     const char *path, *latents = NULL;
-    int64_t bucket[2];
     if (sd_record_need_string(r, "path", &path, err) ||
         sd_record_string(r, "latents", &latents, NULL, err) < 0 ||
-        sd_record_need_ints(r, "bucket", bucket, 2, err) ||
         sd_record_int(r, "repeats", &item.repeats, err) < 0 || sd_record_bool(r, "reg", &item.reg, err) < 0 ||
         sd_subsets_of(&d->subsets, r, &item.subset, err))
         return -1;
-    if (bucket[0] < 8 || bucket[1] < 8 || bucket[0] % 8 || bucket[1] % 8 || bucket[0] > MAX_SIDE ||
-        bucket[1] > MAX_SIDE)
-        return sd_err_set(err, SD_ERR_DATA, "%s: a bucket of %lldx%lld is no multiple of 8 pixels", path,
-                          (long long)bucket[0], (long long)bucket[1]);
     if (item.repeats < 1 || item.repeats > MAX_REPEATS)
         return sd_err_set(err, SD_ERR_DATA, "%s: repeats is %lld, not 1 to %d", path, (long long)item.repeats,
                           MAX_REPEATS);
-    item.bucket = (struct sd_size){bucket[0], bucket[1]};
     item.path = sd_arena_strdup(&d->arena, path);
     if (!item.path || (latents && !(item.latents = sd_arena_strdup(&d->arena, latents))))
         return sd_err_memory(err, strlen(path));
-    if ((!latents && read_cut(r, &item, err)) || caption_of(d, r, &item, err))
+    if (read_place(d, r, &item, err) || caption_of(d, r, &item, err))
         return -1;
     if (d->n_items == d->cap_items) {
         size_t cap = d->cap_items ? d->cap_items * 2 : 1024;

@@ -13,7 +13,7 @@ struct sd_item {
     const char *latents; /* cache file; NULL: made of the picture at each use */
     const char *caption; /* what caption processing starts from; may be "" */
     size_t caption_len;
-    struct sd_size bucket;
+    struct sd_size bucket; /* 0x0: the whole picture, for looking only */
     struct sd_size resize; /* this and the crop: of pictures without cache */
     int64_t crop[2];
     int64_t repeats;
@@ -22,7 +22,9 @@ struct sd_item {
 };
 
 struct sd_dataset_options {
-    int64_t batch_size;      /* of datasets that tell none */
+    int64_t batch_size; /* of datasets that tell none */
+    bool look;          /* to look at, not to train on: pictures without a bucket are taken as a whole, */
+                        /* and of those with latents too the record tells what was cut out */
     struct sd_subset subset; /* how pictures are treated whose record tells nothing else */
 };
 
