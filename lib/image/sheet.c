@@ -1,45 +1,11 @@
 #include "image/sheet.h"
 
-#include "image/resize.h"
+#include "image/fit.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 enum { GREY = 0x80 };
-
-/* Each pixel becomes a square of factor x factor. */
-static int enlarge(const struct sd_image *from, uint32_t factor, struct sd_image *to, struct sd_err *err)
-{
-    size_t pixel = (size_t)from->channels;
-    if (sd_image_alloc(to, (uint64_t)from->width * factor, (uint64_t)from->height * factor, from->channels,
-                       err))
-        return -1;
-    size_t row = to->width * pixel;
-    for (uint32_t y = 0; y < from->height; y++) {
-        uint8_t *first = to->data + (size_t)y * factor * row;
-        const uint8_t *p = from->data + (size_t)y * from->width * pixel;
-        for (uint32_t x = 0; x < to->width; x++)
-            memcpy(first + x * pixel, p + x / factor * pixel, pixel);
-        for (uint32_t k = 1; k < factor; k++)
-            memcpy(first + k * row, first, row);
-    }
-    return 0;
-}
-
-static uint32_t shrunk(uint32_t side, uint32_t longest, uint32_t cell)
-{
-    uint32_t n = (uint32_t)(((uint64_t)side * cell + longest / 2) / longest);
-    return n ? n : 1;
-}
-
-static int fit(const struct sd_image *im, uint32_t cell, struct sd_image *to, struct sd_err *err)
-{
-    uint32_t longest = im->width > im->height ? im->width : im->height;
-    if (longest <= cell)
-        return enlarge(im, cell / longest, to, err);
-    return sd_image_resize(im, shrunk(im->width, longest, cell), shrunk(im->height, longest, cell),
-                           SD_RESIZE_AUTO, to, err);
-}
 
 int sd_sheet_add(struct sd_sheet *s, const struct sd_image *im, struct sd_err *err)
 {
@@ -52,7 +18,7 @@ int sd_sheet_add(struct sd_sheet *s, const struct sd_image *im, struct sd_err *e
         s->cap = cap;
     }
     s->cells[s->n] = SD_IMAGE_INIT;
-    if (im && fit(im, s->cell, &s->cells[s->n], err))
+    if (im && sd_image_fit(im, s->cell, true, &s->cells[s->n], err))
         return -1;
     s->n++;
     return 0;
