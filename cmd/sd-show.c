@@ -35,7 +35,7 @@ struct show {
     struct sd_cmd cmd;
     struct cmd_subset subset;
     const char *order, *sheet_path, *html, *title, *terminal;
-    int64_t epochs, batch_size, limit, seed, cell, columns;
+    int64_t epochs, batch_size, limit, seed, cell, columns, lines;
     enum sd_terminal drawn;
     struct sd_pyrandom random;
     struct sd_archives archives;
@@ -128,6 +128,7 @@ static void put_failed(struct show *s, struct slot *slot)
 
 static void put(struct show *s, struct slot *slot)
 {
+    const char *caption = slot->view.caption.data ? slot->view.caption.data : "";
     struct sd_err err = {0};
     if (slot->given_up || slot->err.code) {
         put_failed(s, slot);
@@ -139,7 +140,8 @@ static void put(struct show *s, struct slot *slot)
     if (s->drawn)
         draw(s, slot);
     if ((s->page && sd_page_add(s->page, &slot->record, slot->file.data, slot->file.len, &err)) ||
-        (s->sheet_path && sd_sheet_add(&s->sheet, &slot->picture, &err)))
+        (s->sheet_path && (sd_sheet_add(&s->sheet, &slot->picture, &err) ||
+                           sd_sheet_label(&s->sheet, caption, slot->view.caption.len, &err))))
         cmd_die(&s->cmd, &err);
     s->shown++;
 }
@@ -358,7 +360,8 @@ static void begin(struct show *s)
             cmd_usage(&s->cmd, "--terminal auto: nothing tells that this terminal can show pictures; "
                                "say kitty or sixel if it can");
     }
-    s->sheet = (struct sd_sheet){.cell = (uint32_t)s->cell, .gap = 4, .columns = (uint32_t)s->columns};
+    s->sheet = (struct sd_sheet){
+        .cell = (uint32_t)s->cell, .gap = 4, .columns = (uint32_t)s->columns, .lines = (uint32_t)s->lines};
     if (s->html && sd_page_open(&s->page, s->html, s->title, &err))
         cmd_die(&s->cmd, &err);
     if (s->seed < 0)
@@ -421,7 +424,8 @@ int main(int argc, char **argv)
                      .epochs = 1,
                      .batch_size = 1,
                      .seed = -1,
-                     .cell = 256};
+                     .cell = 256,
+                     .lines = 3};
     const struct sd_option options[] = {
         {SD_OPT_HEADING("What is shown")},
         {SD_OPT_CHOICE("order", 0, &s.order, "epoch|input",
@@ -439,6 +443,9 @@ int main(int argc, char **argv)
         {SD_OPT_INT("columns", 'c', &s.columns, "N",
                     "pictures in a row of the sheet; 0 makes it about square"),
          .max = 65536},
+        {SD_OPT_INT("caption-lines", 0, &s.lines, "N",
+                    "lines of the caption below each picture of the sheet"),
+         .max = 100},
         {SD_OPT_CHOICE("terminal", 't', &s.terminal, "auto|kitty|sixel",
                        "draw pictures and captions on standard output in place of records")},
         {SD_OPT_INT("cell", 0, &s.cell, "N", "longest side of a picture in these, in pixels"), .min = 16,

@@ -109,10 +109,12 @@ is 'a full disk behind standard output' $? 3
 # --- the sheet ---
 
 sd-sheet -o want.png --cell 42 <plain >/dev/null
-sd-show --order input --sheet got.png --cell 42 <plain >/dev/null
+sd-show --order input --sheet got.png --cell 42 --caption-lines 0 <plain >/dev/null
 same 'a sheet of whole pictures is that of sd-sheet' got.png want.png
-sd-show --order input --sheet got.png --cell 16 --columns 6 <six >/dev/null
-is 'a sheet of cut ones' "$(sd-scan got.png | jq -c '[.width,.height]')" '[124,24]'
+sd-show --order input --sheet got.png --cell 60 --columns 6 <six >/dev/null
+is 'a sheet of cut ones, three lines of caption below each' "$(sd-scan got.png | jq -c '[.width,.height]')" '[388,102]'
+jq -c '.caption = "other"' six | sd-show --order input --sheet other.png --cell 60 --columns 6 >/dev/null
+ok 'which is drawn' test "$(cksum <got.png)" != "$(cksum <other.png)"
 
 # --- the terminal ---
 
