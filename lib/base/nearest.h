@@ -4,8 +4,8 @@
 
 #include <stddef.h>
 
-/* The name nearest to word[len] by edit distance, where neighbours swapped count once; the first of equals, or
- * NULL when none is near. names ends with NULL. Words longer than 63 bytes are near to none. */
+/* The name nearest to word[len] by edit distance, where neighbours swapped count once; the first of equals,
+ * or NULL when none is near. names ends with NULL. Words longer than 63 bytes are near to none. */
 const char *sd_nearest_name(const char *word, size_t len, const char *const *names);
 
 #endif

@@ -18,8 +18,8 @@ struct sd_zip_writer {
     uint64_t count;
 };
 
-/* The member's header; its `size` bytes, which have this CRC, must be written next. The name has at most 65535
- * bytes. */
+/* The member's header; its `size` bytes, which have this CRC, must be written next. The name has at most
+ * 65535 bytes. */
 int sd_zip_write_member(struct sd_zip_writer *w, const char *name, uint32_t crc, uint64_t size,
                         struct sd_err *err);
 
