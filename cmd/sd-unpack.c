@@ -110,26 +110,34 @@ static int extract(const struct unpack *u, struct worker *w, const struct sd_arc
 
 /* ---- its record ---- */
 
+/* A record is one line. Line ends in JSON only stand between tokens. */
+static void join_lines(struct sd_buf *json)
+{
+    while (json->len && strchr(" \t\r\n", json->data[json->len - 1]))
+        json->data[--json->len] = 0;
+    for (size_t i = 0; i < json->len; i++)
+        if (json->data[i] == '\n' || json->data[i] == '\r')
+            json->data[i] = ' ';
+}
+
 /* Reads the sample's .json and .txt, of the picture w->from. The results are NULL where there is none. */
 static int read_texts(struct unpack *u, struct worker *w, const struct sd_buf **json,
                       const struct sd_buf **text, struct sd_err *err)
 {
     int got = sd_picture_sidecar(&u->archives, w->from.data, ".json", &w->name, &w->json, err);
     *json = got == 1 ? &w->json : NULL;
+    join_lines(&w->json);
     if (got >= 0)
         got = sd_picture_sidecar(&u->archives, w->from.data, ".txt", &w->name, &w->text, err);
     *text = got == 1 ? &w->text : NULL;
     return got < 0 ? -1 : 0;
 }
 
-/* Of the .json as it stands, so that a record that was packed comes back byte for byte. */
-static int make_record(struct worker *w, const struct sd_buf *json, const struct sd_buf *text,
-                       const struct sd_image_info *info, struct sd_err *err)
+/* What is not in the record yet. */
+static int complete_record(struct worker *w, const struct sd_buf *text, const struct sd_image_info *info,
+                           struct sd_err *err)
 {
     struct sd_record *r = &w->record;
-    sd_record_reset(r);
-    if (json && sd_record_parse(r, json->data, json->len, err))
-        return sd_err_prefix(err, "its .json");
     if (sd_record_set_string(r, "path", w->to.data) || sd_record_remove(r, "error"))
         return sd_err_memory(err, w->to.len);
     if (!sd_record_find(r, "width") &&
@@ -140,13 +148,19 @@ static int make_record(struct worker *w, const struct sd_buf *json, const struct
     return sd_pack_merge(r, NULL, text, err);
 }
 
+/* The record begins as the .json stands, so that one that was packed comes back byte for byte. */
 static int unpack_picture(struct unpack *u, struct worker *w, struct sd_err *err)
 {
     const struct sd_buf *json, *text;
     struct sd_image_info info;
-    if (read_texts(u, w, &json, &text, err) || extract(u, w, u->archive, &info, err))
+    if (read_texts(u, w, &json, &text, err))
         return -1;
-    return make_record(w, json, text, &info, err);
+    sd_record_reset(&w->record);
+    if (json && sd_record_parse(&w->record, json->data, json->len, err))
+        return sd_err_prefix(err, "its .json");
+    if (extract(u, w, u->archive, &info, err))
+        return -1;
+    return complete_record(w, text, &info, err);
 }
 
 /* ---- all members of an archive ---- */

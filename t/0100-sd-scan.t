@@ -129,6 +129,81 @@ else
     is 'and is told' "$(cat "$err")" 'sd-scan: locked/in: cannot open the folder: Permission denied'
 fi
 
+# archives
+archives=$root/t/data/archive
+cp "$archives/stored.zip" "$archives/deflated.zip" "$archives/pax.tar" "$archives/odd.tar" "$archives/odd.zip" .
+for a in stored.zip deflated.zip pax.tar; do
+    try sd-scan $a
+    is "$a: its pictures in its order" "$status $(head -2 "$out")" \
+        "0 {\"path\":\"$a!/a.png\",\"width\":21,\"height\":15,\"format\":\"png\",\"bytes\":136}
+{\"path\":\"$a!/sub/b.jpg\",\"width\":21,\"height\":15,\"format\":\"jpeg\",\"bytes\":998}"
+done
+like 'a long name' "$(jq -r .path "$out" | tail -1)" 'pax.tar!/long/long/*éé.png'
+cp "$out" want
+for j in 1 2 7; do
+    try sd-scan -j $j pax.tar
+    same "an archive with -j $j" "$out" want
+done
+try sd-scan --verify --sha256 deflated.zip
+is '--sha256 and --verify of members' "$status $(jq -r .sha256 "$out" | sed -n 2p)" \
+    "0 $(sha256sum <"$root/t/data/image/420.jpg" | cut -d' ' -f1)"
+try sd-scan 'stored.zip!/sub/b.jpg' 'stored.zip!/none.jpg'
+is 'a member by its name' "$status $(jq -c '[.path,.width,.error.message]' "$out")" \
+    '1 ["stored.zip!/sub/b.jpg",21,null]
+["stored.zip!/none.jpg",null,"no such member in the archive"]'
+printf 'photos/b.png\nstored.zip\n' >names
+try sd-scan <names
+is 'an archive among names' "$status $(wc -l <"$out")" '0 4'
+
+try sd-scan odd.tar
+is 'members that are not read' "$status $(jq -r '[.path,.error.message // ""]|join(" ")' "$out")" \
+    '1 odd.tar!/good.png 
+odd.tar!/../up.png its name leads out of the folder
+odd.tar!/sub/../../up.png its name leads out of the folder
+odd.tar!//abs.png its name is absolute
+odd.tar!/sym.png a link, which is not followed
+odd.tar!/hard.png a link, which is not followed
+odd.tar!/pipe.png a device or pipe
+odd.tar!/device.png a device or pipe
+odd.tar!/sparse.png a sparse file, which is not supported
+odd.tar!/good.png its name occurs before in the archive
+odd.tar!/last.png '
+try sd-scan -a odd.tar
+is '--all takes hidden members' "$(jq -r .path "$out" | grep -c '!/..png')" 1
+try sd-scan --verify odd.zip
+is 'the same in a zip; a CRC' "$status $(jq -r '[.path,.error.message // ""]|join(" ")' "$out")" \
+    '1 odd.zip!/good.png 
+odd.zip!/../up.png its name leads out of the folder
+odd.zip!//abs.png its name is absolute
+odd.zip!/locked.png encrypted
+odd.zip!/method.png compression method 99, expected 0 or 8 (deflate)
+odd.zip!/crc.png damaged (its CRC is wrong)
+odd.zip!/last.png 
+odd.zip!/sym.png a link, which is not followed'
+like 'a member without a name for a path' "$(cat "$err")" '*sd-scan: odd.zip: member 4: its name holds a NUL*'
+
+head -c 4000 pax.tar >cut.tar
+try sd-scan cut.tar
+is 'a tar that is cut short: what is there, and a word' "$status $(wc -l <"$out") $(cat "$err")" \
+    "1 1 sd-scan: cut.tar: damaged tar archive: an entry that is cut short at byte 1536"
+head -c 1000 stored.zip >cut.zip
+try sd-scan cut.zip
+is 'a zip that is cut short' "$status $(cat "$out")$(cat "$err")" \
+    '1 sd-scan: cut.zip: not a zip archive, or cut short (no end record)'
+gzip -c pax.tar >c.tar.gz
+try sd-scan c.tar.gz photos/b.png
+is 'a compressed tar is refused' "$status $(wc -l <"$out") $(cat "$err")" \
+    '1 1 sd-scan: c.tar.gz: compressed, so that its members cannot be reached; decompress it (gunzip)'
+mkdir mixed
+cp stored.zip mixed/b.zip
+picture rgb.png mixed/a.png
+picture rgb.png mixed/c.png
+try sd-scan mixed
+is 'archives in folders are left' "$status $(wc -l <"$out")" '0 2'
+try sd-scan --archives mixed
+is '--archives takes them in their place' "$(jq -r .path "$out" | tr '\n' ' ')" \
+    'mixed/a.png mixed/b.zip!/a.png mixed/b.zip!/sub/b.jpg mixed/b.zip!/é.bmp mixed/c.png '
+
 # ends
 try sd-scan </dev/null
 is 'no names' "$status $(cat "$out" "$err")" '0 '
