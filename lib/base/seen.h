@@ -1,6 +1,7 @@
 /* Which strings of bytes were seen before, for any number of them: 16 bytes of SHA-256 are kept of each, not
  * the string. The newest are in a table of at most 8 MiB, those before in temporary files (base/temp.h),
- * sorted; of each 256 there one stays in memory. */
+ * sorted; of each 256 there one stays in memory, and a filter of 8 MiB spares nearly all new strings from
+ * being looked for there. */
 #ifndef SD_BASE_SEEN_H
 #define SD_BASE_SEEN_H
 
@@ -23,7 +24,8 @@ struct sd_seen {
     uint64_t *filter; /* bits; those of a sum are set when a run has it */
 };
 
-/* Remembers the bytes. 1 when they were there before, 0 when not, -1 with err: this machine is at fault. */
+/* Remembers the bytes. 1 when they were there before, 0 when not, -1 with err: this machine is at fault, and
+ * nothing but sd_seen_free makes sense any more. */
 int sd_seen_add(struct sd_seen *s, const void *bytes, size_t len, struct sd_err *err);
 void sd_seen_free(struct sd_seen *s);
 
