@@ -1,6 +1,8 @@
 /* sd-dedup: pictures that are there more than once. */
 #include "cmd.h"
 
+#include "base/arena.h"
+#include "base/hash.h"
 #include "base/ordered.h"
 #include "data/duplicates.h"
 #include "data/picture.h"
@@ -38,6 +40,7 @@ struct dedup {
     uint32_t *unsummed;
     struct failure *failures;
     size_t n_failures;
+    struct sd_buf path;  /* for output */
     struct sd_err fatal; /* what threads met that ends the program */
 };
 
@@ -68,16 +71,17 @@ static int digit(char c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* 64 hexadecimal digits and nothing else. */
+/* SHA-256 in 64 hexadecimal digits and nothing else. */
 static bool read_sum(const char *hex, struct sd_dup_sum *sum)
 {
-    for (int i = 0; i < SD_SUM_BYTES; i++) {
+    for (int i = 0; i < SD_SHA256_BYTES; i++) {
         int high = digit(hex[2 * i]), low = high < 0 ? -1 : digit(hex[2 * i + 1]);
         if (low < 0)
             return false;
-        sum->bytes[i] = (uint8_t)(high << 4 | low);
+        if (i < SD_SUM_BYTES)
+            sum->bytes[i] = (uint8_t)(high << 4 | low);
     }
-    return !hex[2 * SD_SUM_BYTES];
+    return !hex[2 * SD_SHA256_BYTES];
 }
 
 static int trusted_sum(struct slot *s, struct sd_err *err)
@@ -159,13 +163,16 @@ static void sum_file(void *ctx, int thread, size_t item)
 {
     struct dedup *d = ctx;
     struct slot *s = &d->slots[item % BATCH];
-    char hex[2 * SD_SUM_BYTES + 1];
+    char hex[2 * SD_SHA256_BYTES + 1];
+    struct sd_buf path = SD_BUF_INIT;
     (void)thread;
     s->err = (struct sd_err){0};
     if (cmd_stopped(&d->cmd))
         return;
-    if (!sd_picture_sha256(&d->archives, sd_duplicates_path(&d->found, d->unsummed[item]), hex, &s->err))
+    if (!sd_duplicates_path(&d->found, d->unsummed[item], &path, &s->err) &&
+        !sd_picture_sha256(&d->archives, path.data, hex, &s->err))
         read_sum(hex, &s->sum);
+    sd_buf_free(&path);
 }
 
 static void remember_sum(void *ctx, size_t item)
@@ -186,7 +193,7 @@ static void remember_sum(void *ctx, size_t item)
     }
     d->failures = more;
     d->failures[d->n_failures++] = (struct failure){s->err, id};
-    d->found.pictures[id].good = false;
+    d->found.good[id] = false;
 }
 
 static int by_id(const void *pa, const void *pb)
@@ -234,13 +241,23 @@ static void find_groups(struct dedup *d)
 
 /* ---- output ---- */
 
-/* Puts what is found into the record, and takes away what an earlier run found. */
-static int mark(struct sd_duplicates *f, struct sd_record *r, uint32_t id)
+/* The path of a picture, until the next call. */
+static const char *path_of(struct dedup *d, uint32_t id)
 {
+    struct sd_err err = {0};
+    if (sd_duplicates_path(&d->found, id, &d->path, &err))
+        cmd_die(&d->cmd, &err);
+    return d->path.data;
+}
+
+/* Puts what is found into the record, and takes away what an earlier run found. */
+static int mark(struct dedup *d, struct sd_record *r, uint32_t id)
+{
+    struct sd_duplicates *f = &d->found;
     uint32_t set = sd_sets_find(&f->sets, id), keeper = f->keeper[set];
     if (f->size[set] > 1 && keeper != id)
         return sd_record_remove(r, "duplicates") ||
-               sd_record_set_string(r, "duplicate_of", sd_duplicates_path(f, keeper));
+               sd_record_set_string(r, "duplicate_of", path_of(d, keeper));
     if (sd_record_remove(r, "duplicate_of"))
         return -1;
     return f->size[set] > 1 ? sd_record_set_int(r, "duplicates", f->size[set] - 1)
@@ -263,7 +280,7 @@ static void write_records(struct dedup *d)
             cmd_die(&d->cmd, &err);
         if (failed < d->n_failures && d->failures[failed].id == i)
             cmd_fail(&d->cmd, &r, &d->failures[failed++].err);
-        else if (f->pictures[i].good && mark(f, &r, i))
+        else if (f->good[i] && mark(d, &r, i))
             die_of_memory(d);
         if (!d->remove || f->keeper[sd_sets_find(&f->sets, i)] == i)
             cmd_put_next(&d->cmd, &r);
@@ -273,20 +290,24 @@ static void write_records(struct dedup *d)
 
 /* next: the picture of the same group that follows each. */
 static int write_group(struct dedup *d, uint32_t set, const uint32_t *next, struct sd_strings *names,
-                       struct sd_record *r)
+                       struct sd_arena *texts, struct sd_record *r)
 {
     struct sd_duplicates *f = &d->found;
     uint32_t keeper = f->keeper[set], i = set;
-    unsigned farthest = 0;
+    unsigned farthest = 0, distance;
+    struct sd_err err = {0};
     names->n = 0;
+    sd_arena_reset(texts);
     for (uint32_t left = f->size[set]; left > 0; left--, i = next[i]) {
-        unsigned distance = sd_duplicates_distance(f, keeper, i);
+        if (sd_duplicates_distance(f, keeper, i, &distance, &err))
+            cmd_die(&d->cmd, &err);
         farthest = distance > farthest ? distance : farthest;
-        if (i != keeper && sd_strings_add(names, sd_duplicates_path(f, i)))
+        char *path = i == keeper ? NULL : sd_arena_strdup(texts, path_of(d, i));
+        if (i != keeper && (!path || sd_strings_add(names, path)))
             return -1;
     }
     sd_record_reset(r);
-    if (sd_record_set_string(r, "keep", sd_duplicates_path(f, keeper)) ||
+    if (sd_record_set_string(r, "keep", path_of(d, keeper)) ||
         sd_record_set_strings(r, "duplicates", names->v, names->n) ||
         sd_record_set_int(r, "distance", farthest))
         return -1;
@@ -299,6 +320,7 @@ static void write_groups(struct dedup *d)
     struct sd_duplicates *f = &d->found;
     struct sd_record r = SD_RECORD_INIT;
     struct sd_strings names = {0};
+    struct sd_arena texts = SD_ARENA_INIT;
     uint32_t *next = calloc(f->n + 1, sizeof *next), *last = calloc(f->n + 1, sizeof *last);
     if (!next || !last)
         die_of_memory(d);
@@ -310,16 +332,17 @@ static void write_groups(struct dedup *d)
     }
     for (size_t i = 0; i < d->n_failures; i++) {
         sd_record_reset(&r);
-        if (sd_record_set_string(&r, "path", sd_duplicates_path(f, d->failures[i].id)))
+        if (sd_record_set_string(&r, "path", path_of(d, d->failures[i].id)))
             die_of_memory(d);
         cmd_fail(&d->cmd, &r, &d->failures[i].err);
     }
     for (uint32_t i = 0; i < f->n && !cmd_stopped(&d->cmd); i++)
-        if (f->size[i] > 1 && write_group(d, i, next, &names, &r))
+        if (f->size[i] > 1 && write_group(d, i, next, &names, &texts, &r))
             die_of_memory(d);
     free(next);
     free(last);
     sd_strings_free(&names);
+    sd_arena_free(&texts);
     sd_record_free(&r);
 }
 
@@ -363,6 +386,7 @@ int main(int argc, char **argv)
     sd_spool_free(&d.spool);
     sd_archives_free(&d.archives);
     sd_duplicates_free(&d.found);
+    sd_buf_free(&d.path);
     free(d.failures);
     return cmd_finish(&d.cmd);
 }
