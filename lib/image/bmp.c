@@ -66,6 +66,8 @@ static int read_palette(struct bmp *b, struct sd_err *err)
     uint64_t n = b->header == 12 ? 0 : le32(b->bytes + 46), at = 14 + (uint64_t)b->header;
     if (!n || n > 1u << b->bits)
         n = 1u << b->bits;
+    if (b->start > at && n > (b->start - at) / entry) /* fewer are there than the header lets expect */
+        n = (b->start - at) / entry;
     if (at + n * entry > b->len)
         return truncated(b, at + n * entry, err);
     for (uint64_t i = 0; i < n; i++)

@@ -3,7 +3,7 @@
  * Decoding gives what Pillow's Image.open(f).convert("RGB") gives, which is what sd-scripts trains on:
  * palettes and grey are expanded, alpha is dropped (not blended), 16-bit channels keep their high byte but
  * 16-bit grey is cut at 255, CMYK is taken as Adobe writes it, EXIF orientation and colour profiles are
- * ignored. With 4 channels: convert("RGBA"). */
+ * ignored. With 4 channels: convert("RGBA"). doc/images.md has each kind. */
 #ifndef SD_IMAGE_IMAGE_H
 #define SD_IMAGE_IMAGE_H
 
