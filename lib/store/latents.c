@@ -1,6 +1,7 @@
 #include "store/latents.h"
 
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -112,17 +113,28 @@ static int read_size(const struct sd_npz *z, int64_t out[2], struct sd_err *err)
     return 0;
 }
 
+/* Without its last line, the CRC of the latents it was written with. Newer sd-scripts keep what other arrays
+ * a file has when they replace the latents in it: then the source is not theirs. */
 static int read_source(const struct sd_npz *z, struct sd_arena *a, const char **out, struct sd_err *err)
 {
-    const struct sd_store_entry *e = sd_npz_find(z, "sd_source");
+    const struct sd_store_entry *e = sd_npz_find(z, "sd_source"), *latents = main_array(z, NULL);
     *out = NULL;
     if (!e)
         return 0;
     if (e->ndim != 1 || sd_store_dtype_bytes(e->dtype) != 1)
         return sd_err_set(err, SD_ERR_DATA, "array \"sd_source\" is no text");
-    char *text = sd_arena_alloc(a, e->bytes + 1);
+    char *text = sd_arena_alloc(a, e->bytes + 1), crc[16];
+    if (!text)
+        return sd_err_memory(err, e->bytes);
+    if (sd_npz_read(z, e, text, err))
+        return -1;
+    char *last = strrchr(text, '\n');
+    snprintf(crc, sizeof crc, "%08lx", latents ? (unsigned long)sd_npz_crc(z, latents) : 0);
+    if (!last || strcmp(last + 1, crc))
+        return 0;
+    *last = 0;
     *out = text;
-    return text ? sd_npz_read(z, e, text, err) : sd_err_memory(err, e->bytes);
+    return 0;
 }
 
 /* --- the mirrored picture's file

@@ -8,8 +8,9 @@
  * In the first two a mirrored picture's latents lie in a file of their own, STEM_flip.npz beside STEM.npz.
  * Since 2024-11 the arrays of npz3 are written under the name STEM_0512x0384_sd.npz, with the picture's size.
  *
- * Ours have one more array, sd_source, of bytes: a text that tells what they were made from and how. Loaders
- * of sd-scripts ask for arrays by name and pass over it. */
+ * Ours have one more array, sd_source, of bytes: a text that tells what they were made from and how, and on a
+ * last line the CRC-32 of the latents' .npy, without which it does not count: sd-scripts may have replaced
+ * them since. Its loaders ask for arrays by name and pass over it. */
 #ifndef SD_STORE_LATENTS_H
 #define SD_STORE_LATENTS_H
 

@@ -137,6 +137,11 @@ int sd_npz_read(const struct sd_npz *z, const struct sd_store_entry *e, void *ou
     return sd_err_prefix(err, "%s: array \"%.100s\"", sd_zip_path(z->zip), e->name);
 }
 
+uint32_t sd_npz_crc(const struct sd_npz *z, const struct sd_store_entry *e)
+{
+    return z->arrays[e - z->entries].member.crc;
+}
+
 /* name and head are empty buffers. */
 static int write_array(struct sd_zip_writer *zip, const struct sd_store_tensor *t, struct sd_buf *name,
                        struct sd_buf *head, struct sd_err *err)

@@ -22,6 +22,9 @@ const struct sd_store_entry *sd_npz_find(const struct sd_npz *z, const char *nam
 /* Copies an array's e->bytes bytes to out, unpacked, its CRC checked. e is an entry of z. */
 int sd_npz_read(const struct sd_npz *z, const struct sd_store_entry *e, void *out, struct sd_err *err);
 
+/* CRC-32 of an array's member, its header and data, as the archive tells it. */
+uint32_t sd_npz_crc(const struct sd_npz *z, const struct sd_store_entry *e);
+
 /* Appends the archive that np.savez would write, byte for byte (NumPy 1.26), to an empty buffer. The arrays
  * need data, not fill. */
 int sd_npz_format(struct sd_buf *out, const struct sd_store_tensor *arrays, size_t count, struct sd_err *err);

@@ -144,6 +144,20 @@ static void test_write(void)
            !sd_latents_inspect(&info, NULL, in_folder("told.npz"), &a, &err) && info.source &&
            !strcmp(info.source, "made of this") && has_shape(&info, SD_LATENTS_NPZ3, 24, 16) && info.flipped,
        "a cache that says what it was made from");
+    struct sd_npz *z = NULL;
+    char text[64] = "";
+    struct sd_store_tensor parts[] = {{.name = "latents", .dtype = SD_STORE_F32, .ndim = 3, .data = flipped},
+                                      {.name = "sd_source", .dtype = SD_STORE_U8, .ndim = 1, .data = text}};
+    bool kept = !sd_npz_open(&z, in_folder("told.npz"), &err);
+    const struct sd_store_entry *e = kept ? sd_npz_find(z, "sd_source") : NULL;
+    kept = e && e->bytes < sizeof text && !sd_npz_read(z, e, text, &err);
+    parts[0].shape = kept ? sd_npz_find(z, "latents")->shape : NULL;
+    parts[1].shape = kept ? e->shape : NULL;
+    ok(kept && !sd_npz_write(in_folder("other.npz"), parts, 2, &err) &&
+           !sd_latents_inspect(&info, NULL, in_folder("other.npz"), &a, &err) && !info.source,
+       "whose latents another program replaced: it says nothing then");
+    sd_npz_close(z);
+    unlink(in_folder("other.npz"));
     unlink(in_folder("told.npz"));
     sd_arena_free(&a);
     ok(sd_latents_write("/dev/full", &l, &err) && err.code == SD_ERR_MACHINE, "a full disk");
@@ -155,7 +169,7 @@ static void test_write(void)
     void *zeros = calloc(2, 12345);
     const struct sd_store_tensor long_shape = {
         .name = "x", .dtype = SD_STORE_BOOL, .ndim = 10, .shape = many, .data = zeros};
-    struct sd_npz *z = NULL;
+    z = NULL;
     ok(!sd_npz_write(in_folder("odd.npz"), odd, 2, &err) && !sd_npz_open(&z, in_folder("odd.npz"), &err) &&
            sd_npz_count(z) == 2 && sd_npz_entry(z, 0)->ndim == 0 && sd_npz_entry(z, 1)->bytes == 0,
        "a single number and an empty array");
