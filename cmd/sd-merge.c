@@ -183,6 +183,21 @@ static int merge_from(struct merge *m, struct worker *w, struct sd_record *r, si
     return 0;
 }
 
+/* A record that failed before takes nothing, but later streams' records of its path are not new ones. */
+static int pass(void *ctx, int worker, struct sd_record *r, struct sd_err *err)
+{
+    struct merge *m = ctx;
+    const char *path;
+    size_t entry;
+    if (sd_record_string(r, "path", &path, NULL, err) != 1)
+        return 0;
+    for (size_t i = 0; i < m->streams.n; i++)
+        if (sd_index_find(&m->streams.indexes[i], &m->workers[worker].streams[i], path, strlen(path), &entry,
+                          err) == 1)
+            sd_index_use(&m->streams.indexes[i], entry);
+    return 0;
+}
+
 static int merge(void *ctx, int worker, struct sd_record *r, struct sd_err *err)
 {
     struct merge *m = ctx;
@@ -199,7 +214,9 @@ static void merge_in_order(struct merge *m)
     uint64_t ticket;
     while (cmd_next(&m->cmd, &r, &ticket)) {
         struct sd_err err = {0};
-        if (!sd_record_failed(&r) && merge(m, 0, &r, &err))
+        if (sd_record_failed(&r))
+            pass(m, 0, &r, &err);
+        else if (merge(m, 0, &r, &err))
             cmd_fail(&m->cmd, &r, &err);
         cmd_put(&m->cmd, ticket, &r);
     }
@@ -218,7 +235,9 @@ static void add_others(struct merge *m)
                 continue;
             if (sd_index_read(&m->streams.indexes[i], &w->streams[i], k, &err))
                 cmd_die(&m->cmd, &err);
-            if (!sd_record_failed(r) && merge_from(m, w, r, i + 1, &err))
+            if (sd_record_failed(r))
+                pass(m, 0, r, &err);
+            else if (merge_from(m, w, r, i + 1, &err))
                 cmd_fail(&m->cmd, r, &err);
             cmd_put_next(&m->cmd, r);
         }
@@ -501,6 +520,7 @@ int main(int argc, char **argv)
     make_rules(&m);
     open_streams(&m, argc - 1, argv + 1);
     start_workers(&m);
+    sd_stream_show_failed(m.cmd.stream, pass);
     if (m.write.n || m.debug)
         merge_in_order(&m);
     else

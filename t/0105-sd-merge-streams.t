@@ -67,6 +67,7 @@ try sd-merge --keep kept plain
 is 'and it stays with them' "$(cat "$out")" "$(cat kept)"
 
 # bad input
+: >empty
 cat >bad <<'EOT'
 {"path":"1.png","caption":"first"}
 nonsense
@@ -100,6 +101,14 @@ is 'an error of another stream comes along' "$(sed -n 2p "$out")" \
 is 'and is not told again' "$status $(cat "$err")" '1 sd-merge: 3.png: no tags'
 try sd-merge failed b
 is 'a failed record passes untouched' "$(sed -n 1p "$out")" "$(cat failed)"
+for j in 1 2; do
+    try sd-merge -j $j failed a c
+    is "and is not there again, -j $j" "$(sed -n 1p "$out") $(jq -r .path "$out" | tr '\n' ' ')" "$(cat failed) 2.png 1.png 3.png 4.png "
+done
+try sd-merge --debug failed a c
+is 'nor in order' "$(jq -r .path "$out" | tr '\n' ' ')" '2.png 1.png 3.png 4.png '
+try sd-merge empty failed a
+is 'nor when it comes from a later stream' "$(sed -n 1p "$out") $(jq -r .path "$out" | tr '\n' ' ')" "$(cat failed) 2.png 1.png 3.png "
 for f in none .; do
     try sd-merge a $f
     like "$f" "$status $(cat "$err")" "2 sd-merge: $f: cannot open: *"
@@ -114,7 +123,6 @@ echo '{"1.png":{"tags":"m"}}' | sd-merge --left --in-json - a >"$out"
 is 'metadata from standard input' "$(jq -c .tags "$out" | head -1)" '["m"]'
 TMPDIR=/nonexistent try sd-merge a - <b
 is 'no place for a copy' "$status $(cat "$err")" '3 sd-merge: /nonexistent: cannot make a temporary file: No such file or directory'
-: >empty
 try sd-merge a empty
 same 'nothing to join' "$out" a
 try sd-merge empty b

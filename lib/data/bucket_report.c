@@ -53,11 +53,16 @@ static int text_settings(struct sd_buf *out, const struct sd_bucket_dataset *set
     return bad | sd_buf_addf(out, ", batches of %lld\n\n", side(set->settings.batch_size));
 }
 
+static double enlarged_share(const struct sd_bucket_count *c)
+{
+    return c->pictures ? (double)c->enlarged / (double)c->pictures : 0;
+}
+
 static int text_row(struct sd_buf *out, const struct sd_bucket_row *r)
 {
     const struct sd_bucket_count *c = &r->count;
-    int bad = sd_buf_addf(out, " %9llu %9llu %7.2f %% %8llu", full(c->pictures), full(c->repeated),
-                          100 * sd_bucket_crop_share(c), full(c->enlarged));
+    int bad = sd_buf_addf(out, " %9llu %9llu %7.2f %% %6.2f %%", full(c->pictures), full(c->repeated),
+                          100 * sd_bucket_crop_share(c), 100 * enlarged_share(c));
     bad |= c->enlarged ? sd_buf_addf(out, " x%-6.2f", sd_bucket_enlargement(c)) : sd_buf_addf(out, "%8s", "");
     return bad | sd_buf_addf(out, " %9llu %9llu\n", full(r->batches), full(r->unfull));
 }

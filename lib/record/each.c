@@ -84,6 +84,8 @@ static void work_on_line(struct pool *p, int worker, struct sd_batch *b, struct 
             sd_stream_mark_failed(p->s, r, &why, line_no, &message);
             note(b, why.code ? why.code : SD_ERR_DATA);
         }
+    } else if (p->s->show_failed) {
+        p->s->show_failed(p->ctx, worker, r, &why);
     }
     if (message.len)
         add_message(b, &message);

@@ -211,6 +211,11 @@ void sd_stream_append_locked(struct sd_stream *s, const char *lines, size_t len,
         s->setup.progress(s->setup.ctx, s->written);
 }
 
+void sd_stream_show_failed(struct sd_stream *s, sd_record_fn *fn)
+{
+    s->show_failed = fn;
+}
+
 void sd_stream_hold(struct sd_stream *s, struct sd_spool *spool, bool from_start)
 {
     s->spool = spool;

@@ -56,6 +56,10 @@ void sd_stream_put_before(struct sd_stream *s, int worker, const struct sd_recor
 /* Runs fn over all records. 0, or -1 with err when the input could not be read to its end (status noted). */
 int sd_stream_each(struct sd_stream *s, sd_record_fn *fn, void *ctx, struct sd_err *err);
 
+/* Shows fn the records that pass because they carry an error, which it must not change; what it returns does
+ * not count. To be called before sd_stream_each, whose ctx it gets. */
+void sd_stream_show_failed(struct sd_stream *s, sd_record_fn *fn);
+
 /* From the first record on for which fn returns SD_RECORD_HOLD, or from the start, all that is kept goes to
  * the spool, in order, and not to the output: the program gives it back with sd_stream_put_next when it has
  * seen the whole input. The spool is opened when it is needed; its file is NULL before. To be called before

@@ -26,6 +26,7 @@ struct sd_stream {
     int status;
     bool pipe, broken; /* the reader went away; output cannot be written */
 
+    sd_record_fn *show_failed; /* or NULL */
     struct sd_spool *spool;    /* of sd_stream_hold, or NULL */
     bool holding;              /* what is kept goes there */
     struct sd_batch **current; /* sd_stream_each: what each worker works on */
