@@ -37,6 +37,15 @@ struct worker {
     bool merged;             /* something, into the current record */
 };
 
+enum { WAITING = SD_SIDECARS_QUEUE / N_KINDS };
+
+struct waiting { /* a record whose files are being written */
+    struct sd_record record;
+    uint64_t ticket;
+    bool ticketed; /* or else it is the next to be written */
+    struct sd_err err;
+};
+
 struct merge {
     struct sd_cmd cmd;
     const char *extension[N_KINDS];
@@ -46,6 +55,8 @@ struct merge {
     struct sd_join_rules rules; /* of files beside the pictures */
     const char *write_ending[N_KINDS];
     struct sd_sidecars sidecars;
+    struct waiting waiting[WAITING];
+    size_t n_waiting;
     struct sd_arena arena;
     struct worker *workers;
     struct sd_archives archives;
@@ -178,7 +189,7 @@ static int merge_from(struct merge *m, struct worker *w, struct sd_record *r, si
     tell(m, w, r, path);
     for (int k = 0; k < N_KINDS; k++)
         if (m->write_ending[k] &&
-            sd_sidecars_write(&m->sidecars, &w->scratch, r, k, path, m->write_ending[k], err))
+            sd_sidecars_add(&m->sidecars, &w->scratch, r, k, path, m->write_ending[k], m->n_waiting, err))
             return -1;
     return 0;
 }
@@ -206,41 +217,81 @@ static int merge(void *ctx, int worker, struct sd_record *r, struct sd_err *err)
 
 /* ---- all records ---- */
 
+static void fail(void *ctx, size_t owner, const struct sd_err *err)
+{
+    struct merge *m = ctx;
+    m->waiting[owner].err = *err;
+}
+
+/* Writes the files of the records that wait, and then these. */
+static void hand_on(struct merge *m)
+{
+    struct sd_err err = {0};
+    if (sd_sidecars_flush(&m->sidecars, fail, m, &err))
+        cmd_die(&m->cmd, &err);
+    for (size_t i = 0; i < m->n_waiting; i++) {
+        struct waiting *w = &m->waiting[i];
+        if (w->err.code)
+            cmd_fail(&m->cmd, &w->record, &w->err);
+        if (w->ticketed)
+            cmd_put(&m->cmd, w->ticket, &w->record);
+        else
+            cmd_put_next(&m->cmd, &w->record);
+    }
+    m->n_waiting = 0;
+}
+
+/* Works on the record behind those that wait, which came from the stream `from` - 1, and lets it wait too. */
+static void work_on(struct merge *m, size_t from)
+{
+    struct waiting *w = &m->waiting[m->n_waiting];
+    struct sd_err err = {0};
+    if (sd_record_failed(&w->record))
+        pass(m, 0, &w->record, &err);
+    else
+        merge_from(m, &m->workers[0], &w->record, from, &w->err);
+    m->n_waiting++;
+    if (m->n_waiting == WAITING || !sd_stream_ready(m->cmd.stream))
+        hand_on(m);
+}
+
+static struct waiting *next_waiting(struct merge *m, bool ticketed)
+{
+    struct waiting *w = &m->waiting[m->n_waiting];
+    w->err = (struct sd_err){0};
+    w->ticketed = ticketed;
+    return w;
+}
+
 /* One after the other, for what must not depend on threads: of two pictures with one file the first has it.
  */
 static void merge_in_order(struct merge *m)
 {
-    struct sd_record r = SD_RECORD_INIT;
-    uint64_t ticket;
-    while (cmd_next(&m->cmd, &r, &ticket)) {
-        struct sd_err err = {0};
-        if (sd_record_failed(&r))
-            pass(m, 0, &r, &err);
-        else if (merge(m, 0, &r, &err))
-            cmd_fail(&m->cmd, &r, &err);
-        cmd_put(&m->cmd, ticket, &r);
-    }
-    sd_record_free(&r);
+    struct waiting *w;
+    while (w = next_waiting(m, true), cmd_next(&m->cmd, &w->record, &w->ticket))
+        work_on(m, 0);
+    hand_on(m);
 }
 
 /* The records that only later streams have. */
 static void add_others(struct merge *m)
 {
-    struct worker *w = &m->workers[0];
-    for (size_t i = 0; i < m->streams.n; i++)
-        for (size_t k = 0; k < m->streams.indexes[i].n && !cmd_stopped(&m->cmd); k++) {
-            struct sd_err err = {0};
-            struct sd_record *r = &w->streams[i].record;
-            if (sd_index_used(&m->streams.indexes[i], k))
+    struct sd_err err = {0};
+    for (size_t i = 0; i < m->streams.n; i++) {
+        struct sd_index *x = &m->streams.indexes[i];
+        struct sd_index_reader *reader = &m->workers[0].streams[i];
+        for (size_t k = 0; k < x->n && !cmd_stopped(&m->cmd); k++) {
+            if (sd_index_used(x, k))
                 continue;
-            if (sd_index_read(&m->streams.indexes[i], &w->streams[i], k, &err))
+            struct sd_buf *text = &m->workers[0].text;
+            sd_buf_clear(text);
+            if (sd_index_read(x, reader, k, &err) || sd_record_write(&reader->record, text) ||
+                sd_record_parse_copy(&next_waiting(m, false)->record, text->data, text->len, &err))
                 cmd_die(&m->cmd, &err);
-            if (sd_record_failed(r))
-                pass(m, 0, r, &err);
-            else if (merge_from(m, w, r, i + 1, &err))
-                cmd_fail(&m->cmd, r, &err);
-            cmd_put_next(&m->cmd, r);
+            work_on(m, i + 1);
         }
+    }
+    hand_on(m);
 }
 
 /* ---- sources ---- */
@@ -461,12 +512,14 @@ static void finish(struct merge *m)
     sd_strings_free(&m->join);
     sd_strings_free(&m->write);
     sd_sidecars_free(&m->sidecars);
+    for (size_t i = 0; i < WAITING; i++)
+        sd_record_free(&m->waiting[i].record);
     sd_arena_free(&m->arena);
 }
 
 int main(int argc, char **argv)
 {
-    struct merge m = {.extension = {".caption", ".txt"}};
+    static struct merge m = {.extension = {".caption", ".txt"}};
     bool asked[N_KINDS] = {false};
     const struct sd_option options[] = {
         {SD_OPT_HEADING("Files beside the pictures")},
