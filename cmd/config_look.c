@@ -109,8 +109,10 @@ static void tell_unmatched(struct sd_cmd *c, const struct unmatched *u, const ch
 {
     if (!u->n)
         return;
-    cmd_warn(c, "%llu %s: %s%s", (unsigned long long)u->n, what, u->names.data,
-             u->n > NAMES_SHOWN ? ", ..." : "");
+    if (u->n > NAMES_SHOWN)
+        cmd_warn(c, "%s: %s and %llu more", what, u->names.data, (unsigned long long)(u->n - NAMES_SHOWN));
+    else
+        cmd_warn(c, "%s: %s", what, u->names.data);
 }
 
 /* Every picture of the data set has a mask, and every mask belongs to one. */
@@ -126,8 +128,8 @@ static void look_for_masks(struct sd_cmd *c, const struct sd_config *config,
     for (const struct sd_config_subset *s = d->subsets; s; s = s->next)
         if (!s->dropped)
             find_surplus(c, sd_config_string(config, d, s, SD_CONFIG_CONDITIONING_DATA_DIR), &used, &surplus);
-    tell_unmatched(c, &without, "pictures have no mask in their conditioning_data_dir");
-    tell_unmatched(c, &surplus, "masks belong to no picture");
+    tell_unmatched(c, &without, "pictures without a mask in their conditioning_data_dir");
+    tell_unmatched(c, &surplus, "masks that belong to no picture");
     uint64_t bad = without.n + surplus.n;
     sd_seen_free(&used);
     sd_buf_free(&without.names);

@@ -223,7 +223,8 @@ static void make_entry(void *ctx, int worker, size_t i, struct cmd_lines *out)
     const char *path = s->path.data ? s->path.data : "";
     if (bad)
         fail(r, path, &err, out);
-    if (sd_record_write(&s->record, &out->lines)) {
+    if ((!s->record.count && sd_record_set_string(&s->record, "path", path)) ||
+        sd_record_write(&s->record, &out->lines)) {
         out->status = SD_ERR_MACHINE;
         return;
     }

@@ -192,11 +192,15 @@ static int read_value(const struct reader *r, const struct sd_config_key *k, con
 {
     switch (k->type) {
     case SD_CONFIG_BOOL:
+        if (v->type != SD_VALUE_BOOL)
+            return wrong_type(r, k, v);
         to->b = v->b;
-        return v->type == SD_VALUE_BOOL ? 0 : wrong_type(r, k, v);
+        return 0;
     case SD_CONFIG_INT:
+        if (v->type != SD_VALUE_INT)
+            return wrong_type(r, k, v);
         to->i = v->i;
-        return v->type == SD_VALUE_INT ? out_of_range(r, k, v) : wrong_type(r, k, v);
+        return out_of_range(r, k, v);
     case SD_CONFIG_FLOAT:
     case SD_CONFIG_NUMBER:
         if (v->type != SD_VALUE_FLOAT && (k->type == SD_CONFIG_FLOAT || v->type != SD_VALUE_INT))

@@ -146,7 +146,7 @@ static int add_value(const struct sd_value *v, struct sd_buf *out, struct sd_err
         for (const struct sd_value_item *i = v->first; i && !bad; i = i->next) {
             bad = (i != v->first && sd_buf_adds(out, ", ")) ||
                   (v->type == SD_VALUE_TABLE &&
-                   (sd_toml_add_string(out, i->name.data, i->name.len) || sd_buf_adds(out, " = ")));
+                   (sd_toml_add_name(out, i->name.data, i->name.len) || sd_buf_adds(out, " = ")));
             if (!bad && add_value(&i->value, out, err))
                 return -1;
         }
@@ -171,7 +171,9 @@ static int add_setting(const struct sd_config_value *v, const char *indent, stru
               add_float(out, v->range[1]) || sd_buf_addc(out, ']');
     else if (k->type == SD_CONFIG_SIZE)
         bad = bad || sd_buf_addf(out, "[%lld, %lld]", (long long)v->size.w, (long long)v->size.h);
-    else if ((k->type == SD_CONFIG_TABLE ? add_value(v->table, out, err) : add_json(v, out, err)))
+    else if (k->type == SD_CONFIG_TABLE && add_value(v->table, out, err))
+        return sd_err_prefix(err, "%s", k->name);
+    else if (k->type != SD_CONFIG_TABLE && add_json(v, out, err))
         return -1;
     return bad || sd_buf_addc(out, '\n') ? sd_err_memory(err, out->len) : 0;
 }
@@ -203,7 +205,7 @@ static int add_subset_toml(const struct sd_config *c, const struct sd_config_dat
     return alpha && !sd_config_find(s->values, SD_CONFIG_ALPHA_MASK) ? add_setting(alpha, "  ", out, err) : 0;
 }
 
-int sd_config_toml(const struct sd_config *c, struct sd_buf *out, struct sd_err *err)
+static int add_toml(const struct sd_config *c, struct sd_buf *out, struct sd_err *err)
 {
     size_t start = out->len;
     if (sd_buf_adds(out, "[general]\n"))
@@ -223,4 +225,11 @@ int sd_config_toml(const struct sd_config *c, struct sd_buf *out, struct sd_err 
                 return -1;
     }
     return 0;
+}
+
+int sd_config_toml(const struct sd_config *c, struct sd_buf *out, struct sd_err *err)
+{
+    if (!add_toml(c, out, err))
+        return 0;
+    return c->file ? sd_err_prefix(err, "%s", c->file) : -1;
 }

@@ -429,3 +429,11 @@ int sd_toml_add_string(struct sd_buf *out, const char *s, size_t len)
     }
     return 0;
 }
+
+int sd_toml_add_name(struct sd_buf *out, const char *s, size_t len)
+{
+    size_t bare = 0;
+    while (bare < len && is_bare(s[bare]))
+        bare++;
+    return len && bare == len ? sd_buf_add(out, s, len) : sd_toml_add_string(out, s, len);
+}

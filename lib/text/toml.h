@@ -24,4 +24,7 @@ int sd_toml_parse(struct sd_arena *arena, const char *text, size_t len, struct s
  */
 int sd_toml_add_string(struct sd_buf *out, const char *s, size_t len);
 
+/* The same for a name, without quotes where it needs none. */
+int sd_toml_add_name(struct sd_buf *out, const char *s, size_t len);
+
 #endif

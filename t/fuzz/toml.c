@@ -1,5 +1,5 @@
 /* Any bytes as TOML: what is accepted is a tree of text, which can be written as JSON that reads back, and
- * whose strings survive being written as TOML. fuzz-seeds: t/data/config t/data/toml */
+ * whose strings survive being written as TOML. fuzz-seeds: t/data/config/seeds t/data/toml/all.toml */
 #include "base/json.h"
 #include "text/toml.h"
 

@@ -1,19 +1,21 @@
 #!/usr/bin/env python3
 """Data set configurations, and the pictures with their parameters that sd-scripts makes of them.
 
-  SD_SCRIPTS=... config.py [DIR]        (DIR: t/data/config; versions and environment: see peers.py; also voluptuous)
+  SD_SCRIPTS=... config.py [DIR]        (DIR: t/data/config; versions and environment: see peers.py; also voluptuous; needs bin/sd-config)
 
 Makes the files of DIR/files.json (text, or null for a picture) in a folder of its own, has config_util read each
 configuration, and writes cases.ndjson, a line a case:
   name, toml or json (the file's text; neither: the folder convention), args (of the command line),
   refused (sd-scripts raises an error), or
   pictures: for training, then for validation: path, caption (as the data set holds it), repeats, reg, mask, dataset, subset
-of which repeats are those before regularisation pictures are balanced, dataset and subset the parameters in force.
+and ends with an error unless sd-scripts makes the same of what sd-config --to-toml writes for these. Their
+repeats are those before regularisation pictures are balanced, dataset and subset the parameters in force.
 """
 import argparse
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 
@@ -256,9 +258,23 @@ def expand(watch, name, text, words):
     return blueprint
 
 
+def check_again(watch, case, root):
+    if "refused" in case:
+        return
+    words = list(case["args"])
+    for kind in ("toml", "json"):
+        if kind in case:
+            open("x." + kind, "w", encoding="utf-8").write(case[kind])
+            words.append("x." + kind)
+    text = subprocess.run([os.path.join(root, "bin", "sd-config"), "--to-toml", *words], check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
+    if pictures(watch, expand(watch, "again.toml", text.decode(), [])) != case["pictures"]:
+        sys.exit(f"{case['name']}: sd-scripts reads something else in\n{text.decode()}")
+
+
 def main(argv):
     peers.check()
     out = os.path.abspath(peers.output(argv, "config"))
+    root = os.path.abspath(os.path.join(peers.DATA, "..", ".."))
     picture = os.path.join(os.path.abspath(peers.DATA), "image", "rgb.png")
     peers.sd_scripts()
     import logging
@@ -293,7 +309,8 @@ def main(argv):
                 cases.append(dict(name=name, toml=text, args=[], refused=True))
             else:
                 sys.exit(f"sd-scripts accepts {name}:\n{text}")
-        watch.made.clear()
+        for case in cases:
+            check_again(watch, case, root)
     with open(os.path.join(out, "cases.ndjson"), "w", encoding="utf-8") as f:
         for case in cases:
             print(json.dumps(case), file=f)
