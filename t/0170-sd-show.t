@@ -62,6 +62,15 @@ is 'the weight of regularisation pictures' "$(seen | jq .loss_weight)" 0.25
 }
 is 'a record flows through before the next comes' "$(jq -r .path "$out") $(cat early)" 'a.png seen'
 
+# What sd-scripts' own dataset gave of the same pictures, use by use.
+(cd "$root" && sd-show --order input --seed 7 --shuffle_caption --keep_tokens 1 --caption_prefix 'art of' \
+    --caption_dropout_rate 0.1 --caption_tag_dropout_rate 0.2 --flip_aug --color_aug --random_crop \
+    --prior_loss_weight 0.5 <t/data/show/records.ndjson) >"$out"
+seen | jq -c '{caption, size, flipped, loss_weight}' >got
+jq -c '{caption, size, flipped, loss_weight}' "$root/t/data/show/seen.ndjson" >want
+is 'as many uses' "$(wc -l <got)" "$(wc -l <want)"
+same 'seen as sd-scripts sees them' got want
+
 # --- the order of training ---
 
 jq -c 'if .path == "b.png" then .repeats = 3 else . end | if .path > "d" then .bucket = [8,8] else . end' six >mixed
@@ -148,7 +157,7 @@ is 'nothing is asked of the network' "$(grep -Eo '(src|href)="?https?:|url\(|@im
 is 'no file is left beside it' "$(ls -A | grep -c '^\.')" 0
 
 chromium() {
-    HOME=$tmp timeout 300 chromium --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --hide-scrollbars \
+    HOME=$tmp timeout 300 chromium-headless-shell --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --hide-scrollbars \
         --user-data-dir="$tmp/chromium" --virtual-time-budget=5000 "$@" 2>"$tmp/chromium.err"
 }
 # dom HASH: what the browser made of the page, by parts
@@ -166,7 +175,7 @@ paths() { perl -ne 'print "$1 " if m|class="path" title="([^"]*)"|' cards; }
 if [ -n "${SD_SAN:-}" ]; then
     finish # the browser has seen the release build's page
 fi
-if ! command -v chromium >/dev/null && grep -q '^ID=ubuntu' /etc/os-release; then
+if ! command -v chromium-headless-shell >/dev/null && grep -q '^ID=ubuntu' /etc/os-release; then
     skip 'the page in a browser' 'Chromium is no package of Ubuntu'
     finish
 fi

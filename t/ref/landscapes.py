@@ -9,7 +9,7 @@ The same seed draws the same pictures. Written for numpy 1.26 and Pillow 13.0. d
     sd-scan hills | sd-merge | sd-bucket --resolution 512 | jq -c 'if .path | test("00[3-6]") then .repeats = 5 else . end' \
       | sd-show --order input --seed 4 --shuffle-caption --keep-tokens 1 --caption-tag-dropout-rate 0.2 --flip-aug \
           --random-crop --color-aug --html hills.html > /dev/null
-    chromium --headless --no-sandbox --hide-scrollbars --window-size=1280,860 --screenshot=doc/sd-show.png hills.html
+    chromium-headless-shell --headless --no-sandbox --hide-scrollbars --window-size=1280,860 --screenshot=doc/sd-show.png hills.html
 """
 
 import argparse

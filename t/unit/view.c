@@ -70,6 +70,76 @@ static void sees(const char *name, struct sd_subset base, const char *members, u
     sd_archives_free(&archives);
 }
 
+/* ---- against sd-scripts (t/ref/show.py) ---- */
+
+static uint64_t sum(const struct sd_image *im)
+{
+    uint64_t n = 0;
+    for (size_t i = 0; i < (size_t)im->width * im->height * 3; i++)
+        n += im->data[i];
+    return n;
+}
+
+/* One use: 0 when caption, mirroring and picture are what sd-scripts gave. */
+static int replay(struct sd_record *record, struct sd_record *seen, struct sd_archives *archives,
+                  struct sd_pyrandom *random, struct sd_err *err)
+{
+    const struct sd_subset subset = {.caption = {.shuffle = 1,
+                                                 .keep_tokens = 1,
+                                                 .dropout_rate = 0.1,
+                                                 .tag_dropout_rate = 0.2,
+                                                 .prefix = "art of"},
+                                     .augment = {.flip = true, .color = true, .random_crop = true},
+                                     .bucketed = true};
+    struct sd_dataset d;
+    struct sd_view v = {.archives = archives};
+    const char *caption;
+    int64_t want = 0;
+    bool flipped = false;
+    sd_dataset_init(&d, &(struct sd_dataset_options){.batch_size = 1, .look = true, .subset = subset});
+    int rc = sd_dataset_add(&d, record, err) ||
+             sd_view_draw(&v, d.items, &(struct sd_caption_context){.epoch = 1}, random, err) ||
+             sd_view_picture(&v, err) || sd_record_need_string(seen, "caption", &caption, err) ||
+             sd_record_need_int(seen, "sum", &want, err) ||
+             sd_record_bool(seen, "flipped", &flipped, err) < 0;
+    if (!rc && (strcmp(caption, v.caption.data ? v.caption.data : "") || flipped != v.mirrored ||
+                (uint64_t)want != sum(&v.cut.picture)))
+        rc = sd_err_set(err, SD_ERR_DATA, "\"%s\" %d %llu, expected \"%s\" %d %lld", v.caption.data,
+                        v.mirrored, (unsigned long long)sum(&v.cut.picture), caption, flipped,
+                        (long long)want);
+    sd_view_free(&v);
+    sd_dataset_free(&d);
+    return rc;
+}
+
+static void agrees(void)
+{
+    FILE *records = fopen("t/data/show/records.ndjson", "r"), *seen = fopen("t/data/show/seen.ndjson", "r");
+    struct sd_record r = SD_RECORD_INIT, s = SD_RECORD_INIT;
+    struct sd_archives archives = {0};
+    struct sd_pyrandom random;
+    struct sd_err err = {0};
+    char a[1024], b[1024];
+    int n = 0, good = 0;
+    sd_pyrandom_seed(&random, 7);
+    while (records && seen && fgets(a, sizeof a, records) && fgets(b, sizeof b, seen)) {
+        bool same = !sd_record_parse(&r, a, strlen(a), &err) && !sd_record_parse(&s, b, strlen(b), &err) &&
+                    !replay(&r, &s, &archives, &random, &err);
+        if (!same && n == good)
+            printf("# use %d: %s\n", n + 1, err.msg);
+        good += same;
+        n++;
+    }
+    ok(n == 80 && good == n, "%d uses of pictures as sd-scripts makes them", good);
+    sd_record_free(&r);
+    sd_record_free(&s);
+    sd_archives_free(&archives);
+    if (records)
+        fclose(records);
+    if (seen)
+        fclose(seen);
+}
+
 static void refuses(const char *name, const char *members, const char *message)
 {
     struct sd_dataset d;
@@ -104,6 +174,7 @@ int main(void)
     refuses("the same with latents", ",\"latents\":\"x.npz\",\"bucket\":[16,8]", "resize");
     refuses("a place outside", ",\"bucket\":[16,8],\"resize\":[21,15],\"crop\":[6,0]", "does not lie");
     refuses("a bucket of another kind", ",\"bucket\":16", "bucket");
+    agrees();
     unlink(path);
     sd_image_free(&whole);
     return tap_end();
