@@ -24,8 +24,9 @@ done
 
 # They come without captions; the names of their folders and files serve as tags, in files beside them.
 sd-scan -q --recursive photos |
-    jq -c '.tags = (.path | split("/")[4:] | map(sub("\\.[a-z]+$"; "") | split("[-_]"; null)) | add | unique)' |
+    jq -c '.tags = (.path | split("/")[4:] | map(sub("\\.[a-z]+$"; "") | split("[-_]"; null)) | add | unique |
+        map(select(test("^[A-Za-z]{3,}$"))) - ["contents", "images", "screenshot"])' |
     sd-merge -q --write .txt >/dev/null
 
-make -j2 -f "$root/contrib/dataset.mk" dataset "MODEL=$MODEL" "BUCKET=--resolution 512 --histogram" "$@"
+make -j2 -f "$root/contrib/dataset.mk" dataset "MODEL=$MODEL" "BUCKET=--resolution 512 --histogram"
 cat dataset/stat.txt
