@@ -145,6 +145,12 @@ same 'nothing of that touched the archive' x.tar before.tar
 try sh -c '{ cat in; sleep 5; } | sd-pack -q -o killed.tar & p=$!; sleep 1; kill $p; wait $p'
 is 'a signal leaves no archive, and no records' "$(ls -A | grep -c killed) $(wc -c <"$out")" '0 0'
 
+# metadata that names pictures in archives
+try sd-meta --resolve from <<END
+{"x.tar!/photos/a.png":{"caption":"a cat"},"missing.tar!/a.png":{"caption":"no cat"}}
+END
+is 'sd-meta --resolve takes them' "$status $(jq -c '[.path,.error.message]' "$out" | head -1)" '1 ["x.tar!/photos/a.png",null]'
+
 # caches of their latents need a place
 try sd-encode-latents --model "$root/contrib/tiny/sd.safetensors" <<END
 {"path":"x.tar!/photos/a.png","bucket":[64,64],"resize":[64,64],"crop":[0,0]}

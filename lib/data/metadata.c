@@ -2,9 +2,11 @@
 
 #include "base/path.h"
 #include "record/scan.h"
+#include "store/archive.h"
 #include "text/sidecar.h"
 #include "text/str.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -422,10 +424,15 @@ int sd_metadata_join(const char *name, const char *image_dir, struct sd_buf *pat
     return 0;
 }
 
+/* Of a picture in an archive: that there is the archive. */
 static bool is_file(const char *path)
 {
     struct stat st;
-    return !stat(path, &st) && S_ISREG(st.st_mode);
+    size_t len = sd_archive_split(path, NULL);
+    char *archive = len ? strndup(path, len) : NULL;
+    bool there = (!len || archive) && !stat(archive ? archive : path, &st) && S_ISREG(st.st_mode);
+    free(archive);
+    return there;
 }
 
 int sd_metadata_find(const char *name, const char *image_dir, struct sd_buf *path, struct sd_err *err)

@@ -34,12 +34,13 @@ static void unlink_use(struct sd_archives *all, struct sd_archive_use **at)
         close_use(u);
 }
 
-/* Closes the least recently used ones, which are last, while they take too much. */
+/* Closes the least recently used ones, which are last, while they take too much; the first one stays however
+ * large it is, for the records of one archive mostly follow each other. */
 static void shrink(struct sd_archives *all)
 {
     while (all->bytes > KEPT_BYTES) {
         struct sd_archive_use **last = NULL;
-        for (struct sd_archive_use **at = &all->first; *at; at = &(*at)->next)
+        for (struct sd_archive_use **at = &all->first->next; *at; at = &(*at)->next)
             if (!(*at)->users)
                 last = at;
         if (!last)
