@@ -2,7 +2,7 @@
  * the picture shrinks.
  *
  * Linear and lanczos4 have weights in 11-bit fixed point. So has cubic in OpenCV's own code, but on x86
- * opencv-python hands cubic to Intel's IPP, which computes in float, and so do we: a byte in some 500,000 is
+ * opencv-python hands cubic to Intel's IPP, which computes in float, and so do we: a byte in some 17,000 is
  * rounded to the other side. OpenCV without IPP differs by 1 in 2 % of the bytes. */
 #include "image/resize_filters.h"
 
