@@ -78,7 +78,7 @@ save(R, "turned.webp", exif=turned, icc_profile=profile, lossless=True)
 for bits in (1, 2, 4):
     put(f"grey{bits}-raw.png", png((ramp >> (8 - bits))[:, :, None], bits, 0))
     put(f"grey{bits}-trns.png", png((ramp >> (8 - bits))[:, :, None], bits, 0, trns=bytes((0, 1))))
-deep = rng.integers(0, 65536, (H, W, 4))
+deep = np.random.default_rng(2).integers(0, 65536, (H, W, 4))  # of its own: the source below stays as it was
 put("grey-alpha16.png", png(deep[:, :, :2], 16, 4))
 put("rgb16-trns.png", png(deep[:, :, :3], 16, 2, trns=b"".join(int(v).to_bytes(2, "big") for v in deep[3, 4, :3])))
 put("interlaced.png", png(rgb, 8, 2, True))
