@@ -68,11 +68,13 @@ static int encode(const struct sd_image *im, struct sd_buf *out, struct sd_err *
 /* The picture, its small copy, its file. */
 static int make(const struct show *s, struct slot *slot, struct sd_err *err)
 {
-    if (!needs_picture(s, slot))
+    if (slot->picture.data || !needs_picture(s, slot))
         return 0;
     if (sd_view_picture(&slot->view, err))
         return -1;
-    if (sd_image_fit(&slot->view.cut.picture, (uint32_t)s->cell, false, &slot->picture, err))
+    int rc = sd_image_fit(&slot->view.cut.picture, (uint32_t)s->cell, false, &slot->picture, err);
+    sd_image_free(&slot->view.cut.picture);
+    if (rc)
         return -1;
     return s->html ? encode(&slot->picture, &slot->file, err) : 0;
 }
@@ -102,7 +104,7 @@ static void draw(struct show *s, const struct slot *slot)
     if (bad)
         cmd_die(&s->cmd, &err);
     if (sd_buf_addc(&out, '\n') || sd_path_visible(&out, v->item->path, strlen(v->item->path)) ||
-        sd_buf_addf(&out, "  %ux%u%s\n", v->cut.picture.width, v->cut.picture.height,
+        sd_buf_addf(&out, "  %lldx%lld%s\n", (long long)v->size.w, (long long)v->size.h,
                     v->mirrored ? "  mirrored" : "") ||
         sd_path_visible(&out, v->caption.data ? v->caption.data : "", v->caption.len) ||
         sd_buf_adds(&out, "\n\n"))
@@ -185,7 +187,8 @@ static bool enough(const struct show *s)
     return cmd_stopped(&s->cmd) || (s->limit && s->shown + (int64_t)s->n_slots >= s->limit);
 }
 
-/* Draws for the slot's item. */
+/* Draws for the slot's item. A picture that is made on the way does not stay at its full size: a block of
+ * them would. */
 static void use(struct show *s, struct slot *slot, const struct sd_item *item, int64_t epoch, int64_t batch,
                 const struct sd_caption_context *context)
 {
@@ -193,7 +196,8 @@ static void use(struct show *s, struct slot *slot, const struct sd_item *item, i
     slot->view.epoch = epoch;
     slot->view.batch = batch;
     slot->view.loss_weight = item->reg ? s->subset.prior_loss_weight : 1;
-    sd_view_draw(&slot->view, item, context, &s->random, &slot->err);
+    if (!sd_view_draw(&slot->view, item, context, &s->random, &slot->err) && slot->view.made)
+        make(s, slot, &slot->err);
 }
 
 /* ---- in the order of the input: each record with all its uses ---- */

@@ -25,6 +25,7 @@ static int make(struct sd_view *v, struct sd_pyrandom *random, struct sd_err *er
     if (sd_augment(augmented(item) ? &item->subset->augment : &plain, &target, &picture, v->mirrored, random,
                    &v->cut, err))
         return sd_err_prefix(err, "%s", item->path);
+    v->size = (struct sd_size){v->cut.picture.width, v->cut.picture.height};
     v->made = true;
     return 0;
 }
@@ -54,8 +55,8 @@ int sd_view_tell(const struct sd_view *v, struct sd_record *r)
     struct sd_record seen = SD_RECORD_INIT;
     struct sd_buf text = SD_BUF_INIT;
     if (v->made) {
-        size[0] = v->cut.picture.width;
-        size[1] = v->cut.picture.height;
+        size[0] = v->size.w;
+        size[1] = v->size.h;
         crop[0] = v->cut.crop_x;
         crop[1] = v->cut.crop_y;
     }

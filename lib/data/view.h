@@ -4,6 +4,7 @@
  *     sd_view_draw(&v, item, &context, &random, err);   // in the order of the uses
  *     sd_view_picture(&v, err);                         // where it is to be seen; any thread
  *     sd_view_tell(&v, &record);                        // the member "seen" of sd-record(5)
+ *     sd_view_free(&v);
  */
 #ifndef SD_DATA_VIEW_H
 #define SD_DATA_VIEW_H
@@ -18,8 +19,9 @@ struct sd_view {
     double loss_weight;
     /* filled here */
     const struct sd_item *item; /* borrowed */
-    bool mirrored, made;        /* made: cut holds the picture */
-    struct sd_augmented cut;    /* owned */
+    bool mirrored, made;        /* made: cut and size are set */
+    struct sd_augmented cut;    /* owned; its picture may be freed when it was used */
+    struct sd_size size;        /* of that picture */
     struct sd_buf caption;      /* owned */
 };
 
