@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Data set configurations, and the pictures with their parameters that sd-scripts makes of them.
 
-  SD_SCRIPTS=... config.py [DIR]        (DIR: t/data/config; versions and environment: see peers.py; also voluptuous; needs bin/sd-config)
+  SD_SCRIPTS=... config.py [DIR]        (DIR: t/data/config; versions and environment: see peers.py;
+                                         also voluptuous, and bin/sd-config)
 
 Makes the files of DIR/files.json (text, or null for a picture) in a folder of its own, has config_util read each
 configuration, and writes cases.ndjson, a line a case:
@@ -58,50 +59,108 @@ DATASET = {
 SHOWN_SUBSET = [k for k in SUBSET if k != "num_repeats"] + ["alpha_mask"]
 SHOWN_DATASET = [k for k in DATASET if k not in ("resolution", "network_multiplier")]
 
+OUT_OF_PLACE = [("image_dir", "'db'"), ("is_reg", "true"), ("alpha_mask", "true"), ("metadata_file", "'ft.json'"),
+                ("conditioning_data_dir", "'masks'"), ("shufle_caption", "true"), ("train_batch_size", "1"),
+                ("prior_loss_weight", "1.0"), ("debug_dataset", "true")]
+QUOTED = """general.'keep_tokens' = 3
+[[datasets]]
+"resolution" = 512
+subsets = [{image_dir = 'db', class_tokens = "x"}, {image_dir = 'many'}]
+"""
+WRITTEN = """# two subjects, and pictures of their class
+[general]
+caption_extension = '.txt'
+keep_tokens = 1
+shuffle_caption = true
+
+[[datasets]]
+batch_size = 4
+keep_tokens = 2 # for those that say nothing else
+resolution = 512
+
+  [[datasets.subsets]]
+  class_tokens = 'sks cat'
+  image_dir = 'db'
+
+  [[datasets.subsets]]
+  class_tokens = 'xyz dog'
+  image_dir = 'many'
+  keep_tokens = 3
+
+  [[datasets.subsets]]
+  class_tokens = 'animal'
+  image_dir = 'reg'
+  is_reg = true
+  keep_tokens = 1
+"""
+
 
 def settings(keys, level, skip=()):
     return "".join(f"{k} = {v[level]}\n" for k, v in keys.items() if v[level] is not None and k not in skip)
 
 
 def options(keys):
-    return [a for k, v in keys.items() if v[3] is not None for a in [{"batch_size": "--train_batch_size", "num_repeats": "--dataset_repeats"}.get(k, "--" + k)] + [v[3]] * (v[3] != "")]
+    names = {"batch_size": "--train_batch_size", "num_repeats": "--dataset_repeats"}
+    given = {names.get(k, "--" + k): v[3] for k, v in keys.items() if v[3] is not None}
+    return [word for name, value in given.items() for word in ([name, value] if value else [name])]
 
 
 def accepted():
     plain = "[[datasets]]\nresolution = 512\n"
-    db, ft, cn = "image_dir = 'db'\n", "metadata_file = 'ft.json'\nimage_dir = 'ft'\n", "image_dir = 'cn'\nconditioning_data_dir = 'masks'\ncaption_extension = '.txt'\n"
+    db, ft = "image_dir = 'db'\n", "metadata_file = 'ft.json'\nimage_dir = 'ft'\n"
+    cn = "image_dir = 'cn'\nconditioning_data_dir = 'masks'\ncaption_extension = '.txt'\n"
     sub = "[[datasets.subsets]]\n"
     for kind, where, more in (("DreamBooth", db, {**SUBSET, **FOLDER}), ("fine-tuning", ft, SUBSET), ("ControlNet", cn, SUBSET)):
         skip = ("random_crop",) if kind == "ControlNet" else ()
         yield f"{kind}: nothing", plain + sub + where
-        yield f"{kind}: all in general", "[general]\n" + settings(DATASET, 0) + settings(more, 0, skip) + "[[datasets]]\n" + sub + where
+        yield (f"{kind}: all in general", "[general]\n" + settings(DATASET, 0) + settings(more, 0, skip)
+               + "[[datasets]]\n" + sub + where)
         general = "[general]\n" + settings(DATASET, 0) + settings(more, 0, skip)
         own = where if kind != "ControlNet" else where.replace("caption_extension = '.txt'\n", "")
-        yield f"{kind}: all in the data set", general + "[[datasets]]\n" + settings(DATASET, 1) + settings(more, 1, skip) + sub + own
-        yield f"{kind}: all in the subset", general + "[[datasets]]\n" + settings(DATASET, 1) + settings(more, 1, skip) + sub + own + settings(more, 2, skip)
-        yield f"{kind}: all on the command line", "[[datasets]]\n" + sub + where, options(DATASET) + options({k: v for k, v in more.items() if k not in skip})
-        yield f"{kind}: all everywhere", general + "[[datasets]]\n" + sub + own + settings(more, 2, skip) + plain + sub + where, options(DATASET) + ["--keep_tokens", "9"]
-    yield "false, 0 and an empty string count as set", "[general]\nshuffle_caption = true\nkeep_tokens = 4\ncaption_prefix = 'x'\n" + plain + "shuffle_caption = false\nkeep_tokens = 0\ncaption_prefix = ''\n" + sub + db, ["--shuffle_caption", "--keep_tokens", "5"]
+        yield (f"{kind}: all in the data set", general + "[[datasets]]\n" + settings(DATASET, 1) + settings(more, 1,
+               skip) + sub + own)
+        yield (f"{kind}: all in the subset", general + "[[datasets]]\n" + settings(DATASET, 1) + settings(more, 1,
+               skip) + sub + own + settings(more, 2, skip))
+        yield (f"{kind}: all on the command line", "[[datasets]]\n" + sub + where, options(DATASET)
+               + options({k: v for k, v in more.items() if k not in skip}))
+        yield (f"{kind}: all everywhere", general + "[[datasets]]\n" + sub + own + settings(more, 2, skip) + plain
+               + sub + where, options(DATASET) + ["--keep_tokens", "9"])
+    yield ("false, 0 and an empty string count as set",
+           "[general]\nshuffle_caption = true\nkeep_tokens = 4\ncaption_prefix = 'x'\n" + plain
+           + "shuffle_caption = false\nkeep_tokens = 0\ncaption_prefix = ''\n" + sub + db, ["--shuffle_caption",
+           "--keep_tokens", "5"])
     for ext in ("'.txt'", "'txt'", "'.caption'", "''", "'.none'"):
         for wild in ("false", "true"):
-            yield f"captions: {ext}, wildcard {wild}", plain + sub + db + f"caption_extension = {ext}\nenable_wildcard = {wild}\nclass_tokens = 'c t'\n"
+            yield (f"captions: {ext}, wildcard {wild}", plain + sub + db
+                   + f"caption_extension = {ext}\nenable_wildcard = {wild}\nclass_tokens = 'c t'\n")
     yield "captions: none", plain + sub + db + "caption_extension = '.none'\n"
     yield "captions: the folder's name counts", plain + sub + "image_dir = 'one_two_three'\n"
-    yield "regularisation", plain + sub + db + "num_repeats = 3\n" + sub + "image_dir = 'reg'\nis_reg = true\nnum_repeats = 2\nclass_tokens = 'cat'\ncaption_extension = '.txt'\n" + sub + "image_dir = 'many'\n"
-    yield "several data sets", plain + sub + db + sub + "image_dir = 'many'\nalpha_mask = true\n[[datasets]]\nresolution = [640, 448]\nbatch_size = 7\n" + sub + ft + "alpha_mask = false\n" + sub + "metadata_file = 'ft.jsonl'\nimage_dir = 'ft'\nnum_repeats = 2\n"
-    yield "subsets that count twice", plain + sub + db + "num_repeats = 2\n" + sub + "image_dir = 'many'\n" + sub + db + "num_repeats = 5\n" + plain + sub + db
+    yield ("regularisation", plain + sub + db + "num_repeats = 3\n" + sub
+           + "image_dir = 'reg'\nis_reg = true\nnum_repeats = 2\nclass_tokens = 'cat'\ncaption_extension = '.txt'\n"
+           + sub + "image_dir = 'many'\n")
+    yield ("several data sets", plain + sub + db + sub
+           + "image_dir = 'many'\nalpha_mask = true\n[[datasets]]\nresolution = [640, 448]\nbatch_size = 7\n" + sub
+           + ft + "alpha_mask = false\n" + sub + "metadata_file = 'ft.jsonl'\nimage_dir = 'ft'\nnum_repeats = 2\n")
+    yield ("subsets that count twice", plain + sub + db + "num_repeats = 2\n" + sub + "image_dir = 'many'\n" + sub
+           + db + "num_repeats = 5\n" + plain + sub + db)
     yield "metadata that counts twice", plain + sub + ft + sub + ft.replace("'ft'", "'db'")
-    yield "no repeats", plain + "num_repeats = 0\n" + sub + db + sub + "image_dir = 'many'\nnum_repeats = 1\n" + sub + "image_dir = 'reg'\nnum_repeats = -1\n"
-    yield "a folder without pictures, and none", plain + sub + "image_dir = 'empty'\n" + sub + "image_dir = 'missing'\n" + sub + "image_dir = 'many'\n"
+    yield ("no repeats", plain + "num_repeats = 0\n" + sub + db + sub + "image_dir = 'many'\nnum_repeats = 1\n" + sub
+           + "image_dir = 'reg'\nnum_repeats = -1\n")
+    yield ("a folder without pictures, and none", plain + sub + "image_dir = 'empty'\n" + sub
+           + "image_dir = 'missing'\n" + sub + "image_dir = 'many'\n")
     yield "metadata with wildcards", plain + "enable_wildcard = true\ncaption_separator = ';'\n" + sub + ft
     yield "lines", plain + sub + "metadata_file = 'ft.jsonl'\nimage_dir = 'ft'\n"
     yield "masks", plain + sub + cn
     yield "alpha mask on the command line", plain + sub + db + sub + "image_dir = 'many'\nalpha_mask = false\n", ["--alpha_mask"]
     for part, seed in ((0.2, 1), (0.15, 7), (0.25, 0), (1.0, 3), (0.35, 12345), (0.05, 2)):
-        yield f"validation {part}", f"[general]\nvalidation_split = {part}\n" + plain + f"validation_seed = {seed}\n" + sub + "image_dir = 'many'\nnum_repeats = 4\ncaption_extension = '.txt'\n" + sub + "image_dir = 'reg'\nis_reg = true\n" + sub + db
-    yield "validation on the command line", plain + sub + "image_dir = 'many'\n", ["--validation_split", "0.5", "--validation_seed", "5"]
-    yield "quoted and dotted names", "general.'keep_tokens' = 3\n[[datasets]]\n\"resolution\" = 512\nsubsets = [{image_dir = 'db', class_tokens = \"x\"}, {image_dir = 'many'}]\n"
-    yield "a small file as of the documentation", "[general]\nshuffle_caption = true\ncaption_extension = '.txt'\nkeep_tokens = 1\n\n# here it begins\n[[datasets]]\nresolution = 512\nbatch_size = 4\nkeep_tokens = 2\n\n  [[datasets.subsets]]\n  image_dir = 'db'\n  class_tokens = 'hoge girl'\n\n  [[datasets.subsets]]\n  image_dir = 'many'\n  class_tokens = 'fuga boy'\n  keep_tokens = 3\n\n  [[datasets.subsets]]\n  is_reg = true\n  image_dir = 'reg'\n  class_tokens = 'human'\n  keep_tokens = 1\n"
+        yield (f"validation {part}", f"[general]\nvalidation_split = {part}\n" + plain
+               + f"validation_seed = {seed}\n" + sub
+               + "image_dir = 'many'\nnum_repeats = 4\ncaption_extension = '.txt'\n" + sub
+               + "image_dir = 'reg'\nis_reg = true\n" + sub + db)
+    yield ("validation on the command line", plain + sub + "image_dir = 'many'\n", ["--validation_split", "0.5",
+           "--validation_seed", "5"])
+    yield "quoted and dotted names", QUOTED
+    yield "a file as people write it", WRITTEN
 
 
 def refused():
@@ -127,12 +186,14 @@ def refused():
         yield f"{k} of metadata", plain + sub + f"metadata_file = 'ft.json'\nimage_dir = 'ft'\n{k} = {v[0]}\n"
         yield f"{k} of a metadata data set", plain + f"{k} = {v[0]}\n" + sub + "metadata_file = 'ft.json'\nimage_dir = 'ft'\n"
     for place in ("[general]\n", plain):
-        for k, v in (("image_dir", "'db'"), ("is_reg", "true"), ("alpha_mask", "true"), ("metadata_file", "'ft.json'"), ("conditioning_data_dir", "'masks'"), ("shufle_caption", "true"), ("train_batch_size", "1"), ("prior_loss_weight", "1.0"), ("debug_dataset", "true")):
-            yield f"{k} after {place.split()[0]}", place + f"{k} = {v}\n" + ("" if place == plain else plain) + sub + "image_dir = 'db'\n"
+        for k, v in OUT_OF_PLACE:
+            yield (f"{k} after {place.split()[0]}", place + f"{k} = {v}\n" + ("" if place == plain else plain) + sub
+                   + "image_dir = 'db'\n")
     yield "no image_dir", plain + sub + "class_tokens = 'x'\n"
     yield "metadata and folder in one data set", good + sub + "metadata_file = 'ft.json'\nimage_dir = 'ft'\n"
     yield "masks and folder in one data set", good + sub + "image_dir = 'cn'\nconditioning_data_dir = 'masks'\n"
-    yield "masks and metadata in one subset", plain + sub + "image_dir = 'cn'\nconditioning_data_dir = 'masks'\nmetadata_file = 'ft.json'\n"
+    yield ("masks and metadata in one subset", plain + sub
+           + "image_dir = 'cn'\nconditioning_data_dir = 'masks'\nmetadata_file = 'ft.json'\n")
     for k, v in (("is_reg", "true"), ("class_tokens", "'x'"), ("alpha_mask", "true"), ("random_crop", "true")):
         yield f"{k} with masks", plain + sub + f"image_dir = 'cn'\nconditioning_data_dir = 'masks'\n{k} = {v}\n"
     yield "is_reg of metadata", plain + sub + "metadata_file = 'ft.json'\nimage_dir = 'ft'\nis_reg = true\n"
@@ -142,8 +203,11 @@ def refused():
     yield "relative names without a folder", plain + sub + "metadata_file = 'ft.json'\n"
     yield "too few masks", plain + sub + "image_dir = 'cn'\nconditioning_data_dir = 'few'\n"
     yield "too many masks", plain + sub + "image_dir = 'cn'\nconditioning_data_dir = 'more'\n"
-    yield "buckets beyond the resolution", "[[datasets]]\nresolution = 256\nenable_bucket = true\nmin_bucket_reso = 320\n" + sub + "image_dir = 'db'\n"
-    yield "buckets below the resolution", "[[datasets]]\nresolution = 2048\nenable_bucket = true\nbucket_no_upscale = true\n" + sub + "image_dir = 'db'\n"
+    yield ("buckets beyond the resolution",
+           "[[datasets]]\nresolution = 256\nenable_bucket = true\nmin_bucket_reso = 320\n" + sub + "image_dir = 'db'\n")
+    yield ("buckets below the resolution",
+           "[[datasets]]\nresolution = 2048\nenable_bucket = true\nbucket_no_upscale = true\n" + sub
+           + "image_dir = 'db'\n")
     yield "an unknown table", good + "[extra]\na = 1\n"
     yield "a key outside", "resolution = 512\n" + good
     yield "general twice", "[general]\n[general]\n" + good
@@ -215,7 +279,8 @@ def number(v):
 def subset_of(dataset, image, subsets):
     subset = getattr(dataset, "image_to_subset", {}).get(image.image_key) or next(
         s for s in subsets if getattr(s, "image_dir", None) == os.path.dirname(image.absolute_path))
-    return next((s for s in subsets if s.image_dir == subset.image_dir and getattr(s, "metadata_file", 0) == getattr(subset, "metadata_file", 0)))
+    same = lambda a, b: a.image_dir == b.image_dir and getattr(a, "metadata_file", 0) == getattr(b, "metadata_file", 0)
+    return next(s for s in subsets if same(s, subset))
 
 
 def pictures(watch, blueprint):
@@ -231,11 +296,17 @@ def pictures(watch, blueprint):
             line = dict(path=image.absolute_path, caption=image.caption, repeats=repeats, reg=image.is_reg, validation=k >= n)
             if plan.is_controlnet:
                 line["mask"] = os.path.relpath(image.cond_img_path)
-            line["dataset"] = dict(index=index, resolution=list(plan.params.resolution), network_multiplier=number(plan.params.network_multiplier), **{k: getattr(plan.params, k) for k in SHOWN_DATASET})
+            shown = {k: getattr(plan.params, k) for k in SHOWN_DATASET}
+            line["dataset"] = dict(index=index, resolution=list(plan.params.resolution), **shown)
+            line["dataset"]["network_multiplier"] = number(plan.params.network_multiplier)
             line["subset"] = {k: number(getattr(params, k, False)) for k in SHOWN_SUBSET}
             line["subset"]["custom_attributes"] = line["subset"]["custom_attributes"] or {}
             result.append(line)
     return result
+
+
+def by_name(subsets):
+    return sorted(subsets, key=lambda s: s["image_dir"])  # sd-scripts has them in the order of the file system
 
 
 def expand(watch, name, text, words):
@@ -245,8 +316,8 @@ def expand(watch, name, text, words):
     watch.made.clear()
     sanitizer = config_util.ConfigSanitizer(True, True, True, True)
     if text is None:
-        user = {"datasets": [{"subsets": sorted(config_util.generate_dreambooth_subsets_config_by_subdirs(args.train_data_dir), key=lambda s: s["image_dir"])
-                              + (sorted(config_util.generate_dreambooth_subsets_config_by_subdirs(None, args.reg_data_dir), key=lambda s: s["image_dir"]) if args.reg_data_dir else [])}]}
+        folders = config_util.generate_dreambooth_subsets_config_by_subdirs
+        user = {"datasets": [{"subsets": by_name(folders(args.train_data_dir)) + by_name(folders(None, args.reg_data_dir))}]}
         if args.in_json:
             user = {"datasets": [{"subsets": [{"image_dir": args.train_data_dir, "metadata_file": args.in_json}]}]}
     else:
@@ -266,7 +337,8 @@ def check_again(watch, case, root):
         if kind in case:
             open("x." + kind, "w", encoding="utf-8").write(case[kind])
             words.append("x." + kind)
-    text = subprocess.run([os.path.join(root, "bin", "sd-config"), "--to-toml", *words], check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
+    text = subprocess.run([os.path.join(root, "bin", "sd-config"), "--to-toml", *words], check=True,
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
     if pictures(watch, expand(watch, "again.toml", text.decode(), [])) != case["pictures"]:
         sys.exit(f"{case['name']}: sd-scripts reads something else in\n{text.decode()}")
 
@@ -294,11 +366,14 @@ def main(argv):
                 open(path, "w", encoding="utf-8", newline="").write(text)
         watch = Watch()
         for name, text, *words in accepted():
-            cases.append(dict(name=name, toml=text, args=words[0] if words else [], pictures=pictures(watch, expand(watch, "x.toml", text, words[0] if words else []))))
-        data = {"general": {"keep_tokens": 3, "caption_dropout_rate": 0}, "datasets": [{"resolution": 512, "subsets": [{"image_dir": "db", "caption_prefix": "\u00e9"}]}]}
+            cases.append(dict(name=name, toml=text, args=words[0] if words else [], pictures=pictures(watch,
+                    expand(watch, "x.toml", text, words[0] if words else []))))
+        data = {"general": {"keep_tokens": 3, "caption_dropout_rate": 0}, "datasets": [{"resolution": 512,
+                "subsets": [{"image_dir": "db", "caption_prefix": "\u00e9"}]}]}
         text = json.dumps(data, indent=1)
         cases.append(dict(name="JSON", json=text, args=[], pictures=pictures(watch, expand(watch, "x.json", text, []))))
-        for name, words in (("folders", ["--train_data_dir", "train"]), ("folders, regularisation", ["--train_data_dir", "train", "--reg_data_dir", "regs"]),
+        for name, words in (("folders", ["--train_data_dir", "train"]), ("folders, regularisation",
+                ["--train_data_dir", "train", "--reg_data_dir", "regs"]),
                             ("metadata", ["--in_json", "ft.json", "--train_data_dir", "ft", "--dataset_repeats", "3"])):
             words += ["--resolution", "512,640"]
             cases.append(dict(name=name, args=words, pictures=pictures(watch, expand(watch, None, None, words))))
