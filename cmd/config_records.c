@@ -41,7 +41,7 @@ struct run { /* over one subset at a time */
     size_t train;                        /* things from here on are for validation */
     struct sd_buf tail, validation_tail; /* what all records of the subset end with, less '}' */
     struct sd_atomic *cache;             /* being written */
-    bool cache_begun;
+    bool keeps_cache, cache_begun;       /* the first is for the workers, the second for what is written */
     _Atomic uint64_t uncaptioned, failed;
 };
 
@@ -123,11 +123,12 @@ static void make_picture(void *ctx, int worker, size_t i, struct cmd_lines *out)
         fail(r, path, &err, out);
     if (!got && !bad && !r->class_tokens)
         r->uncaptioned++;
-    int lost = sd_buf_adds(&out->lines, "{\"path\":") || sd_scan_quote(&out->lines, path, strlen(path)) ||
-               (info.width && sd_picture_members(&info, &out->lines)) ||
-               (got == 1 && add_caption(&caption->lines, &out->lines)) ||
-               end_line(r, path, i >= r->train, &err, out) ||
-               (r->cache && !bad && add_to_cache(r, path, got ? &caption->lines : NULL, &info, &out->aside));
+    int lost =
+        sd_buf_adds(&out->lines, "{\"path\":") || sd_scan_quote(&out->lines, path, strlen(path)) ||
+        (info.width && sd_picture_members(&info, &out->lines)) ||
+        (got == 1 && add_caption(&caption->lines, &out->lines)) ||
+        end_line(r, path, i >= r->train, &err, out) ||
+        (r->keeps_cache && !bad && add_to_cache(r, path, got ? &caption->lines : NULL, &info, &out->aside));
     if (lost)
         out->status = SD_ERR_MACHINE;
 }
@@ -137,18 +138,17 @@ static void make_picture(void *ctx, int worker, size_t i, struct cmd_lines *out)
 static int read_cached(struct scratch *s, int64_t size[2], struct sd_err *err)
 {
     const char *text = "";
-    size_t len = 0;
     s->caption.lines.n = 0;
     if (sd_record_parse(&s->record, s->entry.value, s->entry.value_len, err) ||
         sd_record_need_ints(&s->record, "resolution", size, 2, err) ||
-        sd_record_string(&s->record, "caption", &text, &len, err) < 0)
+        sd_record_string(&s->record, "caption", &text, NULL, err) < 0)
         return -1;
     if (size[0] < 1 || size[1] < 1)
         return sd_err_set(err, SD_ERR_DATA, "a resolution of %lld by %lld in " CACHE_NAME, (long long)size[0],
                           (long long)size[1]);
     sd_buf_clear(&s->caption.text);
-    if (sd_buf_add(&s->caption.text, text, len) ||
-        sd_text_split(s->caption.text.data, len, "\n", &s->caption.lines))
+    if (sd_buf_adds(&s->caption.text, text) ||
+        sd_text_split(s->caption.text.data, s->caption.text.len, "\n", &s->caption.lines))
         return memory(err);
     return 0;
 }
@@ -380,6 +380,7 @@ static size_t list_folder(struct run *r, const char *cache)
     if (!n)
         tell_empty(r, r->folder);
     r->paths = list.paths.v;
+    r->keeps_cache = r->cache != NULL;
     r->cache_begun = false;
     run(r, n, make_picture, write_cache);
     end_cache(r, cache);
