@@ -68,12 +68,13 @@ def put(name, data):
     names.append(name)
 
 
-profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()
+profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes())
+profile[24:36] = bytes(12)  # the date
 turned = Image.Exif()
 turned[0x112] = 6
-save(R, "turned.jpg", exif=turned, icc_profile=profile)
-save(R, "turned.png", exif=turned, icc_profile=profile)
-save(R, "turned.webp", exif=turned, icc_profile=profile, lossless=True)
+save(R, "turned.jpg", exif=turned, icc_profile=bytes(profile))
+save(R, "turned.png", exif=turned, icc_profile=bytes(profile))
+save(R, "turned.webp", exif=turned, icc_profile=bytes(profile), lossless=True)
 
 for bits in (1, 2, 4):
     put(f"grey{bits}-raw.png", png((ramp >> (8 - bits))[:, :, None], bits, 0))
