@@ -6,7 +6,6 @@
 #include "base/rng.h"
 #include "store/archive.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -40,6 +39,7 @@ struct ctx {
     pthread_mutex_t input;
     bool input_ended;
     struct sd_cache_owners owners;
+    struct sd_subsets subsets;
     /* between threads */
     pthread_mutex_t lock;
     pthread_cond_t ready;
@@ -99,8 +99,8 @@ static int own_flip(struct ctx *x, const struct job *j, struct sd_err *err)
 /* What to do for a record, and where its cache goes. */
 static int plan(struct ctx *x, struct job *j, struct sd_err *err)
 {
-    j->cut = x->e->defaults;
-    if (sd_cut_read(&j->cut, &j->record, err))
+    struct sd_subset *subset;
+    if (sd_subsets_of(&x->subsets, &j->record, &subset, err) || sd_cut_read(&j->cut, &j->record, subset, err))
         return -1;
     if (j->cut.alpha && x->e->want.format != SD_LATENTS_NPZ3)
         return sd_err_set(err, SD_ERR_DATA, "caches of npz%d hold no alpha mask", x->e->want.format);
@@ -302,12 +302,8 @@ static int make_room(struct ctx *x, size_t n, struct sd_err *err)
 
 static float *copy_latents(const float *from, size_t n, struct sd_err *err)
 {
-    for (size_t i = 0; i < n; i++)
-        if (!isfinite(from[i])) {
-            sd_err_set(err, SD_ERR_DATA, "the VAE gives %s for it (in bf16? try --no-half-vae)",
-                       isnan(from[i]) ? "NaN" : "infinity");
-            return NULL;
-        }
+    if (sd_autoencoder_check(from, n, err))
+        return NULL;
     float *to = malloc(n * sizeof *to);
     if (!to)
         sd_err_memory(err, n * sizeof *to);
@@ -432,6 +428,7 @@ void encode_run(struct encode *e)
 {
     struct sd_err err = {0};
     struct ctx x = {.e = e};
+    sd_subsets_init(&x.subsets, &e->defaults);
     pthread_mutex_init(&x.input, NULL);
     pthread_mutex_init(&x.lock, NULL);
     pthread_cond_init(&x.ready, NULL);
@@ -447,6 +444,7 @@ void encode_run(struct encode *e)
     sd_queue_free(&x.loaded);
     sd_queue_free(&x.encoded);
     sd_cache_owners_free(&x.owners);
+    sd_subsets_free(&x.subsets);
     sd_archives_free(&x.archives);
     free(x.out);
     free(x.noise);

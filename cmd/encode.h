@@ -17,7 +17,7 @@
 struct encode {
     struct sd_cmd *cmd;
     struct sd_autoencoder *vae;
-    struct sd_cut defaults;              /* for records that do not say otherwise */
+    struct sd_subset defaults;           /* for records that do not say otherwise */
     struct sd_cache_place place, before; /* where caches go, and where older ones may lie in another layout */
     bool has_before;
     struct sd_cache_want want;

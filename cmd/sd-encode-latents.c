@@ -37,8 +37,8 @@ static void settle(struct sd_cmd *c, const struct options *o, struct encode *e)
     e->seed = o->seed;
     e->batch_size = o->batch_size;
     e->skip_existing = o->skip_existing;
-    e->defaults = (struct sd_cut){.flip = o->flip, .alpha = o->alpha};
-    if (sd_resize_filter_parse(o->filter, &e->defaults.filter, &err))
+    e->defaults = (struct sd_subset){.augment.flip = o->flip, .alpha_mask = o->alpha, .bucketed = true};
+    if (sd_resize_filter_parse(o->filter, &e->defaults.augment.filter, &err))
         cmd_usage(c, "%s", err.msg);
     if (!o->model && !o->vae)
         cmd_usage(c, "no model: --model FILE");

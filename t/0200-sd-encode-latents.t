@@ -271,12 +271,12 @@ is 'subset of a record' "$status $(jq -r .latents "$out" | while read -r f; do a
 head -1 four | jq -c '.subset = {color_aug: true}, .subset = {random_crop: true}, .subset = {flip_aug: 1}, .subset = 3,
     .subset = {resize_interpolation: "best"}, .subset = {color_aug: false}' >refused
 encode <refused
-is 'subsets that cannot be' "$status $(jq -r '.error.message // .latents' "$out" | sed 's/one of.*/.../')" \
+is 'subsets that cannot be' "$status $(jq -r '.error.message // .latents' "$out" | sed 's/none of.*/n.../')" \
     '1 latents cannot be cached with color_aug
 latents cannot be cached with random_crop
-subset: flip_aug: expected true or false
-member "subset" is no object
-subset: no interpolation "best": ...
+subset: member "flip_aug": a number where true or false is expected
+subset: not a JSON object at byte 1
+subset: resize_interpolation is "best", n...
 sks/01.npz'
 
 # precision

@@ -1,7 +1,6 @@
 #include "data/cut.h"
 
 #include "base/hash.h"
-#include "base/json.h"
 #include "data/picture.h"
 
 #include <stdlib.h>
@@ -10,43 +9,18 @@
 /* --- what the record asks for
  * ---------------------------------------------------------------------------------------- */
 
-static int read_filter(struct sd_cut *cut, const cJSON *subset, struct sd_err *err)
+static int take_subset(struct sd_cut *cut, const struct sd_subset *subset, struct sd_err *err)
 {
-    const cJSON *name = sd_json_get(subset, "resize_interpolation");
-    if (!name)
-        return 0;
-    if (!cJSON_IsString(name))
-        return sd_err_set(err, SD_ERR_DATA, "resize_interpolation: expected a string");
-    if (!sd_resize_filter_parse(name->valuestring, &cut->filter, err))
-        return 0;
-    err->code = SD_ERR_DATA; /* the record's fault, not the user's */
-    return -1;
-}
-
-static int read_subset(struct sd_cut *cut, const struct sd_record *r, struct sd_err *err)
-{
-    const struct sd_member *m = sd_record_find(r, "subset");
-    if (!m)
-        return 0;
-    cJSON *subset = sd_json_parse(m->value, m->value_len, err);
-    bool color = false, random = false;
-    int rc = -1;
-    if (!subset || !cJSON_IsObject(subset))
-        sd_err_set(err, SD_ERR_DATA, "member \"subset\" is no object");
-    else if (sd_json_get_bool(subset, "flip_aug", &cut->flip, err) ||
-             sd_json_get_bool(subset, "alpha_mask", &cut->alpha, err) ||
-             sd_json_get_bool(subset, "color_aug", &color, err) ||
-             sd_json_get_bool(subset, "random_crop", &random, err) || read_filter(cut, subset, err))
-        sd_err_prefix(err, "subset");
-    else if (color || random)
-        sd_err_set(err, SD_ERR_DATA, "latents cannot be cached with %s",
-                   color && random ? "color_aug and random_crop"
-                   : color         ? "color_aug"
-                                   : "random_crop");
-    else
-        rc = 0;
-    cJSON_Delete(subset);
-    return rc;
+    const struct sd_augment *a = &subset->augment;
+    if (sd_augment_varies(a))
+        return sd_err_set(err, SD_ERR_DATA, "latents cannot be cached with %s",
+                          a->color && a->random_crop ? "color_aug and random_crop"
+                          : a->color                 ? "color_aug"
+                                                     : "random_crop");
+    cut->filter = a->filter;
+    cut->flip = a->flip;
+    cut->alpha = subset->alpha_mask;
+    return 0;
 }
 
 static int check_place(const struct sd_cut *c, struct sd_err *err)
@@ -63,11 +37,10 @@ static int check_place(const struct sd_cut *c, struct sd_err *err)
     return 0;
 }
 
-int sd_cut_read(struct sd_cut *cut, struct sd_record *r, struct sd_err *err)
+int sd_cut_read(struct sd_cut *cut, struct sd_record *r, const struct sd_subset *subset, struct sd_err *err)
 {
     int64_t bucket[2], resize[2];
-    cut->width = cut->height = cut->bytes = -1;
-    cut->sha256 = NULL;
+    *cut = (struct sd_cut){.width = -1, .height = -1, .bytes = -1};
     if (sd_record_need_string(r, "path", &cut->path, err) ||
         sd_record_need_ints(r, "bucket", bucket, 2, err) ||
         sd_record_need_ints(r, "resize", resize, 2, err) ||
@@ -75,7 +48,7 @@ int sd_cut_read(struct sd_cut *cut, struct sd_record *r, struct sd_err *err)
         sd_record_int(r, "width", &cut->width, err) < 0 ||
         sd_record_int(r, "height", &cut->height, err) < 0 ||
         sd_record_int(r, "bytes", &cut->bytes, err) < 0 ||
-        sd_record_string(r, "sha256", &cut->sha256, NULL, err) < 0 || read_subset(cut, r, err))
+        sd_record_string(r, "sha256", &cut->sha256, NULL, err) < 0 || take_subset(cut, subset, err))
         return -1;
     cut->bucket = (struct sd_size){bucket[0], bucket[1]};
     cut->resize = (struct sd_size){resize[0], resize[1]};

@@ -3,9 +3,7 @@
 #ifndef SD_DATA_CUT_H
 #define SD_DATA_CUT_H
 
-#include "data/bucket.h"
-#include "image/resize.h"
-#include "record/record.h"
+#include "data/subset.h"
 
 struct sd_archives; /* store/archive.h */
 
@@ -22,10 +20,10 @@ struct sd_cut {
     const char *sha256;           /* likewise, or NULL */
 };
 
-/* Members path, bucket, resize, crop, and where they are there width, height, bytes, sha256, and of subset
- * flip_aug, alpha_mask and resize_interpolation, which win over what *cut has on entry. An error is also
- * what sd-scripts caches no latents for: color_aug and random_crop in subset. */
-int sd_cut_read(struct sd_cut *cut, struct sd_record *r, struct sd_err *err);
+/* Members path, bucket, resize, crop, and where they are there width, height, bytes, sha256; the rest is the
+ * subset's. One that changes the picture at each use, with color_aug or random_crop, is an error: sd-scripts
+ * caches no latents for it either. */
+int sd_cut_read(struct sd_cut *cut, struct sd_record *r, const struct sd_subset *subset, struct sd_err *err);
 
 struct sd_cut_picture {
     struct sd_image rgb; /* of the bucket's size */

@@ -145,6 +145,16 @@ int sd_autoencoder_encode(struct sd_autoencoder *a, const struct sd_image *const
     return 0;
 }
 
+int sd_autoencoder_check(const float *latents, size_t n, struct sd_err *err)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(latents[i]))
+            return sd_err_set(err, SD_ERR_DATA,
+                              "the VAE gives %s for it (some are not made for bf16: compute them in f32)",
+                              isnan(latents[i]) ? "NaN" : "infinity");
+    return 0;
+}
+
 /* [-1,1] to 8 bits, rounded to nearest even as NumPy does. */
 static void to_bytes(const float *from, uint8_t *to, size_t n)
 {

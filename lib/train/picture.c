@@ -69,7 +69,10 @@ int sd_train_pictures_encode(struct sd_train_pictures *p, size_t n, size_t each,
     if (!count)
         return 0;
     sd_rng_randn(rng, p->noise, count * each);
-    int rc = sd_autoencoder_encode(p->vae, loaded, (int64_t)count, p->noise, p->latents, err);
+    int rc = sd_autoencoder_encode(p->vae, loaded, (int64_t)count, p->noise, p->latents, err) ||
+                     sd_autoencoder_check(p->latents, count * each, err)
+                 ? -1
+                 : 0;
     const float *from = p->latents;
     for (size_t k = 0; k < n; k++) {
         if (!p->pictures[k].data)
