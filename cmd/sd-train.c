@@ -361,6 +361,7 @@ int main(int argc, char **argv)
     sd_backend_free(backend);
     sd_archives_free(&in.archives);
     sd_dataset_free(&data);
+    sd_model_file_close(t->vae);
     sd_model_file_close(model);
     sd_buf_free(&o.path);
     return cmd_finish(&c);

@@ -36,24 +36,10 @@ void sd_train_pictures_free(struct sd_train_pictures *p)
     *p = (struct sd_train_pictures){0};
 }
 
-int sd_train_picture_load(struct sd_train_pictures *p, struct sd_archives *archives,
-                          const struct sd_item *item, size_t k, bool mirrored, struct sd_pyrandom *random,
-                          struct sd_err *err)
+void sd_train_pictures_take(struct sd_train_pictures *p, size_t k, struct sd_image *picture)
 {
-    struct sd_image whole;
-    struct sd_augmented made;
-    struct sd_augment_target target = {.bucket = item->bucket,
-                                       .resize = item->resize,
-                                       .crop_x = item->crop[0],
-                                       .crop_y = item->crop[1],
-                                       .bucketed = item->subset->bucketed,
-                                       .path = item->path};
-    if (sd_picture_load(archives, item->path, 3, 0, &whole, err))
-        return -1;
-    if (sd_augment(&item->subset->augment, &target, &whole, mirrored, random, &made, err))
-        return sd_err_prefix(err, "%s", item->path);
-    p->pictures[k] = made.picture;
-    return 0;
+    p->pictures[k] = *picture;
+    *picture = SD_IMAGE_INIT;
 }
 
 int sd_train_pictures_encode(struct sd_train_pictures *p, size_t n, size_t each, struct sd_rng *rng,

@@ -1,9 +1,8 @@
-/* Pictures that have no cached latents: augmented and encoded for the batch that uses them. */
+/* Pictures that have no cached latents: encoded for the batch that uses them. */
 #ifndef SD_TRAIN_PICTURE_H
 #define SD_TRAIN_PICTURE_H
 
 #include "data/dataset.h"
-#include "data/picture.h"
 #include "sample/autoencoder.h"
 
 struct sd_train_pictures { /* all zero: every picture has latents */
@@ -20,12 +19,10 @@ int sd_train_pictures_init(struct sd_train_pictures *p, struct sd_model_file *mo
                            struct sd_workspace *workspace, struct sd_err *err);
 void sd_train_pictures_free(struct sd_train_pictures *p);
 
-/* Loads the item's picture as number k of the batch. */
-int sd_train_picture_load(struct sd_train_pictures *p, struct sd_archives *archives,
-                          const struct sd_item *item, size_t k, bool mirrored, struct sd_pyrandom *random,
-                          struct sd_err *err);
+/* Takes the picture over as number k of the batch, which leaves *picture empty. */
+void sd_train_pictures_take(struct sd_train_pictures *p, size_t k, struct sd_image *picture);
 
-/* Encodes the pictures that were loaded, drawing from the posterior, and lays the latents of number k to
+/* Encodes the pictures that were taken, drawing from the posterior, and lays the latents of number k to
  * latents + k * each. Nothing is drawn when there are none. */
 int sd_train_pictures_encode(struct sd_train_pictures *p, size_t n, size_t each, struct sd_rng *rng,
                              float *latents, struct sd_err *err);

@@ -2,6 +2,7 @@
 
 #include "base/atomic.h"
 #include "base/progress.h"
+#include "data/view.h"
 #include "model/declare.h"
 #include "store/latents.h"
 #include "tensor/frozen.h"
@@ -283,20 +284,20 @@ static int load_item(struct run *r, const struct sd_item *item, size_t k, size_t
 {
     const struct sd_train_config *c = r->config;
     size_t chunks = sd_clip_bpe_chunk_count(c->max_token_length + 2);
-    bool mirrored = sd_augment_mirrors(&item->subset->augment, &r->random);
-    if (item->latents ? sd_train_latents(item, c->archives, r->model, mirrored, r->latents + k * each, err)
-                      : sd_train_picture_load(&r->pictures, c->archives, item, k, mirrored, &r->random, err))
-        return -1;
-    struct sd_buf text = SD_BUF_INIT;
+    struct sd_view use = {.archives = c->archives};
     struct sd_caption_context now = {
         .epoch = r->progress.epoch, .step = r->progress.step, .max_train_steps = r->plan.steps};
-    int rc = sd_caption_process(&item->subset->caption, &now, &r->random, item->caption, item->caption_len,
-                                &text, err) ||
-                     sd_clip_bpe_chunks(r->bpe, text.data ? text.data : "", text.len, c->max_token_length + 2,
-                                        r->ids + k * chunks * SD_CLIP_CONTEXT, err)
-                 ? -1
-                 : 0;
-    sd_buf_free(&text);
+    int rc = sd_view_draw(&use, item, &now, &r->random, err);
+    if (!rc && item->latents)
+        rc = sd_train_latents(item, c->archives, r->model, use.mirrored, r->latents + k * each, err);
+    else if (!rc && !(rc = sd_view_picture(&use, err)))
+        sd_train_pictures_take(&r->pictures, k, &use.cut.picture);
+    const char *caption = use.caption.data ? use.caption.data : "";
+    rc = rc || sd_clip_bpe_chunks(r->bpe, caption, use.caption.len, c->max_token_length + 2,
+                                  r->ids + k * chunks * SD_CLIP_CONTEXT, err)
+             ? -1
+             : 0;
+    sd_view_free(&use);
     r->weight[k] = item->reg ? (float)c->prior_loss_weight : 1;
     return rc;
 }

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "record/names.h"
 #include "record/record.h"
 #include "tap.h"
 
@@ -178,33 +177,12 @@ static void test_strictness(void)
     ok(!parse(deep), "nested 500 deep is fine");
 }
 
-static void test_names(void)
-{
-    struct sd_buf b = SD_BUF_INIT;
-    struct sd_names names = {0};
-    sd_buf_addc(&b, '{');
-    for (int i = 0; i < 5000; i++)
-        sd_buf_addf(&b, "%s\"k%d\":%d", i ? "," : "", i, i);
-    sd_buf_adds(&b, ",\"k7\":0}");
-    int good = !sd_record_parse(&r, b.data, b.len, &err) && !sd_names_build(&names, &r, &err);
-    for (int i = 0; i < 5000 && good; i++) {
-        char key[16];
-        snprintf(key, sizeof key, "k%d", i);
-        good = sd_names_find(&names, key, strlen(key)) == (size_t)(i == 7 ? 5000 : i);
-    }
-    ok(good, "5000 names are found");
-    ok(sd_names_find(&names, "none", 4) == SD_NAMES_NONE, "another is not");
-    sd_names_free(&names);
-    sd_buf_free(&b);
-}
-
 int main(void)
 {
     test_editing();
     test_getting();
     test_bytes();
     test_strictness();
-    test_names();
     sd_record_free(&r);
     return tap_end();
 }
