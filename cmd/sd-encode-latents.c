@@ -8,7 +8,7 @@
 
 struct options {
     const char *model, *vae, *precision, *cache_dir, *shard, *layout, *format, *filter;
-    bool flip, alpha, mean, skip_existing, no_half_vae;
+    bool flip, alpha, mean, skip_existing, no_half_vae, layout_given;
     int64_t batch_size, seed;
 };
 
@@ -44,6 +44,8 @@ static void settle(struct sd_cmd *c, const struct options *o, struct encode *e)
         cmd_usage(c, "no model: --model FILE");
     if (o->alpha && e->want.format != SD_LATENTS_NPZ3)
         cmd_usage(c, "caches of --format %s hold no alpha mask", o->format);
+    if (o->layout_given && !o->cache_dir)
+        cmd_usage(c, "--layout is for caches in a folder: --cache-dir FOLDER");
     if (o->shard && o->cache_dir)
         cmd_usage(c, "--shard and --cache-dir exclude each other");
     if (o->shard && e->want.format != SD_LATENTS_NPZ3)
@@ -103,7 +105,8 @@ int main(int argc, char **argv)
                        "which sd-scripts they are for (see the manual)")},
         {SD_OPT_STRING("cache-dir", 0, &o.cache_dir, "FOLDER",
                        "put the caches there, not beside the pictures")},
-        {SD_OPT_CHOICE("layout", 0, &o.layout, "tree|flat|stem", "how they lie in that folder")},
+        {SD_OPT_CHOICE("layout", 0, &o.layout, "tree|flat|stem", "how they lie in that folder"),
+         .given = &o.layout_given},
         {SD_OPT_STRING("shard", 0, &o.shard, "FILE", "put them into this archive, .zip or .tar")},
         {SD_OPT_BOOL("skip-existing", 0, &o.skip_existing,
                      "keep caches of the same picture, VAE and options")},

@@ -217,11 +217,27 @@ is 'a tree of folders' "$status $(find tree -name '*.npz' | sed 's|/[0-9a-f][0-9
 encode --cache-dir stem --layout stem <twins.ndjson
 is 'names as prepare_buckets_latents has them' "$status $(ls stem)" '1 a.npz'
 
+encode --layout flat <four
+like '--layout without a folder' "$status $(head -1 "$err")" '2 *--layout is for caches in a folder*'
+
+# pictures in an archive
+cp -r "$root/contrib/tiny/sks" packed && rm -f packed/*.npz
+sd-scan packed | sd-pack -q -o pictures.zip >/dev/null
+sd-scan pictures.zip | sd-bucket -q --resolution 64 --bucket-reso-steps 8 --min-bucket-reso 32 >inside
+encode <inside
+like 'no caches beside pictures in an archive' "$status $(jq -r .error.message "$out" | sort -u)" '1 no cache can lie beside*'
+encode --cache-dir inside-cache <inside
+is 'but elsewhere' "$status $(find inside-cache -name '*.npz' | wc -l)" "0 $(wc -l <inside)"
+cp "$out" inside-done
+find inside-cache -name '*.npz' -exec ls -i {} + >before
+encode --cache-dir inside-cache <inside
+is 'which are kept' "$status $(find inside-cache -name '*.npz' -exec ls -i {} + | cmp - before)$(cmp "$out" inside-done)" '0 '
+
 # one archive
 sed -n '5,$p' all >rest
 encode --shard s.zip -b 3 <rest
 cp "$out" sharded
-is 'a shard' "$status $(jq -r .latents "$out" | sed 's/-[0-9a-f]*.npz/-HASH.npz/' | head -1) $(find . -name '*.zip')" \
+is 'a shard' "$status $(jq -r .latents "$out" | sed 's/-[0-9a-f]*.npz/-HASH.npz/' | head -1) $(find . -name 's*.zip' -o -name '*.tmp')" \
     '0 s.zip!/05-HASH.npz ./s.zip'
 ok 'with the order and members of the records' sh -c 'jq -c "del(.latents)" sharded | cmp - rest'
 if command -v unzip >/dev/null; then
