@@ -3,9 +3,9 @@
 #include "base/atomic.h"
 #include "base/path.h"
 #include "data/dreambooth.h"
-#include "data/entries.h"
 #include "data/metadata.h"
 #include "data/picture.h"
+#include "record/index.h"
 #include "record/scan.h"
 #include "text/sidecar.h" /* sd_text_split */
 
@@ -18,7 +18,7 @@
 
 struct scratch { /* of one worker */
     struct sd_caption_file caption;
-    struct sd_entry_text entry;
+    struct sd_index_reader entry;
     struct sd_metadata metadata;
     struct sd_record record;
     struct sd_buf path;
@@ -35,7 +35,8 @@ struct run { /* over one subset at a time */
     const char *folder, *class_tokens, *extension;
     bool wildcard, reg;
     const char *const *paths;            /* of the folder's pictures; NULL: entries tell them */
-    struct sd_entries entries;           /* of the metadata, or of the folder's cache */
+    struct sd_index entries;             /* of the metadata, or of the folder's cache */
+    struct sd_buf lengths;               /* while they are indexed: see note_length */
     struct sd_masks masks;               /* of ControlNet data sets */
     uint32_t *order;                     /* NULL: as they are */
     size_t train;                        /* things from here on are for validation */
@@ -139,7 +140,8 @@ static int read_cached(struct scratch *s, int64_t size[2], struct sd_err *err)
 {
     const char *text = "";
     s->caption.lines.n = 0;
-    if (sd_record_parse(&s->record, s->entry.value, s->entry.value_len, err) ||
+    const struct sd_members_item *entry = &s->entry.item;
+    if (sd_record_parse(&s->record, entry->value, entry->value_len, err) ||
         sd_record_need_ints(&s->record, "resolution", size, 2, err) ||
         sd_record_string(&s->record, "caption", &text, NULL, err) < 0)
         return -1;
@@ -159,13 +161,13 @@ static void make_cached(void *ctx, int worker, size_t i, struct cmd_lines *out)
     struct scratch *s = &r->scratch[worker];
     struct sd_err err = {0};
     int64_t size[2] = {0};
-    bool bad = sd_entries_get(&r->entries, r->order ? r->order[i] : i, &s->entry, &err) ||
-               read_cached(s, size, &err);
-    const char *path = s->entry.name.data ? s->entry.name.data : "";
+    bool lost_entry = sd_index_read(&r->entries, &s->entry, r->order ? r->order[i] : i, &err),
+         bad = lost_entry || read_cached(s, size, &err);
+    const char *path = lost_entry ? "" : s->entry.item.name;
     if (bad)
         fail(r, path, &err, out);
     int lost = sd_buf_adds(&out->lines, "{\"path\":") ||
-               sd_scan_quote(&out->lines, path, bad ? strlen(path) : s->entry.name.len) ||
+               sd_scan_quote(&out->lines, path, bad ? strlen(path) : s->entry.item.name_len) ||
                (!bad && sd_buf_addf(&out->lines, ",\"width\":%lld,\"height\":%lld", (long long)size[0],
                                     (long long)size[1])) ||
                (!bad && add_caption(&s->caption.lines, &out->lines)) ||
@@ -192,19 +194,18 @@ static int make_record(const struct run *r, struct scratch *s, size_t i, struct 
     struct sd_err lost = {0};
     sd_buf_clear(&s->path);
     sd_record_reset(&s->record);
-    if (sd_entries_get(&r->entries, i, &s->entry, err))
+    if (sd_index_read(&r->entries, &s->entry, r->order[i], err))
         return -1;
-    const struct sd_buf *name = &s->entry.name;
-    bool nul = memchr(name->data, 0, name->len) != NULL;
+    const struct sd_members_item *entry = &s->entry.item;
+    bool nul = memchr(entry->name, 0, entry->name_len) != NULL;
     int missing = nul ? sd_metadata_join("", NULL, &s->path, &lost)
-                      : sd_metadata_find(name->data, r->folder, &s->path, &lost);
+                      : sd_metadata_find(entry->name, r->folder, &s->path, &lost);
     if (nul)
         missing = sd_err_set(&lost, SD_ERR_DATA, "a NUL character in the name of the entry");
-    else if (s->entry.again)
+    else if (sd_index_repeated(&r->entries, r->order[i]))
         missing = sd_err_set(&lost, SD_ERR_DATA, "the metadata has an entry of this name already");
-    if (sd_metadata_to_record(&s->metadata, s->entry.value, s->entry.value_len,
-                              nul ? name->data : s->path.data, nul ? name->len : s->path.len, &s->record,
-                              err) ||
+    if (sd_metadata_to_record(&s->metadata, entry->value, entry->value_len, nul ? entry->name : s->path.data,
+                              nul ? entry->name_len : s->path.len, &s->record, err) ||
         sd_record_remove(&s->record, "image_path"))
         return -1;
     if (missing) {
@@ -300,6 +301,57 @@ static void tell_empty(const struct run *r, const char *where)
     cmd_warn(r->cmd, "%s: no pictures; this subset is left out", where);
 }
 
+/* ---- entries ---- */
+
+/* Keeps the length of the entry's name in characters, and its number: the longer, the less. */
+static int note_length(void *ctx, const char *name, size_t len, struct sd_err *err)
+{
+    struct run *r = ctx;
+    uint32_t length = 0, number = (uint32_t)(r->lengths.len / sizeof(uint64_t));
+    for (size_t i = 0; i < len; i++)
+        length += (name[i] & 0xc0) != 0x80;
+    uint64_t key = (uint64_t)(UINT32_MAX - length) << 32 | number;
+    return sd_buf_add(&r->lengths, &key, sizeof key) ? sd_err_memory(err, r->lengths.len) : 0;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* sd-scripts takes the longest names first (library/train_util.py FineTuningDataset). */
+static void sort_by_length(struct run *r)
+{
+    uint64_t *lengths = (uint64_t *)(void *)r->lengths.data;
+    size_t n = r->entries.n;
+    if (n && !(r->order = malloc(n * sizeof *r->order)))
+        out_of_memory(r);
+    if (n)
+        qsort(lengths, n, sizeof *lengths, by_value);
+    for (size_t i = 0; i < n; i++)
+        r->order[i] = (uint32_t)lengths[i];
+    sd_buf_free(&r->lengths);
+}
+
+/* Damaged JSON ends the program, and a file that is no regular one. */
+static void open_entries(struct run *r, const char *file, const char *key,
+                         int (*added)(void *, const char *, size_t, struct sd_err *))
+{
+    const struct sd_index_setup setup = {
+        .key = key, .no_key = "no image_path", .regular = true, .all = true, .added = added, .ctx = r};
+    struct sd_err err = {0};
+    if (sd_index_open(&r->entries, file, &setup, &err))
+        cmd_die(r->cmd, &err);
+}
+
+static void close_entries(struct run *r)
+{
+    for (int i = 0; i < r->cmd->common.jobs; i++)
+        sd_index_reader_free(&r->scratch[i].entry);
+    sd_index_close(&r->entries);
+}
+
 /* ---- the folder's cache ---- */
 
 static void give_up_cache(struct run *r, const struct sd_err *err)
@@ -334,14 +386,12 @@ static void end_cache(struct run *r, const char *name)
 
 static size_t from_cache(struct run *r, const char *name)
 {
-    struct sd_err err = {0};
-    if (sd_entries_open(&r->entries, name, SD_ENTRIES_IN_ORDER, &err))
-        cmd_die(r->cmd, &err);
+    open_entries(r, name, NULL, NULL);
     size_t n = split(r, r->entries.n);
     if (!n)
         tell_empty(r, name);
     run(r, n, make_cached, NULL);
-    sd_entries_close(&r->entries);
+    close_entries(r);
     return n;
 }
 
@@ -419,15 +469,16 @@ static size_t folder_records(struct run *r)
 
 static size_t metadata_records(struct run *r)
 {
-    struct sd_err err = {0};
     const char *file = sd_config_string(r->config, r->d, r->s, SD_CONFIG_METADATA_FILE);
-    if (sd_entries_open(&r->entries, file, SD_ENTRIES_LONGEST_FIRST, &err))
-        cmd_die(r->cmd, &err);
+    size_t len = strlen(file);
+    bool lines = len >= 6 && !strcmp(file + len - 6, ".jsonl");
+    open_entries(r, file, lines ? "image_path" : NULL, note_length);
+    sort_by_length(r);
     size_t n = r->train = r->entries.n;
     if (!n)
         tell_empty(r, file);
     run(r, n, make_entry, NULL);
-    sd_entries_close(&r->entries);
+    close_entries(r);
     return n;
 }
 
@@ -446,7 +497,6 @@ uint64_t config_write(struct sd_cmd *c, const struct sd_config *config, int64_t 
         }
     for (int i = 0; i < c->common.jobs; i++) {
         sd_caption_file_free(&r.scratch[i].caption);
-        sd_entry_text_free(&r.scratch[i].entry);
         sd_metadata_free(&r.scratch[i].metadata);
         sd_record_free(&r.scratch[i].record);
         sd_buf_free(&r.scratch[i].path);

@@ -309,9 +309,10 @@ static bool stopped(void *ctx)
     return cmd_stopped(&m->cmd);
 }
 
-static void open_sources(struct merge *m, struct sources *s, bool members)
+static void open_sources(struct merge *m, struct sources *s, const char *key)
 {
-    const struct sd_index_setup setup = {.members = members, .report = report, .stopped = stopped, .ctx = m};
+    const struct sd_index_setup setup = {
+        .key = key, .no_key = "the record has no \"path\"", .report = report, .stopped = stopped, .ctx = m};
     struct sd_err err = {0};
     if (!(s->indexes = calloc(s->n + 1, sizeof *s->indexes)))
         die_of_memory(m);
@@ -354,10 +355,10 @@ static void open_streams(struct merge *m, int n, char **files)
         cmd_usage(&m->cmd, "standard input (-) can be read only once");
     m->streams.files = n ? (const char *const *)files + 1 : NULL;
     m->streams.n = n ? (size_t)n - 1 : 0;
-    open_sources(m, &m->streams, false);
+    open_sources(m, &m->streams, "path");
     m->metadata.files = m->in_json.v;
     m->metadata.n = m->in_json.n;
-    open_sources(m, &m->metadata, true);
+    open_sources(m, &m->metadata, NULL);
     if (n)
         open_first(m, files[0]);
 }

@@ -85,6 +85,11 @@ sd-merge: bad: line 5: member "path": a number where a string is expected
 sd-merge: bad: line 7: the string does not end at byte 35
 sd-merge: bad: 1 more records of pictures that were there before: the last of each counts'
 is 'of doubles the last counts' "$(jq -r .caption "$out" | head -1)" second
+{ head -c 67108900 /dev/zero | tr '\0' ' ' && printf '\n{"path":"2.png","caption":"behind"}' && echo; } >long
+try sd-merge a long
+is 'so is a line that is too long' "$status $(cat "$err") $(jq -c .caption "$out" | tr '\n' ' ')" \
+    '1 sd-merge: long: line 1 is longer than 67108864 bytes "one" "behind" null '
+rm long
 printf '{"path":"2.png","capt' >cut
 try sd-merge a cut
 is 'a stream cut mid-line' "$status $(cat "$err")" '1 sd-merge: cut: line 1: the string does not end at byte 22'

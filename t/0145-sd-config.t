@@ -201,6 +201,26 @@ is 'metadata that is cut' "$status $(cat "$out" "$err")" '1 sd-config: cut.json:
 config '' 'metadata_file = "no.jsonl"'
 try sd-config c.toml
 is 'lines without a picture' "$status $(cat "$out" "$err")" '1 sd-config: no.jsonl: line 3: no image_path'
+printf '{"image_path":"good.png"}\r\n \n{"image_path":"empty.png","n":1}\n{"image_path":"good.png"}' >twice.jsonl
+config '' 'metadata_file = "twice.jsonl"
+image_dir = "bad"'
+try sd-config c.toml
+is 'lines of one picture: the longest names first, the second fails' "$status $(jq -c '[.path, .n, .error.message]' "$out")" \
+    '1 ["bad/empty.png",1,null]
+["bad/good.png",null,null]
+["bad/good.png",null,"the metadata has an entry of this name already"]'
+{ cat twice.jsonl && echo && head -c 67108900 /dev/zero | tr '\0' ' '; } >long.jsonl
+config '' 'metadata_file = "long.jsonl"'
+try sd-config c.toml
+is 'a line without end' "$status $(cat "$out" "$err")" '1 sd-config: long.jsonl: line 5 is longer than 67108864 bytes'
+rm long.jsonl
+config '' 'metadata_file = "bad"'
+try sd-config c.toml
+is 'metadata that is a folder' "$status $(cat "$out" "$err")" '1 sd-config: bad: not a regular file'
+mkfifo fifo
+config '' 'metadata_file = "fifo"'
+try sd-config c.toml
+is 'or a pipe' "$status $(cat "$out" "$err")" '1 sd-config: fifo: not a regular file'
 config '' 'image_dir = "no-such"
 [[datasets.subsets]]
 image_dir = "reg"

@@ -5,15 +5,17 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { READ_AHEAD = 64 << 10, COPY_BYTES = 256 << 10, MAX_LEN = INT32_MAX };
+enum { READ_AHEAD = 64 << 10, READ_BYTES = 256 << 10 };
 
+/* Above an entry's length, which is at most SD_MEMBERS_LIMIT. */
 #define USED (UINT32_C(1) << 31)
+#define REPEATED (UINT32_C(1) << 30)
+#define LEN_MASK (REPEATED - 1)
 
 /* ---- the table ---- */
 
@@ -51,7 +53,6 @@ static int find_slot(const struct sd_index *x, struct sd_index_reader *r, const 
 {
     uint32_t hash = hash_of(key, len);
     for (size_t at = hash & x->mask;; at = (at + 1) & x->mask) {
-        const char *other;
         *slot = at;
         if (!x->slots[at])
             return 0;
@@ -60,47 +61,46 @@ static int find_slot(const struct sd_index *x, struct sd_index_reader *r, const 
             continue;
         if (sd_index_read(x, r, entry, err))
             return -1;
-        size_t other_len = r->item.name_len;
-        if (x->members)
-            other = r->item.name;
-        else if (sd_record_string(&r->record, "path", &other, &other_len, err) != 1)
-            return sd_err_set(err, SD_ERR_DATA, "%s: has changed while it was read", x->file);
-        if (other_len == len && !memcmp(other, key, len))
+        if (r->item.name_len == len && !memcmp(r->item.name, key, len))
             return 1;
     }
 }
 
-static int add(struct sd_index *x, struct sd_index_reader *r, const char *key, size_t key_len, uint64_t at,
-               size_t len, struct sd_err *err)
+static int add(struct sd_index *x, struct sd_index_reader *r, const struct sd_index_setup *setup,
+               const struct sd_members_item *item, struct sd_err *err)
 {
     size_t slot;
-    if (len > MAX_LEN)
-        return sd_err_set(err, SD_ERR_DATA, "longer than %d bytes", MAX_LEN);
     if (grow(x, err))
         return -1;
-    int got = find_slot(x, r, key, key_len, &slot, err);
+    int got = find_slot(x, r, item->name, item->name_len, &slot, err);
     if (got < 0)
         return -1;
-    struct sd_index_entry *e = &x->entries[got ? x->slots[slot] - 1 : x->n];
-    *e = (struct sd_index_entry){.at = at, .hash = hash_of(key, key_len), .len = (uint32_t)len};
-    if (got)
-        x->repeated++;
-    else
-        x->slots[slot] = (uint32_t)++x->n;
-    return 0;
+    struct sd_index_entry e = {
+        .at = item->at, .hash = hash_of(item->name, item->name_len), .len = (uint32_t)item->len};
+    x->repeated += (uint64_t)got;
+    if (got && !setup->all) {
+        x->entries[x->slots[slot] - 1] = e;
+        return 0;
+    }
+    e.len |= got ? REPEATED : 0;
+    x->entries[x->n++] = e;
+    if (!got)
+        x->slots[slot] = (uint32_t)x->n;
+    return setup->added ? setup->added(setup->ctx, item->name, item->name_len, err) : 0;
 }
 
 /* ---- reading entries ---- */
 
-/* The len bytes at `at`: from the block that was read last, or with what follows where that is being read
- * through. */
+/* The len bytes at `at`: from the block that was read last, or with what follows them where that is being
+ * read through: twice as much each time, so that reading here and there reads little in vain. */
 static int fetch(const struct sd_index *x, struct sd_index_reader *r, uint64_t at, size_t len,
                  const char **text, struct sd_err *err)
 {
     uint64_t end = r->at + r->block.len;
     if (at < r->at || at + len > end) {
-        bool follows = at >= r->at && at <= end + READ_AHEAD;
-        size_t want = follows && len < READ_AHEAD ? READ_AHEAD : len, got = 0;
+        bool follows = at >= r->at && at - r->at <= 2 * r->block.len;
+        size_t ahead = !follows ? 0 : 2 * r->block.len < READ_AHEAD ? 2 * r->block.len : READ_AHEAD;
+        size_t want = ahead > len ? ahead : len, got = 0;
         sd_buf_clear(&r->block);
         if (sd_buf_reserve(&r->block, want))
             return sd_err_memory(err, want);
@@ -121,15 +121,25 @@ static int fetch(const struct sd_index *x, struct sd_index_reader *r, uint64_t a
     return 0;
 }
 
+/* The line's record, and as an item: its key, and all of it as the value. 1, 0 when there is no key, -1. */
+static int parse_line(const struct sd_index *x, struct sd_record *record, const char *line, size_t len,
+                      struct sd_members_item *item, struct sd_err *err)
+{
+    *item = (struct sd_members_item){.value = line, .value_len = len, .len = len};
+    return sd_record_parse(record, line, len, err)
+               ? -1
+               : sd_record_string(record, x->key, &item->name, &item->name_len, err);
+}
+
 int sd_index_read(const struct sd_index *x, struct sd_index_reader *r, size_t entry, struct sd_err *err)
 {
     struct sd_index_entry *e = &x->entries[entry];
     const char *text = NULL;
-    size_t len = __atomic_load_n(&e->len, __ATOMIC_RELAXED) & ~USED;
+    size_t len = __atomic_load_n(&e->len, __ATOMIC_RELAXED) & LEN_MASK;
     if (fetch(x, r, e->at, len, &text, err))
         return -1;
-    if (x->members ? sd_members_scan(text, len, &r->name, &r->item)
-                   : sd_record_parse(&r->record, text, len, err))
+    if (x->key ? parse_line(x, &r->record, text, len, &r->item, err) != 1
+               : sd_members_scan(text, len, &r->name, &r->item))
         return sd_err_set(err, SD_ERR_DATA, "%s: has changed while it was read", x->file);
     return 0;
 }
@@ -138,7 +148,7 @@ int sd_index_find(const struct sd_index *x, struct sd_index_reader *r, const cha
                   size_t *entry, struct sd_err *err)
 {
     size_t slot;
-    int got = x->n ? find_slot(x, r, key, len, &slot, err) : 0;
+    int got = x->slots ? find_slot(x, r, key, len, &slot, err) : 0;
     if (got == 1)
         *entry = x->slots[slot] - 1;
     return got;
@@ -154,11 +164,17 @@ bool sd_index_used(const struct sd_index *x, size_t entry)
     return __atomic_load_n(&x->entries[entry].len, __ATOMIC_RELAXED) & USED;
 }
 
+bool sd_index_repeated(const struct sd_index *x, size_t entry)
+{
+    return __atomic_load_n(&x->entries[entry].len, __ATOMIC_RELAXED) & REPEATED;
+}
+
 void sd_index_reader_free(struct sd_index_reader *r)
 {
     sd_record_free(&r->record);
     sd_buf_free(&r->block);
     sd_buf_free(&r->name);
+    *r = (struct sd_index_reader){0};
 }
 
 /* ---- reading the file ---- */
@@ -182,10 +198,10 @@ static ssize_t read_some(int fd, const struct sd_index_setup *s, void *bytes, si
 /* Puts a copy of what fd gives in its place. */
 static int copy(int *fd, const char *file, const struct sd_index_setup *s, struct sd_err *err)
 {
-    char *block = malloc(COPY_BYTES);
-    int temp = block ? sd_temp_open(err) : sd_err_memory(err, COPY_BYTES), bad = temp < 0;
+    char *block = malloc(READ_BYTES);
+    int temp = block ? sd_temp_open(err) : sd_err_memory(err, READ_BYTES), bad = temp < 0;
     ssize_t got;
-    while (!bad && (got = read_some(*fd, s, block, COPY_BYTES))) {
+    while (!bad && (got = read_some(*fd, s, block, READ_BYTES))) {
         if (got < 0)
             bad = sd_err_errno(err, file);
         for (ssize_t put = 0, n; put < got && !bad; put += n)
@@ -207,18 +223,21 @@ static int copy(int *fd, const char *file, const struct sd_index_setup *s, struc
 static int open_file(struct sd_index *x, const struct sd_index_setup *s, struct sd_err *err)
 {
     struct stat st = {0};
-    x->fd = strcmp(x->file, "-") ? open(x->file, O_RDONLY | O_CLOEXEC | O_NOCTTY)
-                                 : fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3);
-    bool folder = x->fd >= 0 && !fstat(x->fd, &st) && S_ISDIR(st.st_mode);
-    if (x->fd < 0 || folder) {
+    bool standard = !s->regular && !strcmp(x->file, "-");
+    /* a pipe that must not be one is not waited for */
+    x->fd = standard ? fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3)
+                     : open(x->file, O_RDONLY | O_CLOEXEC | O_NOCTTY | (s->regular ? O_NONBLOCK : 0));
+    bool there = x->fd >= 0 && !fstat(x->fd, &st), folder = there && S_ISDIR(st.st_mode) && !s->regular;
+    if (!there || folder) {
         errno = folder ? EISDIR : errno;
         sd_err_errno(err, "cannot open");
         return sd_err_prefix(err, "%s", x->file);
     }
     /* Standard input may stand anywhere in a file that others read too. */
-    if (S_ISREG(st.st_mode) && strcmp(x->file, "-"))
+    if (S_ISREG(st.st_mode) && !standard)
         return 0;
-    return copy(&x->fd, x->file, s, err);
+    return s->regular ? sd_err_set(err, SD_ERR_DATA, "%s: not a regular file", x->file)
+                      : copy(&x->fd, x->file, s, err);
 }
 
 struct source {
@@ -241,7 +260,7 @@ static int index_members(struct sd_index *x, struct sd_index_reader *r, const st
     int got;
     sd_members_init(&members, read_members, &source, 0);
     while ((got = sd_members_next(&members, &item, err)) == 1)
-        if (add(x, r, item.name, item.name_len, item.at, item.len, err)) {
+        if (add(x, r, setup, &item, err)) {
             got = -1;
             break;
         }
@@ -251,70 +270,110 @@ static int index_members(struct sd_index *x, struct sd_index_reader *r, const st
     return stopped(setup) ? 0 : got;
 }
 
-static int index_line(struct sd_index *x, struct sd_index_reader *r, struct sd_record *record,
-                      const char *line, size_t len, uint64_t at, struct sd_err *err)
-{
-    const char *path;
-    size_t path_len;
-    if (sd_record_parse(record, line, len, err))
-        return -1;
-    int got = sd_record_string(record, "path", &path, &path_len, err);
-    if (got < 1)
-        return got < 0 ? -1 : sd_err_set(err, SD_ERR_DATA, "the record has no \"path\"");
-    return add(x, r, path, path_len, at, len, err);
-}
+struct lines {
+    struct sd_index *x;
+    struct sd_index_reader *r;
+    const struct sd_index_setup *setup;
+    struct sd_record record;
+    struct sd_buf line; /* as far as it was read */
+    bool too_long;      /* and no longer kept */
+    uint64_t at, len;   /* of the line in the file */
+    uint64_t number;
+};
 
 static bool is_blank(const char *line, size_t len)
 {
-    return strspn(line, " \t\r\n") >= len;
+    return !len || strspn(line, " \t\r") >= len;
+}
+
+static int index_line(struct lines *l, struct sd_err *err)
+{
+    struct sd_members_item item;
+    size_t mark = l->number == 1 && l->line.len >= 3 && !memcmp(l->line.data, "\xef\xbb\xbf", 3) ? 3 : 0;
+    const char *line = l->line.data + mark;
+    size_t len = l->line.len - mark;
+    if (is_blank(line, len))
+        return 0;
+    int got = parse_line(l->x, &l->record, line, len, &item, err);
+    if (got < 1)
+        return got < 0 ? -1 : sd_err_set(err, SD_ERR_DATA, "%s", l->setup->no_key);
+    item.at = l->at + mark;
+    return add(l->x, l->r, l->setup, &item, err);
+}
+
+static int end_line(struct lines *l, struct sd_err *err)
+{
+    struct sd_err why = {0};
+    if (l->too_long)
+        sd_err_set(&why, SD_ERR_DATA, "line %llu is longer than %d bytes", (unsigned long long)l->number,
+                   SD_MEMBERS_LIMIT);
+    else if (index_line(l, &why))
+        sd_err_prefix(&why, "line %llu", (unsigned long long)l->number);
+    l->at += l->len + 1;
+    l->len = 0;
+    l->number++;
+    l->too_long = false;
+    sd_buf_clear(&l->line);
+    if (!why.code)
+        return 0;
+    sd_err_prefix(&why, "%s", l->x->file);
+    if (why.code == SD_ERR_MACHINE || !l->setup->report) {
+        *err = why;
+        return -1;
+    }
+    l->setup->report(l->setup->ctx, why.msg);
+    return 0;
+}
+
+static int take(struct lines *l, const char *p, size_t n, struct sd_err *err)
+{
+    for (const char *end = p + n; p < end;) {
+        const char *newline = memchr(p, '\n', (size_t)(end - p));
+        size_t len = (size_t)((newline ? newline : end) - p);
+        l->len += len;
+        l->too_long |= l->len > SD_MEMBERS_LIMIT;
+        if (!l->too_long && sd_buf_add(&l->line, p, len))
+            return sd_err_memory(err, len);
+        if (newline && (end_line(l, err) || stopped(l->setup)))
+            return -1;
+        p += len + (newline != NULL);
+    }
+    return 0;
 }
 
 static int index_lines(struct sd_index *x, struct sd_index_reader *r, const struct sd_index_setup *setup,
                        struct sd_err *err)
 {
-    struct sd_record record = SD_RECORD_INIT;
-    char *line = NULL;
-    size_t cap = 0;
-    uint64_t at = 0;
-    ssize_t len = 0;
-    int fd = fcntl(x->fd, F_DUPFD_CLOEXEC, 3), bad = 0;
-    FILE *file = fd < 0 ? NULL : fdopen(fd, "r");
-    if (!file) {
-        if (fd >= 0)
-            close(fd);
-        return sd_err_errno(err, x->file);
+    struct lines l = {.x = x, .r = r, .setup = setup, .record = SD_RECORD_INIT, .number = 1};
+    char *block = malloc(READ_BYTES);
+    int bad = block ? 0 : sd_err_memory(err, READ_BYTES);
+    ssize_t n = 0;
+    while (!bad && (n = read_some(x->fd, setup, block, READ_BYTES)) > 0)
+        bad = take(&l, block, (size_t)n, err);
+    if (n < 0) {
+        bad = sd_err_errno(err, "cannot read");
+        sd_err_prefix(err, "%s", x->file);
     }
-    for (uint64_t no = 1; !bad && !stopped(setup) && (len = getline(&line, &cap, file)) > 0; no++) {
-        struct sd_err why = {0};
-        size_t mark = no == 1 && len >= 3 && !memcmp(line, "\xef\xbb\xbf", 3) ? 3 : 0;
-        size_t n = (size_t)len - mark - (line[len - 1] == '\n');
-        if (!is_blank(line + mark, n) && index_line(x, r, &record, line + mark, n, at + mark, &why)) {
-            sd_err_prefix(&why, "%s: line %llu", x->file, (unsigned long long)no);
-            if (why.code == SD_ERR_MACHINE) {
-                *err = why;
-                bad = -1;
-            } else {
-                setup->report(setup->ctx, why.msg);
-            }
-        }
-        at += (uint64_t)len;
-    }
-    if (!bad && len < 0 && ferror(file))
-        bad = sd_err_errno(err, x->file);
-    free(line);
-    fclose(file);
-    sd_record_free(&record);
-    return bad;
+    if (!bad && !stopped(setup)) /* the last line may lack its end */
+        bad = end_line(&l, err);
+    free(block);
+    sd_buf_free(&l.line);
+    sd_record_free(&l.record);
+    return stopped(setup) ? 0 : bad;
 }
 
 int sd_index_open(struct sd_index *x, const char *file, const struct sd_index_setup *setup,
                   struct sd_err *err)
 {
     struct sd_index_reader reader = {0};
-    *x = (struct sd_index){.file = file, .fd = -1, .members = setup->members};
+    *x = (struct sd_index){.file = file, .fd = -1, .key = setup->key};
     int bad = open_file(x, setup, err) ||
-              (setup->members ? index_members(x, &reader, setup, err) : index_lines(x, &reader, setup, err));
+              (setup->key ? index_lines(x, &reader, setup, err) : index_members(x, &reader, setup, err));
     sd_index_reader_free(&reader);
+    if (setup->all) { /* nothing is looked up any more */
+        free(x->slots);
+        x->slots = NULL;
+    }
     if (bad)
         sd_index_close(x);
     return bad ? -1 : 0;
