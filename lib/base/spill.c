@@ -15,15 +15,9 @@ static int write_tail(struct sd_spill *s, struct sd_err *err)
             return -1;
         s->open = true;
     }
-    for (size_t at = 0; at < s->tail.len;) {
-        ssize_t n = pwrite(s->fd, s->tail.data + at, s->tail.len - at, (off_t)s->written);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return sd_temp_failed(err, "cannot write the temporary file");
-        at += (size_t)n;
-        s->written += (uint64_t)n;
-    }
+    if (sd_temp_write(s->fd, s->tail.data, s->tail.len, err))
+        return -1;
+    s->written += s->tail.len;
     sd_buf_clear(&s->tail);
     return 0;
 }

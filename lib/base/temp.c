@@ -36,3 +36,29 @@ int sd_temp_open(struct sd_err *err)
     }
     return fd;
 }
+
+FILE *sd_temp_stream(struct sd_err *err)
+{
+    int fd = sd_temp_open(err);
+    FILE *file = fd < 0 ? NULL : fdopen(fd, "w+");
+    if (fd >= 0 && !file) {
+        sd_temp_failed(err, "a temporary file");
+        close(fd);
+    }
+    return file;
+}
+
+int sd_temp_write(int fd, const void *bytes, size_t len, struct sd_err *err)
+{
+    const char *p = bytes;
+    while (len) {
+        ssize_t n = write(fd, p, len);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return sd_temp_failed(err, "cannot write the temporary file");
+        p += n;
+        len -= (size_t)n;
+    }
+    return 0;
+}

@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 extern const char sd_page_html[] __attribute__((visibility("hidden")));
 __asm__(".pushsection .rodata\n"
@@ -71,17 +70,6 @@ static int add_json(struct sd_buf *out, const char *s, size_t len)
 
 /* ---- adding ---- */
 
-static int open_pictures(struct sd_page *p, struct sd_err *err)
-{
-    int fd = sd_temp_open(err);
-    if (fd < 0)
-        return -1;
-    if ((p->pictures = fdopen(fd, "w+")))
-        return 0;
-    close(fd);
-    return sd_temp_failed(err, "a temporary file");
-}
-
 int sd_page_open(struct sd_page **p, const char *path, const char *title, struct sd_err *err)
 {
     const char *base = sd_path_base(path);
@@ -93,7 +81,7 @@ int sd_page_open(struct sd_page **p, const char *path, const char *title, struct
     if (!(*p)->path || !(*p)->title)
         sd_err_memory(err, strlen(path));
     else if (!sd_atomic_open(&(*p)->out, path, err) && !sd_spool_open(&(*p)->records, err) &&
-             !open_pictures(*p, err))
+             ((*p)->pictures = sd_temp_stream(err)))
         return 0;
     sd_page_discard(p);
     return -1;

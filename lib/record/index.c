@@ -201,15 +201,8 @@ static int copy(int *fd, const char *file, const struct sd_index_setup *s, struc
     char *block = malloc(READ_BYTES);
     int temp = block ? sd_temp_open(err) : sd_err_memory(err, READ_BYTES), bad = temp < 0;
     ssize_t got;
-    while (!bad && (got = read_some(*fd, s, block, READ_BYTES))) {
-        if (got < 0)
-            bad = sd_err_errno(err, file);
-        for (ssize_t put = 0, n; put < got && !bad; put += n)
-            if ((n = write(temp, block + put, (size_t)(got - put))) < 0 && errno != EINTR)
-                bad = sd_temp_failed(err, "cannot write the temporary file");
-            else if (n < 0)
-                n = 0;
-    }
+    while (!bad && (got = read_some(*fd, s, block, READ_BYTES)))
+        bad = got < 0 ? sd_err_errno(err, file) : sd_temp_write(temp, block, (size_t)got, err);
     free(block);
     if (bad && temp >= 0)
         close(temp);

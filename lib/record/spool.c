@@ -4,19 +4,11 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 int sd_spool_open(struct sd_spool *s, struct sd_err *err)
 {
     *s = SD_SPOOL_INIT;
-    int fd = sd_temp_open(err);
-    if (fd < 0)
-        return -1;
-    if (!(s->file = fdopen(fd, "w+"))) {
-        close(fd);
-        return sd_temp_failed(err, "a temporary file");
-    }
-    return 0;
+    return (s->file = sd_temp_stream(err)) ? 0 : -1;
 }
 
 int sd_spool_add_lines(struct sd_spool *s, const char *lines, size_t len, struct sd_err *err)

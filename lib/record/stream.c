@@ -1,6 +1,7 @@
 #include "record/stream_private.h"
 
 #include "base/path.h"
+#include "base/temp.h"
 #include "record/spool.h"
 
 #include <errno.h>
@@ -162,17 +163,12 @@ void sd_stream_flush_locked(struct sd_stream *s)
 
 int sd_stream_withhold(struct sd_stream *s, struct sd_err *err)
 {
-    struct sd_spool spool;
-    if (sd_spool_open(&spool, err))
+    int fd = sd_temp_open(err);
+    if (fd < 0)
         return -1;
     sd_stream_flush(s);
-    s->held = dup(fileno(spool.file));
-    sd_spool_free(&spool);
-    if (s->held >= 0)
-        return 0;
-    sd_err_errno(err, "a temporary file");
-    err->code = SD_ERR_MACHINE;
-    return -1;
+    s->held = fd;
+    return 0;
 }
 
 void sd_stream_release(struct sd_stream *s)
