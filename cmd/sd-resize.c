@@ -4,24 +4,24 @@
 #include "base/arena.h"
 #include "base/atomic.h"
 #include "base/file.h"
+#include "base/ordered.h"
 #include "base/path.h"
 #include "base/seen.h"
 #include "base/siblings.h"
+#include "data/picture.h"
 #include "image/jpeg.h"
 #include "image/list.h"
 #include "image/png.h"
 #include "image/probe.h"
 #include "image/resize.h"
 
-#include <errno.h>
 #include <math.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
-enum { MOST_SIZES = 64, FILE_BYTES = 1 << 30 };
+enum { BATCH = 64, MOST_SIZES = 64, FILE_BYTES = 1 << 30 };
 
 struct size {
     char name[32]; /* what goes into the copy's name: 512x512 */
@@ -33,6 +33,17 @@ struct copy {
     struct sd_image_info info;
 };
 
+struct job { /* a record on its way */
+    struct sd_record record;
+    uint64_t ticket;
+    struct sd_arena arena;
+    char *path;
+    struct sd_picture_stat source;
+    struct copy copies[MOST_SIZES];
+    struct sd_err err;
+    bool pass; /* it came with an error */
+};
+
 struct resize {
     struct sd_cmd cmd;
     const char *output, *max_resolution, *interpolation;
@@ -42,10 +53,11 @@ struct resize {
     enum sd_resize_filter filter;
     struct size sizes[MOST_SIZES];
     size_t n;
-    struct sd_arena *arenas; /* by worker */
     struct sd_siblings *siblings;
-    pthread_mutex_t lock; /* for seen */
-    struct sd_seen seen;  /* the copies' names of this run */
+    struct sd_archives archives;
+    struct sd_seen seen; /* the copies' names of this run */
+    struct job jobs[BATCH];
+    size_t n_jobs;
 };
 
 /* ---- sizes ---- */
@@ -146,9 +158,9 @@ static int fit_bucket(const struct resize *z, struct sd_record *r, struct sd_ima
                : 0;
 }
 
-static int load(const struct resize *z, const char *path, struct sd_image *im, struct sd_err *err)
+static int load(struct resize *z, const char *path, struct sd_image *im, struct sd_err *err)
 {
-    if (sd_image_load(path, z->white ? 4 : 3, 0, im, err))
+    if (sd_picture_load(&z->archives, path, z->white ? 4 : 3, 0, im, err))
         return -1;
     if (z->white)
         sd_image_on_white(im);
@@ -157,27 +169,19 @@ static int load(const struct resize *z, const char *path, struct sd_image *im, s
 
 /* ---- files ---- */
 
-/* Two pictures of one name would leave one copy. */
-static int claim(struct resize *z, const char *path, struct sd_err *err)
-{
-    pthread_mutex_lock(&z->lock);
-    int seen = sd_seen_add(&z->seen, path, strlen(path), err);
-    pthread_mutex_unlock(&z->lock);
-    return seen > 0 ? sd_err_set(err, SD_ERR_DATA, "%s is the copy of an earlier record", path) : seen;
-}
-
-static bool fresh(const char *copy, const struct stat *source)
+static bool fresh(const char *copy, const struct sd_picture_stat *source)
 {
     struct stat st;
     return !stat(copy, &st) && S_ISREG(st.st_mode) &&
-           (st.st_mtim.tv_sec > source->st_mtim.tv_sec ||
-            (st.st_mtim.tv_sec == source->st_mtim.tv_sec && st.st_mtim.tv_nsec >= source->st_mtim.tv_nsec));
+           (st.st_mtim.tv_sec > source->modified.tv_sec ||
+            (st.st_mtim.tv_sec == source->modified.tv_sec && st.st_mtim.tv_nsec >= source->modified.tv_nsec));
 }
 
-static bool same_file(const char *copy, const struct stat *source)
+static bool same_file(const char *copy, const char *path)
 {
-    struct stat st;
-    return !stat(copy, &st) && st.st_dev == source->st_dev && st.st_ino == source->st_ino;
+    struct stat st, source;
+    return !stat(copy, &st) && !stat(path, &source) && st.st_dev == source.st_dev &&
+           st.st_ino == source.st_ino;
 }
 
 /* Everything beside the picture that has its name and is no picture, under the copy's name. */
@@ -188,6 +192,9 @@ static int copy_associated(struct resize *z, struct sd_arena *a, const char *pat
     struct sd_buf file = SD_BUF_INIT;
     const char *base = sd_path_base(path);
     size_t stem = sd_path_stem_len(base);
+    if (sd_archive_split(path, NULL))
+        return sd_err_set(err, SD_ERR_DATA,
+                          "what lies beside a picture in an archive is not copied; use sd-unpack");
     int bad = sd_siblings_find(z->siblings, path, &names, err);
     for (size_t i = 0; !bad && i < names.n; i++) {
         struct stat st;
@@ -220,51 +227,64 @@ static int save(const struct resize *z, const struct sd_image *im, struct copy *
 
 /* ---- a record ---- */
 
-static int name_copies(struct resize *z, struct sd_arena *a, const char *path, const struct stat *source,
-                       struct sd_record *r, struct copy *copies, struct sd_err *err)
+/* Names the copies. Two pictures of one name would leave one copy: the first has it, so this goes from record
+ * to record. */
+static int name_copies(struct resize *z, struct job *j, struct sd_err *err)
 {
-    const char *base = sd_path_base(path), *ending = z->png ? "png" : "jpg";
+    const char *base = sd_path_base(j->path), *ending = z->png ? "png" : "jpg";
     int64_t bucket[2];
     char size[48];
     if (z->bucket) {
-        if (sd_record_need_ints(r, "bucket", bucket, 2, err))
+        if (sd_record_need_ints(&j->record, "bucket", bucket, 2, err))
             return -1;
         snprintf(size, sizeof size, "%lldx%lld", (long long)bucket[0], (long long)bucket[1]);
     }
     for (size_t i = 0; i < z->n; i++) {
-        copies[i].path =
-            sd_arena_printf(a, "%s%s%.*s+%s.%s", z->output, sd_path_slash(z->output),
+        char *copy =
+            sd_arena_printf(&j->arena, "%s%s%.*s+%s.%s", z->output, sd_path_slash(z->output),
                             (int)sd_path_stem_len(base), base, z->bucket ? size : z->sizes[i].name, ending);
-        if (!copies[i].path)
-            return sd_err_memory(err, strlen(path));
-        if (same_file(copies[i].path, source))
+        if (!copy)
+            return sd_err_memory(err, strlen(j->path));
+        if (same_file(copy, j->path))
             return sd_err_set(err, SD_ERR_DATA, "the copy would be the picture itself");
-        if (claim(z, copies[i].path, err))
-            return -1;
+        int seen = sd_seen_add(&z->seen, copy, strlen(copy), err);
+        if (seen)
+            return seen > 0 ? sd_err_set(err, SD_ERR_DATA, "%s is the copy of an earlier record", copy) : -1;
+        j->copies[i] = (struct copy){.path = copy};
     }
     return 0;
 }
 
+static int prepare(struct resize *z, struct job *j)
+{
+    const char *path;
+    if (sd_record_need_string(&j->record, "path", &path, &j->err))
+        return -1;
+    if (!(j->path = sd_arena_strdup(&j->arena, path)))
+        return sd_err_memory(&j->err, strlen(path));
+    return sd_picture_stat(&z->archives, path, &j->source, &j->err) ? -1 : name_copies(z, j, &j->err);
+}
+
 /* Each size is made from the one before, as the tool does. */
-static int make_copies(struct resize *z, const char *path, struct sd_record *r, struct copy *copies,
-                       struct sd_err *err)
+static int make_copies(struct resize *z, struct job *j, struct sd_err *err)
 {
     struct sd_image im;
-    if (load(z, path, &im, err))
+    if (load(z, j->path, &im, err))
         return -1;
     int bad = 0;
     for (size_t i = 0; !bad && i < z->n; i++)
-        bad = (z->bucket ? fit_bucket(z, r, &im, err) : shrink(z, &im, z->sizes[i].pixels, err)) ||
-              save(z, &im, &copies[i], err);
+        bad = (z->bucket ? fit_bucket(z, &j->record, &im, err) : shrink(z, &im, z->sizes[i].pixels, err)) ||
+              save(z, &im, &j->copies[i], err);
     sd_image_free(&im);
     return bad ? -1 : 0;
 }
 
-static bool all_fresh(const struct resize *z, const struct stat *source, struct copy *copies)
+static bool all_fresh(const struct resize *z, struct job *j)
 {
-    struct sd_err ignored = {0};
+    struct sd_err ignored;
     for (size_t i = 0; i < z->n; i++)
-        if (!fresh(copies[i].path, source) || sd_image_probe(copies[i].path, &copies[i].info, &ignored))
+        if (!fresh(j->copies[i].path, &j->source) ||
+            sd_image_probe(j->copies[i].path, &j->copies[i].info, &ignored))
             return false;
     return true;
 }
@@ -288,34 +308,64 @@ static int describe(const struct resize *z, struct sd_record *r, const struct co
     return bad ? sd_err_memory(err, strlen(c->path)) : 0;
 }
 
-static int work(void *ctx, int worker, struct sd_record *r, struct sd_err *err)
+static void work(void *ctx, int thread, size_t item)
 {
     struct resize *z = ctx;
-    struct sd_arena *a = &z->arenas[worker];
-    struct copy copies[MOST_SIZES] = {0};
-    struct stat source;
-    const char *path;
-    sd_arena_reset(a);
-    if (sd_record_need_string(r, "path", &path, err))
-        return -1;
-    if (stat(path, &source))
-        return sd_err_errno(err, "cannot open");
-    if (name_copies(z, a, path, &source, r, copies, err))
-        return -1;
-    if (!(z->skip_existing && all_fresh(z, &source, copies)) && make_copies(z, path, r, copies, err))
-        return -1;
+    struct job *j = &z->jobs[item];
+    (void)thread;
+    if (j->pass || j->err.code)
+        return;
+    if (!(z->skip_existing && all_fresh(z, j)) && make_copies(z, j, &j->err))
+        return;
     for (size_t i = 0; z->associated && i < z->n; i++)
-        if (copy_associated(z, a, path, &copies[i], err))
-            return -1;
-    if (sd_record_set_string(r, "original", path))
-        return sd_err_memory(err, strlen(path));
-    for (size_t i = 0; i < z->n; i++) {
-        if (describe(z, r, &copies[i], err))
-            return -1;
-        if (i + 1 < z->n)
-            sd_stream_put_before(z->cmd.stream, worker, r);
+        if (copy_associated(z, &j->arena, j->path, &j->copies[i], &j->err))
+            return;
+}
+
+/* A record becomes as many as it has copies. */
+static void hand_on(void *ctx, size_t item)
+{
+    struct resize *z = ctx;
+    struct job *j = &z->jobs[item];
+    cmd_drop(&z->cmd, j->ticket);
+    if (!j->pass && !j->err.code && sd_record_set_string(&j->record, "original", j->path))
+        sd_err_memory(&j->err, strlen(j->path));
+    for (size_t i = 0; !j->pass && !j->err.code && i < z->n; i++)
+        if (!describe(z, &j->record, &j->copies[i], &j->err))
+            cmd_put_next(&z->cmd, &j->record);
+    if (j->err.code)
+        cmd_fail(&z->cmd, &j->record, &j->err);
+    if (j->pass || j->err.code)
+        cmd_put_next(&z->cmd, &j->record);
+    sd_arena_reset(&j->arena);
+    j->err = (struct sd_err){0};
+}
+
+static void work_on(struct resize *z)
+{
+    struct sd_err err = {0};
+    const struct sd_ordered run = {.n = z->n_jobs,
+                                   .window = BATCH,
+                                   .jobs = z->cmd.common.jobs,
+                                   .work = work,
+                                   .finish = hand_on,
+                                   .ctx = z};
+    if (z->n_jobs && sd_ordered_run(&run, &err))
+        cmd_die(&z->cmd, &err);
+    z->n_jobs = 0;
+}
+
+static void each_record(struct resize *z)
+{
+    struct job *j;
+    while (j = &z->jobs[z->n_jobs], cmd_next(&z->cmd, &j->record, &j->ticket)) {
+        j->pass = sd_record_failed(&j->record);
+        if (!j->pass)
+            prepare(z, j);
+        if (++z->n_jobs == BATCH || !sd_stream_ready(z->cmd.stream))
+            work_on(z);
     }
-    return SD_RECORD_KEEP;
+    work_on(z);
 }
 
 static void start(struct resize *z, int *argc, char **argv)
@@ -334,12 +384,8 @@ static void start(struct resize *z, int *argc, char **argv)
     else
         read_sizes(z);
     cmd_folder(&z->cmd, z->output);
-    z->arenas = calloc((size_t)z->cmd.common.jobs, sizeof *z->arenas);
-    if (!z->arenas)
-        sd_err_memory(&err, sizeof *z->arenas);
-    if (!z->arenas || !(z->siblings = sd_siblings_new(&err)))
+    if (!(z->siblings = sd_siblings_new(&err)))
         cmd_die(&z->cmd, &err);
-    pthread_mutex_init(&z->lock, NULL);
 }
 
 int main(int argc, char **argv)
@@ -368,12 +414,13 @@ int main(int argc, char **argv)
     z.cmd.program = (struct sd_program){
         .name = "sd-resize", .args = "", .summary = "Write resized copies of pictures", .options = options};
     start(&z, &argc, argv);
-    cmd_each(&z.cmd, work, &z);
-    for (int i = 0; i < z.cmd.common.jobs; i++)
-        sd_arena_free(&z.arenas[i]);
-    free(z.arenas);
+    each_record(&z);
+    for (int i = 0; i < BATCH; i++) {
+        sd_record_free(&z.jobs[i].record);
+        sd_arena_free(&z.jobs[i].arena);
+    }
+    sd_archives_free(&z.archives);
     sd_siblings_free(z.siblings);
     sd_seen_free(&z.seen);
-    pthread_mutex_destroy(&z.lock);
     return cmd_finish(&z.cmd);
 }

@@ -133,6 +133,20 @@ try sd-resize -o out --max-resolution 40x40 <mixed
 is 'some fail: status' $status 1
 is 'which' "$(jq -r '[.path,.error.message // "fine"]|@tsv' "$out")" "$(printf '%s\t%s\n' out/wide+40x40.jpg fine missing.png \
     'cannot open: No such file or directory' x/wide.png 'out/wide+40x40.jpg is the copy of an earlier record' out/clear+40x40.jpg fine)"
+tar -cf pictures.tar -C src wide.png
+try sd-resize -o packed --max-resolution 40x40 <<END
+{"path":"pictures.tar!/wide.png"}
+END
+is 'a picture in an archive' "$status $(jq -r .path "$out") $(pixels packed/wide+40x40.jpg)" \
+    "0 packed/wide+40x40.jpg $(pixels out/wide+40x40.jpg)"
+try sd-resize -o packed --max-resolution 40x40 --copy-associated-files <<END
+{"path":"pictures.tar!/wide.png"}
+END
+is 'has nothing beside it' "$status $(jq -r .error.message "$out")" \
+    '1 what lies beside a picture in an archive is not copied; use sd-unpack'
+for i in 1 2 3 4 5 6 7 8 9; do cat wide && jq -c '.path = "x/wide.png"' wide; done >twice
+sd-resize -j 8 -o both --max-resolution 40x40 <twice 2>/dev/null >"$out"
+is 'the first of one name has it, whatever the threads' "$(jq -s '[.[] | .error == null] | index(true)' "$out") $(jq -s '[.[] | select(.error == null)] | length' "$out")" '0 1'
 echo '{"path":"q","error":{"tool":"t","message":"m"}}' >failed
 try sd-resize -o out <failed
 same 'records that carry an error pass' "$out" failed

@@ -15,7 +15,7 @@ enum {
 
 #define NOT_HELD SIZE_MAX
 
-struct sd_batch {
+struct batch {
     struct sd_buf in, out, messages; /* messages: a size_t length before each */
     uint64_t first_line, records;
     uint64_t *line_no; /* of each line */
@@ -32,7 +32,7 @@ struct pool {
     void *ctx;
     pthread_mutex_t lock;
     pthread_cond_t work, room;
-    struct sd_batch *batches; /* a ring: written < head <= taken <= filled */
+    struct batch *batches; /* a ring: written < head <= taken <= filled */
     uint64_t size, head, taken, filled;
     size_t limit;               /* lines a batch, adapted to how long they take */
     bool end, writing, waiting; /* no more input; a thread writes; the reader waits for input */
@@ -44,32 +44,20 @@ struct worker {
     pthread_t thread;
 };
 
-static void add_message(struct sd_batch *b, const struct sd_buf *message)
+static void add_message(struct batch *b, const struct sd_buf *message)
 {
     if (!sd_buf_add(&b->messages, &message->len, sizeof message->len))
         sd_buf_add(&b->messages, message->data, message->len);
 }
 
-static void note(struct sd_batch *b, int status)
+static void note(struct batch *b, int status)
 {
     if (status > b->status)
         b->status = status;
 }
 
-static void write_record(struct sd_batch *b, const struct sd_record *r)
-{
-    b->records++;
-    if (sd_record_write(r, &b->out) || sd_buf_addc(&b->out, '\n'))
-        note(b, SD_ERR_MACHINE);
-}
-
-void sd_stream_put_before(struct sd_stream *s, int worker, const struct sd_record *r)
-{
-    write_record(s->current[worker], r);
-}
-
-static void work_on_line(struct pool *p, int worker, struct sd_batch *b, struct sd_record *r,
-                         const char *line, size_t len, uint64_t line_no)
+static void work_on_line(struct pool *p, int worker, struct batch *b, struct sd_record *r, const char *line,
+                         size_t len, uint64_t line_no)
 {
     struct sd_err why = {0};
     struct sd_buf message = SD_BUF_INIT;
@@ -96,13 +84,14 @@ static void work_on_line(struct pool *p, int worker, struct sd_batch *b, struct 
         b->hold_at = b->out.len;
         b->released = b->records;
     }
-    write_record(b, r);
+    b->records++;
+    if (sd_record_write(r, &b->out) || sd_buf_addc(&b->out, '\n'))
+        note(b, SD_ERR_MACHINE);
 }
 
-static void work_on_batch(struct pool *p, int worker, struct sd_batch *b, struct sd_record *r)
+static void work_on_batch(struct pool *p, int worker, struct batch *b, struct sd_record *r)
 {
     const char *at = b->in.data, *end = at + b->in.len;
-    p->s->current[worker] = b;
     for (size_t i = 0; i < b->lines; i++) {
         const char *newline = memchr(at, '\n', (size_t)(end - at));
         work_on_line(p, worker, b, r, at, (size_t)(newline - at), b->line_no[i]);
@@ -111,7 +100,7 @@ static void work_on_batch(struct pool *p, int worker, struct sd_batch *b, struct
 }
 
 /* Gives a finished batch to the stream and empties it. */
-static void write_batch(struct sd_stream *s, struct sd_batch *b)
+static void write_batch(struct sd_stream *s, struct batch *b)
 {
     pthread_mutex_lock(&s->lock);
     for (size_t at = 0; at < b->messages.len;) {
@@ -153,7 +142,7 @@ static void write_finished(struct pool *p)
     p->writing = true;
     bool flushed = false;
     for (;;) {
-        struct sd_batch *b = &p->batches[p->head % p->size];
+        struct batch *b = &p->batches[p->head % p->size];
         if (p->head < p->taken && b->done) {
             pthread_mutex_unlock(&p->lock);
             write_batch(p->s, b);
@@ -192,7 +181,7 @@ static void *work(void *arg)
             pthread_cond_wait(&p->work, &p->lock);
         if (p->taken == p->filled)
             break;
-        struct sd_batch *b = &p->batches[p->taken++ % p->size];
+        struct batch *b = &p->batches[p->taken++ % p->size];
         pthread_mutex_unlock(&p->lock);
         int64_t start = sd_clock_ns();
         work_on_batch(p, w->index, b, &r);
@@ -218,7 +207,7 @@ static void reader_waits(void *ctx)
 }
 
 /* Fills b with one line, and with more as long as they are there without waiting. 1, 0 at the end, -1. */
-static int fill_batch(struct pool *p, struct sd_batch *b, size_t limit, struct sd_err *err)
+static int fill_batch(struct pool *p, struct batch *b, size_t limit, struct sd_err *err)
 {
     int got = 1;
     while (b->lines < limit && b->in.len < BATCH_BYTES && (b->lines == 0 || sd_stream_has_line(p->s))) {
@@ -242,7 +231,7 @@ static int read_all(struct pool *p, struct sd_err *err)
         p->waiting = false;
         while (p->filled - p->head == p->size)
             pthread_cond_wait(&p->room, &p->lock);
-        struct sd_batch *b = &p->batches[p->filled % p->size];
+        struct batch *b = &p->batches[p->filled % p->size];
         size_t limit = p->limit;
         pthread_mutex_unlock(&p->lock);
         if (sd_stream_stopped(p->s))
@@ -263,7 +252,7 @@ static int read_all(struct pool *p, struct sd_err *err)
 static int read_and_work(struct pool *p, struct sd_err *err)
 {
     struct sd_record r = SD_RECORD_INIT;
-    struct sd_batch *b = &p->batches[0];
+    struct batch *b = &p->batches[0];
     int got = 1;
     while (got == 1 && !sd_stream_stopped(p->s)) {
         got = fill_batch(p, b, p->limit, err);
@@ -319,8 +308,7 @@ int sd_stream_each(struct sd_stream *s, sd_record_fn *fn, void *ctx, struct sd_e
         p.batches[i].hold_at = NOT_HELD;
         bad |= !(p.batches[i].line_no = malloc(BATCH_LINES * sizeof(uint64_t)));
     }
-    s->current = calloc((size_t)jobs, sizeof *s->current);
-    if (!p.batches || !s->current || bad) {
+    if (!p.batches || bad) {
         free_batches(&p);
         sd_stream_status(s, SD_ERR_MACHINE);
         return sd_err_memory(err, p.size * sizeof *p.batches);
@@ -333,8 +321,6 @@ int sd_stream_each(struct sd_stream *s, sd_record_fn *fn, void *ctx, struct sd_e
     pthread_cond_destroy(&p.work);
     pthread_mutex_destroy(&p.lock);
     free_batches(&p);
-    free(s->current);
-    s->current = NULL;
     if (bad)
         sd_stream_status(s, err && err->code ? err->code : SD_ERR_MACHINE);
     return bad ? -1 : 0;

@@ -50,9 +50,6 @@ enum { SD_RECORD_KEEP = 0, SD_RECORD_DROP = 1, SD_RECORD_HOLD = 2 };
  * adds it where it is missing. */
 typedef int sd_record_fn(void *ctx, int worker, struct sd_record *r, struct sd_err *err);
 
-/* For fn: writes another record before the one it works on, as a part of it. */
-void sd_stream_put_before(struct sd_stream *s, int worker, const struct sd_record *r);
-
 /* Runs fn over all records. 0, or -1 with err when the input could not be read to its end (status noted). */
 int sd_stream_each(struct sd_stream *s, sd_record_fn *fn, void *ctx, struct sd_err *err);
 

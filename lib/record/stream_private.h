@@ -7,8 +7,6 @@
 
 #include <pthread.h>
 
-struct sd_batch; /* lines of sd_stream_each */
-
 struct sd_stream {
     struct sd_stream_setup setup;
 
@@ -29,7 +27,6 @@ struct sd_stream {
     sd_record_fn *show_failed; /* or NULL */
     struct sd_spool *spool;    /* of sd_stream_hold, or NULL */
     bool holding;              /* what is kept goes there */
-    struct sd_batch **current; /* sd_stream_each: what each worker works on */
 
     /* records given back out of order: slot ticket % pending_cap; next_out is the first not yet written */
     struct sd_pending *pending;
