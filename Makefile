@@ -114,7 +114,8 @@ deps:
 	@.ci/install
 
 # Sub-makes, so that pkg-config is asked again once the packages are there.
-demo: deps
+demo:
+	@.ci/install --build
 	$(MAKE) -j$$(nproc) all
 	contrib/demo.sh
 
