@@ -129,6 +129,8 @@ struct sd_tensor *sd_graph_upsample(struct sd_graph *g, struct sd_tensor *x, int
 /* a + scale*b. b has a's shape, or 1 in a block of dimensions ([N,1,1,C], [1,T,C], [C] to any a ending in C).
  */
 struct sd_tensor *sd_graph_add(struct sd_graph *g, struct sd_tensor *a, struct sd_tensor *b, float scale);
+/* a * b, b as in add. */
+struct sd_tensor *sd_graph_mul(struct sd_graph *g, struct sd_tensor *a, struct sd_tensor *b);
 struct sd_tensor *sd_graph_scale(struct sd_graph *g, struct sd_tensor *x, float scale);
 struct sd_tensor *sd_graph_act(struct sd_graph *g, struct sd_tensor *x, enum sd_act act);
 /* [..., 2N] to [..., N]: first half times gelu(second half), the exact erf gelu (Shazeer, GLU Variants,

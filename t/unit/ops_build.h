@@ -133,6 +133,13 @@ static struct sd_tensor *build_add(struct session *s, const int64_t *p)
                         VAR("b", GRAD, p[4], p[5], p[6], p[7]), 0.75f);
 }
 
+/* a's dimensions, b's dimensions */
+static struct sd_tensor *build_mul(struct session *s, const int64_t *p)
+{
+    return sd_graph_mul(s->g, fresh(s, VAR("a", GRAD, p[0], p[1], p[2], p[3])),
+                        VAR("b", GRAD, p[4], p[5], p[6], p[7]));
+}
+
 /* rows, width */
 static struct sd_tensor *build_scale(struct session *s, const int64_t *p)
 {

@@ -19,6 +19,7 @@ static const struct sd_kernel *const kernels[SD_OP_COUNT] = {
     KERNEL(upsample),
     KERNEL(upsample_bwd),
     KERNEL(add),
+    KERNEL(mul),
     KERNEL(scale),
     KERNEL(act),
     KERNEL(act_bwd),

@@ -1,10 +1,11 @@
-/* add, scale, cast, fill, activations, GEGLU: memory-bound, one pass each. */
+/* add, mul, scale, cast, fill, activations, GEGLU: memory-bound, one pass each. */
 #include "tensor/cpu/block.h"
 #include "tensor/cpu/vmath.h"
 #include "tensor/op.h"
 
-/* y = a + scale*b, in pieces that lie in one row of the broadcast (all of it when nothing is broadcast). */
-SD_CPU_CLONES static void add_chunk(const struct sd_call *c, int64_t from, int64_t to)
+/* y = a + scale*b or a*b, in pieces that lie in one row of the broadcast (all of it when nothing is
+ * broadcast). */
+SD_CPU_CLONES static void pair_chunk(const struct sd_call *c, int64_t from, int64_t to, bool product)
 {
     const struct sd_node *node = c->node;
     enum sd_dtype type = node->out[0]->dtype;
@@ -19,11 +20,26 @@ SD_CPU_CLONES static void add_chunk(const struct sd_call *c, int64_t from, int64
         const float *a = sd_cpu_load(c->in[0], type, at, n, ba);
         const float *b = sd_cpu_load(c->in[1], type, at / (mid * inner) * inner + col, n, bb);
         float *y = sd_cpu_place(c->out[0], type, at, by);
+        if (product)
 #pragma omp simd
-        for (int64_t i = 0; i < n; i++)
-            y[i] = a[i] + scale * b[i];
+            for (int64_t i = 0; i < n; i++)
+                y[i] = a[i] * b[i];
+        else
+#pragma omp simd
+            for (int64_t i = 0; i < n; i++)
+                y[i] = a[i] + scale * b[i];
         sd_cpu_store(c->out[0], type, at, n, y);
     }
+}
+
+static void add_chunk(const struct sd_call *c, int64_t from, int64_t to)
+{
+    pair_chunk(c, from, to, false);
+}
+
+static void mul_chunk(const struct sd_call *c, int64_t from, int64_t to)
+{
+    pair_chunk(c, from, to, true);
 }
 
 static void split_output(const struct sd_call *c, sd_cpu_body *body)
@@ -36,6 +52,12 @@ static void add(const struct sd_call *c)
     split_output(c, add_chunk);
 }
 const struct sd_kernel sd_cpu_add = {.plan = sd_cpu_plan_floats, .run = add};
+
+static void mul(const struct sd_call *c)
+{
+    split_output(c, mul_chunk);
+}
+const struct sd_kernel sd_cpu_mul = {.plan = sd_cpu_plan_floats, .run = mul};
 
 SD_CPU_CLONES static void scale_chunk(const struct sd_call *c, int64_t from, int64_t to)
 {

@@ -1,4 +1,4 @@
-/* Elementwise ops: add with broadcast and its transpose, scale, activations, GEGLU. */
+/* Elementwise ops: add with broadcast and its transpose, mul with broadcast, scale, activations, GEGLU. */
 #include "tensor/op.h"
 
 #include <string.h>
@@ -26,6 +26,30 @@ void sd_grad_add(struct sd_graph *g, const struct sd_node *node, struct sd_tenso
         dx[0] = dy[0];
     if (b->needs_grad)
         dx[1] = sd_graph_scale(g, sd_graph_reduce_to(g, dy[0], b), node->attr.scale);
+}
+
+struct sd_tensor *sd_graph_mul(struct sd_graph *g, struct sd_tensor *a, struct sd_tensor *b)
+{
+    if (!a || !b)
+        return NULL;
+    int64_t outer, mid, inner;
+    if (a->dtype != b->dtype)
+        return sd_graph_fail(g, SD_OP_mul, "%s and %s do not multiply", sd_dtype_name(a->dtype),
+                             sd_dtype_name(b->dtype));
+    if (sd_op_broadcast(a, b, &outer, &mid, &inner))
+        return sd_graph_fail(g, SD_OP_mul, "the second operand does not broadcast to the first");
+    struct sd_node *node = sd_graph_node(g, SD_OP_mul, (struct sd_tensor *[]){a, b}, 2, 2, 1, NULL);
+    return sd_graph_add_out(g, node, 0, a->dtype, a->ndim, a->dim);
+}
+
+void sd_grad_mul(struct sd_graph *g, const struct sd_node *node, struct sd_tensor *const *dy,
+                 struct sd_tensor **dx)
+{
+    struct sd_tensor *a = node->in[0], *b = node->in[1];
+    if (a->needs_grad)
+        dx[0] = sd_graph_mul(g, dy[0], b);
+    if (b->needs_grad)
+        dx[1] = sd_graph_reduce_to(g, sd_graph_mul(g, dy[0], a), b);
 }
 
 struct sd_tensor *sd_graph_scale(struct sd_graph *g, struct sd_tensor *x, float scale)

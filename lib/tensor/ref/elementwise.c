@@ -17,6 +17,20 @@ static void add(const struct sd_call *c)
 }
 const struct sd_kernel sd_ref_add = {.run = add};
 
+static void mul(const struct sd_call *c)
+{
+    struct array a = in(c, 0), b = in(c, 1), y = out(c, 0);
+    int64_t outer, mid, inner;
+    sd_op_broadcast(c->node->in[0], c->node->in[1], &outer, &mid, &inner);
+    for (int64_t o = 0; o < outer; o++)
+        for (int64_t m = 0; m < mid; m++)
+            for (int64_t i = 0; i < inner; i++) {
+                int64_t at = (o * mid + m) * inner + i;
+                st(y, at, ld(a, at) * ld(b, o * inner + i));
+            }
+}
+const struct sd_kernel sd_ref_mul = {.run = mul};
+
 static void reduce_to(const struct sd_call *c)
 {
     struct array x = in(c, 0), y = out(c, 0);

@@ -14,6 +14,7 @@ const struct sd_kernel *const sd_ref_kernels[SD_OP_COUNT] = {
     [SD_OP_upsample] = &sd_ref_upsample,
     [SD_OP_upsample_bwd] = &sd_ref_upsample_bwd,
     [SD_OP_add] = &sd_ref_add,
+    [SD_OP_mul] = &sd_ref_mul,
     [SD_OP_scale] = &sd_ref_scale,
     [SD_OP_act] = &sd_ref_act,
     [SD_OP_act_bwd] = &sd_ref_act_bwd,
