@@ -20,6 +20,7 @@ struct options {
     struct cmd_subset subset;
     const char *vae;
     bool any_vae, unet_only, text_encoder_only, v2, v_prediction;
+    double network_dropout;
     int64_t batch_size, dim, accumulation, clip_skip, max_token_length, seed;
     struct sd_buf path;
 };
@@ -32,6 +33,7 @@ static struct options defaults(void)
                         .save_as = "safetensors",
                         .optimizer = "AdamW",
                         .alpha = 1,
+                        .network_dropout = NAN,
                         .subset = CMD_SUBSET_DEFAULTS,
                         .batch_size = 1,
                         .dim = 4,
@@ -166,9 +168,19 @@ static void step_members(struct sd_record *r, const struct sd_train_event *e, co
     sd_record_set_int(r, "epoch", e->epoch);
     sd_record_set_double(r, "loss", e->loss);
     sd_record_set_double(r, "avr_loss", e->average);
-    for (int i = 0; i < p->n_groups; i++)
-        sd_record_set_double(r, strcmp(p->group[i], "unet") ? "lr_textencoder" : "lr_unet", e->lr[i]);
+    for (int i = 0; i < p->n_groups; i++) {
+        char name[40];
+        snprintf(name, sizeof name, "lr_%s", p->group[i].name);
+        if (strchr(name, ' '))
+            *strchr(name, ' ') = '_';
+        sd_record_set_double(r, name, e->lr[i]);
+    }
     sd_record_set_double(r, "grad_norm", e->grad_norm);
+    if (e->norms) {
+        sd_record_set_int(r, "keys_scaled", (int64_t)e->norms->scaled);
+        sd_record_set_double(r, "avg_key_norm", e->norms->average);
+        sd_record_set_double(r, "max_key_norm", e->norms->most);
+    }
     sd_record_set_double(r, "seconds", e->seconds);
 }
 
@@ -215,6 +227,23 @@ static bool on_stop(void *ctx)
 /* --- options
  * ------------------------------------------------------------------------------------------------------ */
 
+static void settle_network(struct sd_cmd *c, struct options *o)
+{
+    struct sd_train_config *t = &o->t;
+    struct sd_err err = {0};
+    t->lora = (struct sd_lora_options){.rank = o->dim,
+                                       .alpha = (float)o->alpha,
+                                       .text_encoder = !o->unet_only,
+                                       .unet = !o->text_encoder_only};
+    if (sd_network_args_parse(&t->network_args, &t->network_words, o->dim, (float)o->alpha, &err))
+        cmd_usage(c, "%s", err.msg);
+    if (*t->network_args.remark)
+        cmd_warn(c, "network_args: %s", t->network_args.remark);
+    sd_network_args_apply(&t->network_args, &t->lora);
+    t->network_dropout = o->network_dropout;
+    t->lora.dropout.hidden = isnan(o->network_dropout) ? 0 : o->network_dropout;
+}
+
 /* What the options say together. */
 static void settle(struct sd_cmd *c, struct options *o, const struct sd_model_config *model)
 {
@@ -229,10 +258,7 @@ static void settle(struct sd_cmd *c, struct options *o, const struct sd_model_co
         cmd_usage(c, "--network-train-unet-only and --network-train-text-encoder-only exclude each other");
     if (o->max_token_length != 75 && o->max_token_length != 150 && o->max_token_length != 225)
         cmd_usage(c, "--max-token-length is 75, 150 or 225");
-    t->lora = (struct sd_lora_options){.rank = o->dim,
-                                       .alpha = (float)o->alpha,
-                                       .text_encoder = !o->unet_only,
-                                       .unet = !o->text_encoder_only};
+    settle_network(c, o);
     t->v2 = o->v2 || model->text.pad == 0;
     t->lora.conv_projection = t->v2;
     t->trainer.dtype = cmd_precision(c, o->precision);
@@ -286,6 +312,14 @@ int main(int argc, char **argv)
         {SD_OPT_INT("network-dim", 0, &o.dim, "N", "rank"), .min = 1, .max = 4096},
         {SD_OPT_DOUBLE("network-alpha", 0, &o.alpha, "X",
                        "the product is scaled by alpha/rank; 0 means rank")},
+        {SD_OPT_WORDS("network-args", 0, &t->network_words, "KEY=VALUE",
+                      "conv_dim, block_dims, down_lr_weight, rank_dropout, loraplus_lr_ratio and others")},
+        {SD_OPT_DOUBLE("network-dropout", 0, &o.network_dropout, "X",
+                       "drop this share of the numbers between a module's matrices"),
+         .max = 1},
+        {SD_OPT_DOUBLE("scale-weight-norms", 0, &t->scale_weight_norms, "X",
+                       "after each update scale modules down to this norm; 0: never"),
+         .max = 1e30},
         {SD_OPT_STRING("network-weights", 0, &t->network_weights, "FILE", "start from this network")},
         {SD_OPT_BOOL("network-train-unet-only", 0, &o.unet_only, "leave the text encoder as it is")},
         {SD_OPT_BOOL("network-train-text-encoder-only", 0, &o.text_encoder_only, "leave the U-Net as it is")},
@@ -363,6 +397,7 @@ int main(int argc, char **argv)
     sd_dataset_free(&data);
     sd_model_file_close(t->vae);
     sd_model_file_close(model);
+    sd_strings_free(&t->network_words);
     sd_buf_free(&o.path);
     return cmd_finish(&c);
 }

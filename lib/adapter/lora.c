@@ -42,6 +42,12 @@ static int by_path(const void *a, const void *b)
     return strcmp((*x)->target->path, (*y)->target->path);
 }
 
+bool sd_lora_is_conv(const struct sd_lora *l, const struct sd_target *t)
+{
+    bool projection = strstr(t->path, ".proj_in") || strstr(t->path, ".proj_out");
+    return t->conv || (l->conv_projection && projection);
+}
+
 static size_t down_count(const struct sd_lora_module *m)
 {
     return (size_t)(m->rank * m->target->in * m->target->kernel * m->target->kernel);
@@ -102,11 +108,17 @@ int sd_lora_place(struct sd_lora *l, bool trainable, struct sd_err *err)
 /* Rank and alpha of a layer's module; 0 where it gets none. */
 static int64_t rank_of(const struct sd_lora_options *o, const struct sd_target *t, float *alpha)
 {
-    if (t->kind == SD_TARGET_RESNET && !o->conv_rank)
+    const struct sd_lora_blocks *b = t->kind == SD_TARGET_TEXT ? NULL : o->blocks;
+    int block = b ? sd_lora_block(t) : 0;
+    if (t->kind == SD_TARGET_RESNET && !(b ? b->conv : o->conv_rank > 0))
         return 0;
     int64_t rank = t->kernel > 1 ? o->conv_rank : o->rank;
     float a = t->kernel > 1 ? o->conv_alpha : o->alpha;
-    *alpha = a > 0 ? a : (float)rank;
+    if (b) {
+        rank = t->kernel > 1 ? b->conv_rank[block] : b->rank[block];
+        a = t->kernel > 1 ? b->conv_alpha[block] : b->alpha[block];
+    }
+    *alpha = a != 0 ? a : (float)rank;
     return rank;
 }
 
@@ -147,6 +159,18 @@ static int draw(struct sd_lora *l, const struct sd_lora_options *o, const struct
     return 0;
 }
 
+/* Ranks by block must cover the model. */
+static int check_blocks(const struct sd_lora_options *o, const struct sd_target *targets, size_t n,
+                        struct sd_err *err)
+{
+    for (size_t i = 0; i < n && o->blocks; i++)
+        if (targets[i].kind != SD_TARGET_TEXT && sd_lora_block(&targets[i]) < 0)
+            return sd_err_set(err, SD_ERR_USAGE,
+                              "%s lies outside of the %d blocks by which ranks and rates are set",
+                              targets[i].path, SD_LORA_BLOCKS);
+    return 0;
+}
+
 int sd_lora_new(struct sd_lora **lora, const struct sd_model_config *c, const struct sd_lora_options *o,
                 struct sd_rng *rng, struct sd_err *err)
 {
@@ -159,6 +183,11 @@ int sd_lora_new(struct sd_lora **lora, const struct sd_model_config *c, const st
     if (!l)
         return -1;
     l->conv_projection = o->conv_projection;
+    l->dropout = o->dropout;
+    if (check_blocks(o, targets, n, err)) {
+        sd_lora_free(l);
+        return -1;
+    }
     for (size_t i = 0; i < n; i++) {
         float alpha;
         int64_t rank = rank_of(o, &targets[i], &alpha);
@@ -174,7 +203,7 @@ int sd_lora_new(struct sd_lora **lora, const struct sd_model_config *c, const st
     return 0;
 }
 
-static const struct sd_lora_module *module_at(const struct sd_lora *l, const char *path)
+static struct sd_lora_module *module_at(const struct sd_lora *l, const char *path)
 {
     size_t low = 0, high = l->count;
     while (low < high) {
@@ -192,14 +221,18 @@ struct sd_tensor *sd_lora_adapt(void *ctx, struct sd_nn *b, const struct sd_nn_l
 {
     const struct sd_lora_stack *stack = ctx;
     for (size_t i = 0; i < stack->count && y; i++) {
-        const struct sd_lora_module *m = module_at(stack->lora[i], layer->path);
-        float scale = m ? stack->lora[i]->multiplier * m->scale : 0;
+        struct sd_lora *lora = stack->lora[i];
+        struct sd_lora_module *m = module_at(lora, layer->path);
+        float scale = m ? lora->multiplier * m->scale : 0;
         if (scale == 0)
             continue;
-        struct sd_tensor *down = sd_nn_var(b, (struct sd_var *)&m->down, x->dtype);
-        struct sd_tensor *up = sd_nn_var(b, (struct sd_var *)&m->up, x->dtype);
+        m->used = true;
+        struct sd_tensor *down = sd_nn_var(b, &m->down, x->dtype), *up = sd_nn_var(b, &m->up, x->dtype);
         struct sd_tensor *h = layer->kernel > 1 ? sd_graph_conv2d(b->g, x, down, NULL, &layer->window)
                                                 : sd_graph_matmul(b->g, x, down, NULL, false, true);
+        h = sd_lora_mask(lora, m, b, h);
+        if (lora->dropout.rank > 0) /* the ranks that are left stand for all */
+            scale = (float)((double)scale * (1 / (1 - lora->dropout.rank)));
         h = sd_graph_matmul_scaled(b->g, h, up, NULL, false, true, scale, y->dtype);
         y = sd_graph_add(b->g, h, y, 1); /* in this order: fusion lets the product add to y */
     }

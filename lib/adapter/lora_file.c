@@ -217,8 +217,7 @@ static int add_module(struct outgoing *o, const struct sd_lora *l, const struct 
                       enum sd_store_dtype dtype, struct sd_err *err)
 {
     const struct sd_target *t = m->target;
-    bool projection = strstr(t->path, ".proj_in") || strstr(t->path, ".proj_out");
-    int ndim = t->conv || (l->conv_projection && projection) ? 4 : 2;
+    int ndim = sd_lora_is_conv(l, t) ? 4 : 2;
     int64_t down[4] = {m->rank, t->in, t->kernel, t->kernel}, up[4] = {t->out, m->rank, 1, 1};
     if (add(o, sd_arena_printf(&o->arena, "%s.alpha", t->name), &m->alpha, 0, NULL, dtype, err) ||
         add(o, m->down.name, m->down.data, ndim, down, dtype, err))

@@ -49,8 +49,13 @@ static int build(struct sd_optimizer *o, struct sd_backend *backend, struct sd_e
         free(grads);
         return sd_err_memory(err, sizeof *grads);
     }
-    for (int i = 0; i < o->n_groups; i++)
+    for (int i = 0; i < o->n_groups && !o->config.rests; i++)
         o->groups[i].hyper = sd_graph_input(g, o->groups[i].name, SD_F32, 1, (int64_t[]){SD_ADAMW_HYPER});
+    for (int i = 0; i < o->n_params; i++)
+        o->params[i].hyper =
+            o->config.rests
+                ? sd_graph_input(g, o->params[i].var->name, SD_F32, 1, (int64_t[]){SD_ADAMW_HYPER})
+                : o->groups[o->params[i].group].hyper;
     for (int i = 0; i < o->n_params; i++)
         grads[i] = sd_graph_var(g, &o->params[i].grad, SD_F32);
     o->clip = sd_graph_clip(g, grads, o->n_params, (float)o->config.max_grad_norm);
@@ -58,7 +63,7 @@ static int build(struct sd_optimizer *o, struct sd_backend *backend, struct sd_e
     for (int i = 0; i < o->n_params; i++) {
         struct sd_optim_param *p = &o->params[i];
         sd_graph_adamw(g, sd_graph_var(g, p->var, SD_F32), grads[i], sd_graph_var(g, &p->m, SD_F32),
-                       sd_graph_var(g, &p->v, SD_F32), o->clip, o->groups[p->group].hyper);
+                       sd_graph_var(g, &p->v, SD_F32), o->clip, p->hyper);
     }
     free(grads);
     return (o->plan = sd_plan_new(g, backend, err)) ? 0 : -1;
@@ -98,21 +103,31 @@ struct sd_var *sd_optimizer_grad(struct sd_optimizer *o, const struct sd_var *va
     return NULL;
 }
 
+/* The numbers of update number t at a rate; t 0: of none. */
+static void fill_hyper(const struct sd_adamw *c, double lr, double t, float *h)
+{
+    bool idle = t == 0;
+    h[SD_ADAMW_KEEP] = idle ? 1 : (float)(1 - lr * c->weight_decay);
+    h[SD_ADAMW_BETA1] = idle ? 1 : (float)c->beta1;
+    h[SD_ADAMW_NEW1] = idle ? 0 : (float)(1 - c->beta1);
+    h[SD_ADAMW_BETA2] = idle ? 1 : (float)c->beta2;
+    h[SD_ADAMW_NEW2] = idle ? 0 : (float)(1 - c->beta2);
+    h[SD_ADAMW_EPS] = (float)c->eps;
+    h[SD_ADAMW_RATE] = idle ? 0 : (float)(lr / (1 - pow(c->beta1, t)));
+    h[SD_ADAMW_ROOT] = idle ? 1 : (float)(1 / sqrt(1 - pow(c->beta2, t)));
+}
+
 float sd_optimizer_update(struct sd_optimizer *o, double factor)
 {
     const struct sd_adamw *c = &o->config;
     o->updates++;
-    for (int i = 0; i < o->n_groups; i++) {
-        float *h = sd_plan_data(o->plan, o->groups[i].hyper);
-        double lr = o->groups[i].lr * factor, t = (double)o->updates;
-        h[SD_ADAMW_KEEP] = (float)(1 - lr * c->weight_decay);
-        h[SD_ADAMW_BETA1] = (float)c->beta1;
-        h[SD_ADAMW_NEW1] = (float)(1 - c->beta1);
-        h[SD_ADAMW_BETA2] = (float)c->beta2;
-        h[SD_ADAMW_NEW2] = (float)(1 - c->beta2);
-        h[SD_ADAMW_EPS] = (float)c->eps;
-        h[SD_ADAMW_RATE] = (float)(lr / (1 - pow(c->beta1, t)));
-        h[SD_ADAMW_ROOT] = (float)(1 / sqrt(1 - pow(c->beta2, t)));
+    for (int i = 0; i < o->n_groups && !c->rests; i++)
+        fill_hyper(c, o->groups[i].lr * factor, (double)o->updates, sd_plan_data(o->plan, o->groups[i].hyper));
+    for (int i = 0; i < o->n_params && c->rests; i++) {
+        struct sd_optim_param *p = &o->params[i];
+        p->updates += !p->idle;
+        fill_hyper(c, o->groups[p->group].lr * factor, p->idle ? 0 : (double)p->updates,
+                   sd_plan_data(o->plan, p->hyper));
     }
     sd_plan_run(o->plan);
     return ((const float *)sd_plan_data(o->plan, o->clip))[0];

@@ -225,7 +225,6 @@ static void put_dirs(struct pairs *p, const struct sd_dataset *d, const char *fo
 /* What sd-scripts can do and this does not yet: its defaults, which say so. */
 static const struct sd_store_meta unused[] = {
     {"ss_num_validation_images", "0"},
-    {"ss_network_dropout", "None"},
     {"ss_lowram", "False"},
     {"ss_noise_offset", "None"},
     {"ss_noise_offset_random_strength", "False"},
@@ -237,7 +236,6 @@ static const struct sd_store_meta unused[] = {
     {"ss_zero_terminal_snr", "False"},
     {"ss_min_snr_gamma", "None"},
     {"ss_debiased_estimation", "False"},
-    {"ss_scale_weight_norms", "None"},
     {"ss_face_crop_aug_range", "None"},
     {"ss_color_aug", "False"},
     {"ss_random_crop", "False"},
@@ -254,8 +252,37 @@ static void put_unused(struct pairs *p)
         put(p, unused[i].key, unused[i].value);
 }
 
+/* The words as a dictionary in JSON: the last value of a key at its first place, as Python keeps them. */
+static void put_network_args(struct pairs *p, const struct sd_train_config *c)
+{
+    const struct sd_strings *w = &c->network_words;
+    struct sd_buf b = SD_BUF_INIT;
+    char dropout[32];
+    int rc = sd_buf_addc(&b, '{');
+    for (size_t i = 0; i < w->n; i++) {
+        size_t len = strcspn(w->v[i], "="), first = 0, last = i;
+        while (strncmp(w->v[first], w->v[i], len + 1))
+            first++;
+        if (first < i)
+            continue;
+        for (size_t k = i + 1; k < w->n; k++)
+            if (!strncmp(w->v[k], w->v[i], len + 1))
+                last = k;
+        const char *value = w->v[last] + len + 1;
+        rc |= (i ? sd_buf_adds(&b, ", ") : 0) | sd_scan_quote(&b, w->v[i], len) | sd_buf_adds(&b, ": ") |
+              sd_scan_quote(&b, value, strlen(value));
+    }
+    if (!c->dim_from_weights) { /* which sd-scripts adds for other networks' sake */
+        sd_python_float(c->network_dropout, dropout);
+        rc |= sd_buf_addf(&b, "%s\"dropout\": %s", w->n ? ", " : "", isnan(c->network_dropout) ? "null" : dropout);
+    }
+    put_buf(p, "ss_network_args", &b, rc | sd_buf_addc(&b, '}'));
+}
+
 static void put_network(struct pairs *p, const struct sd_train_config *c)
 {
+    if (c->network_words.n)
+        put_network_args(p, c);
     put_bool(p, "ss_v2", c->v2);
     put(p, "ss_base_model_version",
         c->v2                     ? c->trainer.v_prediction ? "sd_v2_v" : "sd_v2"
@@ -276,6 +303,8 @@ static void put_run(struct pairs *p, const struct sd_train_config *c, const stru
     put_float(p, "ss_learning_rate", c->lr);
     put_float(p, "ss_text_encoder_lr", c->text_encoder_lr);
     put_float(p, "ss_unet_lr", c->unet_lr);
+    put_float(p, "ss_network_dropout", c->network_dropout);
+    put_float(p, "ss_scale_weight_norms", c->scale_weight_norms != 0 ? c->scale_weight_norms : NAN);
     put_int(p, "ss_num_train_images", plan->pictures);
     put_int(p, "ss_num_reg_images", plan->reg_pictures);
     put_int(p, "ss_num_batches_per_epoch", plan->batches_per_epoch);

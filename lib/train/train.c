@@ -25,6 +25,7 @@ struct run {
     struct sd_train_progress progress;
     struct sd_lr lr;
     struct sd_lora *lora;
+    struct sd_train_groups groups;
     struct sd_weights *weights;
     struct sd_trainer *trainer;
     struct sd_optimizer optimizer;
@@ -53,40 +54,21 @@ static int pick(double own, double common)
 static int make_optimizer(struct run *r, struct sd_backend *backend, struct sd_err *err)
 {
     const struct sd_train_config *c = r->config;
-    struct sd_optim_group groups[2];
-    size_t n = r->lora->count;
-    struct sd_var **vars = calloc(2 * n + 1, sizeof *vars);
-    int *group_of = calloc(2 * n + 1, sizeof *group_of), count = 0, part_group[2] = {-1, -1};
-    if (!vars || !group_of) {
-        free(vars);
-        free(group_of);
-        return sd_err_memory(err, 2 * n * sizeof *vars);
-    }
-    double rate[2] = {isnan(c->text_encoder_lr) ? c->lr : c->text_encoder_lr,
-                      isnan(c->unet_lr) ? c->lr : c->unet_lr};
-    for (size_t i = 0; i < n; i++) {
-        struct sd_lora_module *m = &r->lora->modules[i];
-        int part = m->target->kind != SD_TARGET_TEXT;
-        if (part_group[part] < 0) {
-            part_group[part] = r->plan.n_groups;
-            r->plan.group[r->plan.n_groups] = part ? "unet" : "textencoder";
-            groups[r->plan.n_groups] =
-                (struct sd_optim_group){.name = part ? "unet" : "textencoder", .lr = rate[part]};
-            r->plan.n_groups++;
-        }
-        for (int k = 0; k < 2; k++) {
-            vars[count] = k ? &m->up : &m->down;
-            group_of[count] = part_group[part];
-            r->plan.parameters += (size_t)sd_var_count(vars[count]);
-            count++;
-        }
-    }
-    r->plan.modules = n;
-    int rc = sd_optimizer_init(&r->optimizer, &c->optimizer, groups, r->plan.n_groups, vars, group_of, count,
-                               backend, err);
-    free(vars);
-    free(group_of);
-    return rc;
+    struct sd_train_groups *g = &r->groups;
+    struct sd_adamw adamw = c->optimizer;
+    /* What no gradient reaches is left alone: modules that were dropped, layers that --clip_skip leaves out. */
+    adamw.rests = c->lora.dropout.module > 0 || c->trainer.clip_skip > 1;
+    if (sd_train_groups_make(g, r->lora, &c->network_args, isnan(c->text_encoder_lr) ? c->lr : c->text_encoder_lr,
+                             isnan(c->unet_lr) ? c->lr : c->unet_lr, err))
+        return -1;
+    if (!g->n_vars)
+        return sd_err_set(err, SD_ERR_USAGE, "nothing to train: no layer is left that would learn");
+    for (int i = 0; i < g->n_vars; i++)
+        r->plan.parameters += (size_t)sd_var_count(g->vars[i]);
+    r->plan.group = g->group;
+    r->plan.n_groups = g->n;
+    r->plan.modules = r->lora->count;
+    return sd_optimizer_init(&r->optimizer, &adamw, g->group, g->n, g->vars, g->group_of, g->n_vars, backend, err);
 }
 
 static int make_network(struct run *r, struct sd_err *err)
@@ -182,6 +164,7 @@ static void tear_down(struct run *r)
     sd_train_pictures_free(&r->pictures);
     sd_trainer_free(r->trainer);
     sd_optimizer_free(&r->optimizer);
+    sd_train_groups_free(&r->groups);
     sd_lora_free(r->lora);
     sd_weights_free(r->weights);
     sd_clip_bpe_free(r->bpe);
@@ -310,10 +293,16 @@ static int train_batch(struct run *r, const struct sd_batch_ref *ref, float *los
     for (size_t k = 0; k < ref->count; k++)
         if (load_item(r, sd_dataset_item(r->data, ref, k), k, each, err))
             return -1;
-    if (sd_train_pictures_encode(&r->pictures, ref->count, each, &r->rng, r->latents, err))
+    const struct sd_graph *graph;
+    struct sd_plan *plan;
+    if (sd_train_pictures_encode(&r->pictures, ref->count, each, &r->rng, r->latents, err) ||
+        sd_trainer_step(r->trainer, (int64_t)ref->count, h, w, &graph, &plan, err))
         return -1;
+    /* Draws in the order of sd-scripts' step: the text encoder's pass, the noise, the U-Net's pass. */
+    sd_lora_draw_masks(r->lora, graph, plan, false, &r->rng);
     sd_rng_randn(&r->rng, r->noise, ref->count * each);
     sd_rng_randint(&r->rng, 0, 1000, r->timesteps, ref->count);
+    sd_lora_draw_masks(r->lora, graph, plan, true, &r->rng);
     return sd_trainer_batch(r->trainer,
                             &(struct sd_train_batch){.n = (int64_t)ref->count,
                                                      .h = h,
@@ -376,16 +365,38 @@ static int stop_at_nan(struct run *r, float loss, struct sd_err *err)
     return stop_and_save(r, err);
 }
 
+/* Tells the optimizer what no gradient reached since the last update. */
+static void rest_dropped(struct run *r)
+{
+    struct sd_lora_module *m = r->lora->modules;
+    bool drops = r->lora->dropout.module > 0;
+    for (int i = 0; i < r->optimizer.n_params; i++) {
+        struct sd_optim_param *p = &r->optimizer.params[i];
+        while (p->var != &m->down && p->var != &m->up) /* both go over the modules in the same order */
+            m++;
+        p->idle = !m->used || (drops && !m->live);
+    }
+    for (size_t i = 0; i < r->lora->count; i++)
+        r->lora->modules[i].live = false;
+}
+
 static void update(struct run *r, double loss, size_t batches)
 {
     double factor = sd_lr_factor(&r->lr, r->optimizer.updates);
-    struct sd_train_event e = {.kind = SD_TRAIN_STEP, .loss = loss / (double)batches};
+    double lr[SD_TRAIN_GROUPS];
+    struct sd_lora_norms norms;
+    struct sd_train_event e = {.kind = SD_TRAIN_STEP, .loss = loss / (double)batches, .lr = lr};
     for (int i = 0; i < r->plan.n_groups; i++)
-        e.lr[i] = r->optimizer.groups[i].lr * factor;
+        lr[i] = r->optimizer.groups[i].lr * factor;
+    rest_dropped(r);
     keep_weights(r, false);
     r->good_step = r->progress.step;
     e.grad_norm = (double)sd_optimizer_update(&r->optimizer, factor);
     r->progress.step++;
+    if (r->config->scale_weight_norms > 0) {
+        sd_lora_limit_norms(r->lora, r->config->scale_weight_norms, &norms);
+        e.norms = &norms;
+    }
     tell(r, e);
 }
 

@@ -13,6 +13,7 @@
 #include "data/dataset.h"
 #include "model/model_file.h"
 #include "optim/lr.h"
+#include "train/groups.h"
 #include "train/trainer.h"
 
 struct sd_archives;
@@ -20,13 +21,18 @@ struct sd_archives;
 struct sd_train_config {
     /* what */
     struct sd_lora_options lora;
-    const char *network_weights; /* a LoRA file to start from, or NULL */
+    struct sd_network_args network_args; /* what they say of shapes and dropout is in lora already */
+    double network_dropout;              /* NaN: not given */
+    struct sd_strings network_words;     /* as they were given, for the metadata */
+    const char *network_weights;         /* a LoRA file to start from, or NULL */
+    bool dim_from_weights;               /* its modules, ranks and alphas too; of lora only the parts count */
     /* how */
     struct sd_trainer_options trainer;
     struct sd_adamw optimizer;
     double lr, text_encoder_lr, unet_lr; /* the latter NaN: lr */
     const char *lr_scheduler;
     double lr_warmup_steps;
+    double scale_weight_norms; /* after each update; 0: never */
     int64_t max_train_steps, max_train_epochs; /* epochs > 0 override steps */
     uint64_t seed;
     int max_token_length; /* 75, 150, 225 */
@@ -51,7 +57,8 @@ struct sd_train_event {
     int64_t step, epoch;  /* step: updates so far; epoch from 1 */
     double loss, average; /* step: of its batches, and the running average; epoch, end: the average */
     double grad_norm;     /* step: before clipping */
-    double lr[2];         /* step: of each group */
+    const double *lr;     /* step: of each group */
+    const struct sd_lora_norms *norms; /* step, with scale_weight_norms: what it did; else NULL */
     double seconds;       /* step: since the last one; end: since the start */
     const char *path;     /* save */
     bool stopped;         /* end: by a signal */
@@ -61,7 +68,7 @@ struct sd_train_event {
 struct sd_train_plan {
     int64_t pictures, reg_pictures, batches_per_epoch, epochs, steps;
     size_t modules, parameters;
-    const char *group[2];
+    const struct sd_optim_group *group; /* [n_groups] */
     int n_groups;
     struct sd_model_config model;
 };

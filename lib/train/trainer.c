@@ -175,12 +175,29 @@ static void to_nhwc(float *to, const float *from, int64_t n, int64_t c, int64_t 
                 to[(i * hw + p) * c + k] = from[(i * c + k) * hw + p];
 }
 
-int sd_trainer_batch(struct sd_trainer *t, const struct sd_train_batch *b, float *loss, struct sd_err *err)
+static struct step *step_of(struct sd_trainer *t, int64_t n, int64_t h, int64_t w, struct sd_err *err)
 {
     struct step *s = t->steps;
-    while (s && (s->n != b->n || s->h != b->h || s->w != b->w))
+    while (s && (s->n != n || s->h != h || s->w != w))
         s = s->next;
-    if (!s && !(s = step_new(t, b->n, b->h, b->w, err)))
+    return s ? s : step_new(t, n, h, w, err);
+}
+
+int sd_trainer_step(struct sd_trainer *t, int64_t n, int64_t h, int64_t w, const struct sd_graph **graph,
+                    struct sd_plan **plan, struct sd_err *err)
+{
+    struct step *s = step_of(t, n, h, w, err);
+    if (!s)
+        return -1;
+    *graph = s->graph;
+    *plan = s->plan;
+    return 0;
+}
+
+int sd_trainer_batch(struct sd_trainer *t, const struct sd_train_batch *b, float *loss, struct sd_err *err)
+{
+    struct step *s = step_of(t, b->n, b->h, b->w, err);
+    if (!s)
         return -1;
     int64_t c = t->config.unet.in_channels;
     to_nhwc(sd_plan_data(s->plan, s->latents), b->latents, b->n, c, b->h * b->w);
