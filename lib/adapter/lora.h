@@ -30,8 +30,8 @@ struct sd_lora_module {
     bool live;          /* sd_lora_draw_masks did not drop it; the caller sets it back */
 };
 
-/* Probabilities of being dropped at a step, 0: never, and nothing is drawn for it. What is left is not scaled up
- * for module. */
+/* Probabilities of being dropped at a step, 0: never, and nothing is drawn for it. What is left is not scaled
+ * up for module. */
 struct sd_lora_dropout {
     double hidden; /* each number between down and up: --network_dropout */
     double rank;   /* each of the ranks, by sample */
@@ -44,9 +44,9 @@ struct sd_lora {
     struct sd_lora_module *modules; /* text encoder first; the order of sd-scripts' parameter lists */
     size_t count;
     float multiplier;
-    bool conv_projection;  /* see struct sd_lora_options */
+    bool conv_projection; /* see struct sd_lora_options */
     struct sd_lora_dropout dropout;
-    struct sd_arena arena; /* private from here */
+    struct sd_arena arena;      /* private from here */
     struct sd_lora_mask *masks; /* in the order in which graphs were built */
     float *values;
     size_t n_values;
@@ -100,9 +100,9 @@ struct sd_lora_stack {
 /* The hook for struct sd_nn; its context is a struct sd_lora_stack. */
 sd_nn_adapt sd_lora_adapt;
 
-/* Draws what the text encoder's modules, or the U-Net's, drop at the next run of plan, which was made of graph, and
- * writes it into the plan's inputs: the same draws in the same order as sd-scripts' modules make them one after
- * the other in their forward. */
+/* Draws what the text encoder's modules, or the U-Net's, drop at the next run of plan, which was made of
+ * graph, and writes it into the plan's inputs: the same draws in the same order as sd-scripts' modules make
+ * them one after the other in their forward. */
 void sd_lora_draw_masks(struct sd_lora *lora, const struct sd_graph *graph, struct sd_plan *plan, bool unet,
                         struct sd_rng *rng);
 
@@ -112,7 +112,8 @@ struct sd_lora_norms {
     double average, most; /* norms of the modules' products, as they are now */
 };
 
-/* Makes every module whose scaled product has a larger norm than max (> 0) smaller, both matrices alike: sd-scripts'
+/* Makes every module whose scaled product has a larger norm than max (> 0) smaller, both matrices alike:
+ * sd-scripts'
  * --scale_weight_norms. */
 void sd_lora_limit_norms(struct sd_lora *lora, double max, struct sd_lora_norms *norms);
 

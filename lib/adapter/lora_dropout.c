@@ -1,5 +1,5 @@
-/* Dropout in a static graph: what a module drops at a step is an input, written before the step runs. A step that
- * recomputes activations reads the same input again. */
+/* Dropout in a static graph: what a module drops at a step is an input, written before the step runs. A step
+ * that recomputes activations reads the same input again. */
 #include "adapter/lora.h"
 
 #include <string.h>
@@ -61,7 +61,8 @@ struct sd_tensor *sd_lora_mask(struct sd_lora *l, const struct sd_lora_module *m
     return sd_graph_mul(b->g, h, sd_nn_cast(b, mask->input, h->dtype));
 }
 
-/* torch.nn.functional.dropout's mask on a CPU: a number of 53 random bits for each element. to NULL: only drawn. */
+/* torch.nn.functional.dropout's mask on a CPU: a number of 53 random bits for each element. to NULL: only
+ * drawn. */
 static void draw_hidden(const struct sd_lora_mask *m, double p, struct sd_rng *rng, float *to)
 {
     int64_t ranks = m->module->rank, rows = m->channels_first ? ranks : m->places,
@@ -122,7 +123,8 @@ void sd_lora_draw_masks(struct sd_lora *l, const struct sd_graph *graph, struct 
         draw(&l->dropout, m, rng, sd_plan_data(plan, m->input));
         like = *m;
     }
-    /* With --clip_skip the last layers are no part of the graph, but sd-scripts computes them all the same. */
+    /* With --clip_skip the last layers are no part of the graph, but sd-scripts computes them all the same.
+     */
     for (size_t i = 0; i < l->count && !unet && like.samples; i++)
         if (l->modules[i].target->kind == SD_TARGET_TEXT && !l->modules[i].used) {
             like.module = &l->modules[i];

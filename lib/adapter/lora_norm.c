@@ -2,7 +2,8 @@
 
 #include <math.h>
 
-/* The products of n vectors of count numbers with one another; row says whether they lie one after the other. */
+/* The products of n vectors of count numbers with one another; row says whether they lie one after the other.
+ */
 static double gram(const float *v, int64_t n, int64_t count, bool row, int64_t i, int64_t j)
 {
     double sum = 0;
@@ -12,8 +13,8 @@ static double gram(const float *v, int64_t n, int64_t count, bool row, int64_t i
     return sum;
 }
 
-/* The Frobenius norm of up down, whose square is the sum over both Gram matrices: nothing of the layer's size is
- * made. */
+/* The Frobenius norm of up down, whose square is the sum over both Gram matrices: nothing of the layer's size
+ * is made. */
 static double product_norm(const struct sd_lora_module *m)
 {
     int64_t in = m->target->in * m->target->kernel * m->target->kernel, r = m->rank;

@@ -70,8 +70,8 @@ static bool one(struct words *w, const char *key, double low, double high, doubl
     return false;
 }
 
-/* Numbers between commas; an empty one is 0 where that is allowed. Returns how many there are, of which at most
- * max are kept. */
+/* Numbers between commas; an empty one is 0 where that is allowed. Returns how many there are, of which at
+ * most max are kept. */
 static int list(struct words *w, const char *key, bool empty, double *v, int max)
 {
     int n = 0;
@@ -134,7 +134,8 @@ static void remark(struct sd_network_args *a, const char *key, const char *what)
 }
 
 /* n factors of one side of the U-Net, or of its middle. */
-static bool rates(struct words *w, struct sd_network_args *a, const char *key, double threshold, int n, double *v)
+static bool rates(struct words *w, struct sd_network_args *a, const char *key, double threshold, int n,
+                  double *v)
 {
     const char *text = value_of(w, key);
     for (int i = 0; i < n; i++)
@@ -143,8 +144,9 @@ static bool rates(struct words *w, struct sd_network_args *a, const char *key, d
         return false;
     if (n > 1 && !strchr(text, ',')) {
         if (!preset(text, v))
-            fail(w, key, "expected numbers with commas between them, or sine, cosine, linear, reverse_linear, "
-                         "zeros, which +X may follow");
+            fail(w, key,
+                 "expected numbers with commas between them, or sine, cosine, linear, reverse_linear, "
+                 "zeros, which +X may follow");
     } else {
         int given = list(w, key, true, v, n);
         if (given > n)
@@ -180,7 +182,8 @@ static void needs(struct words *w, const char *key, bool met, const char *what)
 static void parse_blocks(struct words *w, struct sd_network_args *a, int64_t rank, float alpha)
 {
     struct sd_lora_blocks *b = &a->blocks;
-    double dims[SD_LORA_BLOCKS], alphas[SD_LORA_BLOCKS], conv_dims[SD_LORA_BLOCKS], conv_alphas[SD_LORA_BLOCKS];
+    double dims[SD_LORA_BLOCKS], alphas[SD_LORA_BLOCKS], conv_dims[SD_LORA_BLOCKS],
+        conv_alphas[SD_LORA_BLOCKS];
     bool has_dims = blocks(w, "block_dims", true, dims);
     a->by_block = has_dims || a->by_rate;
     bool has_alphas = blocks(w, "block_alphas", false, alphas);
@@ -215,8 +218,8 @@ static void check_keys(struct words *w)
     }
 }
 
-int sd_network_args_parse(struct sd_network_args *a, const struct sd_strings *given, int64_t rank, float alpha,
-                          struct sd_err *err)
+int sd_network_args_parse(struct sd_network_args *a, const struct sd_strings *given, int64_t rank,
+                          float alpha, struct sd_err *err)
 {
     struct words w = {.list = given, .err = err};
     double v, plus = NAN;

@@ -52,10 +52,9 @@ static int build(struct sd_optimizer *o, struct sd_backend *backend, struct sd_e
     for (int i = 0; i < o->n_groups && !o->config.rests; i++)
         o->groups[i].hyper = sd_graph_input(g, o->groups[i].name, SD_F32, 1, (int64_t[]){SD_ADAMW_HYPER});
     for (int i = 0; i < o->n_params; i++)
-        o->params[i].hyper =
-            o->config.rests
-                ? sd_graph_input(g, o->params[i].var->name, SD_F32, 1, (int64_t[]){SD_ADAMW_HYPER})
-                : o->groups[o->params[i].group].hyper;
+        o->params[i].hyper = o->config.rests ? sd_graph_input(g, o->params[i].var->name, SD_F32, 1,
+                                                              (int64_t[]){SD_ADAMW_HYPER})
+                                             : o->groups[o->params[i].group].hyper;
     for (int i = 0; i < o->n_params; i++)
         grads[i] = sd_graph_var(g, &o->params[i].grad, SD_F32);
     o->clip = sd_graph_clip(g, grads, o->n_params, (float)o->config.max_grad_norm);
@@ -122,7 +121,8 @@ float sd_optimizer_update(struct sd_optimizer *o, double factor)
     const struct sd_adamw *c = &o->config;
     o->updates++;
     for (int i = 0; i < o->n_groups && !c->rests; i++)
-        fill_hyper(c, o->groups[i].lr * factor, (double)o->updates, sd_plan_data(o->plan, o->groups[i].hyper));
+        fill_hyper(c, o->groups[i].lr * factor, (double)o->updates,
+                   sd_plan_data(o->plan, o->groups[i].hyper));
     for (int i = 0; i < o->n_params && c->rests; i++) {
         struct sd_optim_param *p = &o->params[i];
         p->updates += !p->idle;

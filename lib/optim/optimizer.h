@@ -27,7 +27,8 @@ struct sd_optim_param {
 struct sd_adamw {
     double beta1, beta2, eps, weight_decay;
     double max_grad_norm; /* 0: no clipping */
-    /* Parameters can be idle, as those are for PyTorch that no gradient reached: each counts its own updates. */
+    /* Parameters can be idle, as those are for PyTorch that no gradient reached: each counts its own updates.
+     */
     bool rests;
 };
 

@@ -11,7 +11,8 @@ static int place_of(const struct sd_lora_module *m, bool by_block)
     return m->target->kind == SD_TARGET_TEXT ? 0 : by_block ? 2 + sd_lora_block(m->target) : 1;
 }
 
-/* The group of a place and a side (1: up matrices apart), made when its first variable comes; -1 at rate 0. */
+/* The group of a place and a side (1: up matrices apart), made when its first variable comes; -1 at rate 0.
+ */
 static int find_group(struct sd_train_groups *g, int (*known)[2], int place, int side, double rate)
 {
     static const char *const parts[] = {"textencoder", "unet"};

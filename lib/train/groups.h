@@ -17,8 +17,8 @@ struct sd_train_groups {
     int n_vars;
 };
 
-/* In sd-scripts' order. args may be NULL; text_rate and unet_rate are the rates of the parts. What would learn at
- * a rate of 0 is in no group and stays as it is. -1: out of memory; g can be freed all the same. */
+/* In sd-scripts' order. args may be NULL; text_rate and unet_rate are the rates of the parts. What would
+ * learn at a rate of 0 is in no group and stays as it is. -1: out of memory; g can be freed all the same. */
 int sd_train_groups_make(struct sd_train_groups *g, struct sd_lora *lora, const struct sd_network_args *args,
                          double text_rate, double unet_rate, struct sd_err *err);
 void sd_train_groups_free(struct sd_train_groups *g);

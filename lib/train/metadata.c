@@ -274,7 +274,8 @@ static void put_network_args(struct pairs *p, const struct sd_train_config *c)
     }
     if (!c->dim_from_weights) { /* which sd-scripts adds for other networks' sake */
         sd_python_float(c->network_dropout, dropout);
-        rc |= sd_buf_addf(&b, "%s\"dropout\": %s", w->n ? ", " : "", isnan(c->network_dropout) ? "null" : dropout);
+        rc |= sd_buf_addf(&b, "%s\"dropout\": %s", w->n ? ", " : "",
+                          isnan(c->network_dropout) ? "null" : dropout);
     }
     put_buf(p, "ss_network_args", &b, rc | sd_buf_addc(&b, '}'));
 }

@@ -56,9 +56,11 @@ static int make_optimizer(struct run *r, struct sd_backend *backend, struct sd_e
     const struct sd_train_config *c = r->config;
     struct sd_train_groups *g = &r->groups;
     struct sd_adamw adamw = c->optimizer;
-    /* What no gradient reaches is left alone: modules that were dropped, layers that --clip_skip leaves out. */
+    /* What no gradient reaches is left alone: modules that were dropped, layers that --clip_skip leaves out.
+     */
     adamw.rests = c->lora.dropout.module > 0 || c->trainer.clip_skip > 1;
-    if (sd_train_groups_make(g, r->lora, &c->network_args, isnan(c->text_encoder_lr) ? c->lr : c->text_encoder_lr,
+    if (sd_train_groups_make(g, r->lora, &c->network_args,
+                             isnan(c->text_encoder_lr) ? c->lr : c->text_encoder_lr,
                              isnan(c->unet_lr) ? c->lr : c->unet_lr, err))
         return -1;
     if (!g->n_vars)
@@ -68,7 +70,8 @@ static int make_optimizer(struct run *r, struct sd_backend *backend, struct sd_e
     r->plan.group = g->group;
     r->plan.n_groups = g->n;
     r->plan.modules = r->lora->count;
-    return sd_optimizer_init(&r->optimizer, &adamw, g->group, g->n, g->vars, g->group_of, g->n_vars, backend, err);
+    return sd_optimizer_init(&r->optimizer, &adamw, g->group, g->n, g->vars, g->group_of, g->n_vars, backend,
+                             err);
 }
 
 static int make_network(struct run *r, struct sd_err *err)

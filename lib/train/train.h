@@ -32,7 +32,7 @@ struct sd_train_config {
     double lr, text_encoder_lr, unet_lr; /* the latter NaN: lr */
     const char *lr_scheduler;
     double lr_warmup_steps;
-    double scale_weight_norms; /* after each update; 0: never */
+    double scale_weight_norms;                 /* after each update; 0: never */
     int64_t max_train_steps, max_train_epochs; /* epochs > 0 override steps */
     uint64_t seed;
     int max_token_length; /* 75, 150, 225 */
@@ -59,9 +59,9 @@ struct sd_train_event {
     double grad_norm;     /* step: before clipping */
     const double *lr;     /* step: of each group */
     const struct sd_lora_norms *norms; /* step, with scale_weight_norms: what it did; else NULL */
-    double seconds;       /* step: since the last one; end: since the start */
-    const char *path;     /* save */
-    bool stopped;         /* end: by a signal */
+    double seconds;                    /* step: since the last one; end: since the start */
+    const char *path;                  /* save */
+    bool stopped;                      /* end: by a signal */
 };
 
 /* What start tells. */

@@ -41,8 +41,8 @@ void sd_trainer_free(struct sd_trainer *t);
 /* The arena of its plans, for others that run between its steps. */
 struct sd_workspace *sd_trainer_workspace(struct sd_trainer *t);
 
-/* The step of a batch shape, compiled if it is new: for those who write inputs that adapt has added, just before
- * sd_trainer_batch. */
+/* The step of a batch shape, compiled if it is new: for those who write inputs that adapt has added, just
+ * before sd_trainer_batch. */
 int sd_trainer_step(struct sd_trainer *t, int64_t n, int64_t h, int64_t w, const struct sd_graph **graph,
                     struct sd_plan **plan, struct sd_err *err);
 

@@ -14,6 +14,8 @@ Writes
   run2.safetensors        model sd2-small, alpha 2, batch 2, lr 2e-3 with 4 steps of warm-up, gradient accumulation 2 over
                           4 epochs of 5 batches of two sizes: the fifth batch of an epoch is applied alone, but its loss
                           is divided by 2 all the same, as accelerate does it. 20 batches, 12 updates
+  args-NAME.safetensors   model sd1-small, batch 1 (dropout: 2), lr 1e-3 constant, 20 steps, each with --network_args and other
+                          options of its own (ARGS below): conv, blocks, rates, dropout
   optim.safetensors       AdamW on its own, and learning rates
 
 Run files, one tensor a batch, NN = 00..19:
@@ -24,6 +26,11 @@ Run files, one tensor a batch, NN = 00..19:
   out.lr [20], out.grad_norm [20]   rate used and norm before clipping there, else 0
   init.NAME                   every initial lora_down.weight, final.NAME (run2) every tensor at the end; NAME as sd-scripts saves it
   grad.NAME (run1)            gradient of some lora_up.weight tensors for batch 00, before clipping
+args-NAME.safetensors has no in.NN.noise and in.NN.timesteps (they come out of torch.manual_seed(1000 + NN), after what the
+text encoder's modules draw), no init (they come out of manual_seed(1)) and the final tensors of every third module only; and
+  out.rates [20,groups]       rates of the parameter groups; their names in the metadata `groups`
+  out.norms [20,3]            (conv) of apply_max_norm_regularization after the step: keys scaled, average, largest
+  final.NAME.alpha            of all modules: which there are, and their alphas
 How exactly to compare: AdamW divides a gradient by its own size, so where one is near 0 its last bits count. Weights
 changed by 1 unit in the last place change losses by 2e-7 (relative), a final tensor by up to 1.2e-4 in norm (median
 1e-6) and by up to 6e-4 of its largest element in one place.
@@ -47,6 +54,24 @@ import models
 import peers
 
 STEPS = 20
+
+
+def listed(*runs):
+    """runs of (number, how often) as a list between commas"""
+    return ",".join(",".join([str(v)] * n) for v, n in runs)
+
+
+ARGS = {
+    "conv": ["--network_alpha=1", "--scale_weight_norms=0.02", "--network_args", "conv_dim=3", "conv_alpha=2", "loraplus_lr_ratio=4",
+             "loraplus_text_encoder_lr_ratio=2"],
+    "blocks": ["--network_alpha=2", "--network_args", "block_dims=" + listed((2, 4), (0, 3), (3, 5), (1, 1), (4, 6), (0, 2), (2, 4)),
+               "block_alphas=" + listed((1, 12), (0.5, 1), (2, 12)),
+               "conv_block_dims=" + listed((1, 8), (0, 4), (2, 1), (0, 6), (3, 6)), "conv_block_alphas=" + listed((1, 20), (0.25, 5))],
+    "rates": ["--network_alpha=1", "--network_args", "down_lr_weight=sine+.25", "mid_lr_weight=0.5",
+              "up_lr_weight=1,,0.05,.7,2,1,1,1,0.1", "block_lr_zero_threshold=0.1", "loraplus_unet_lr_ratio=8"],
+    "dropout": ["--network_alpha=1", "--network_dropout=0.15", "--network_args", "rank_dropout=0.2", "module_dropout=0.3",
+                "conv_dim=2"],
+}
 
 
 def options(*words):
@@ -87,11 +112,14 @@ def train(name, model, config, args, sizes, batch, per_epoch=STEPS):
     scheduler = trainer.get_noise_scheduler(args, accelerator.device)
 
     torch.manual_seed(1)
-    network = lora.create_network(1.0, args.network_dim, args.network_alpha, None, [text], unet)
+    lora.LoRANetwork.UNET_TARGET_REPLACE_MODULE = ["Transformer2DModel"]  # networks of several ranks add to it for good
+    words = dict(word.split("=", 1) for word in args.network_args or [])
+    network = lora.create_network(1.0, args.network_dim, args.network_alpha, None, [text], unet,
+                                  neuron_dropout=args.network_dropout, **words)
     network.apply_to([text], unet, True, True)
     t = {"init." + k: v for k, v in network.state_dict().items() if k.endswith("lora_down.weight")}
-    t = peers.contiguous(t)
-    params, _ = network.prepare_optimizer_params(None, None, args.learning_rate)
+    t = peers.contiguous(t) if not words else {}
+    params, groups = network.prepare_optimizer_params(None, None, args.learning_rate)
     _, _, optimizer = train_util.get_optimizer(args, params)
     lr_scheduler = train_util.get_scheduler_fix(args, optimizer, 1)
 
@@ -117,7 +145,7 @@ def train(name, model, config, args, sizes, batch, per_epoch=STEPS):
         return trainer.process_batch(b, [text], unet, network, None, scheduler, torch.float32, torch.float32, accelerator,
                                      args, strategy, tokenizer)
 
-    loss, base, applied, lr, norm = ([] for _ in range(5))
+    loss, base, applied, lr, norm, rates, norms = ([] for _ in range(7))
     network, optimizer, lr_scheduler = accelerator.prepare(network, optimizer, lr_scheduler)
     network.prepare_grad_etc(text, unet)
     step = 0
@@ -134,31 +162,41 @@ def train(name, model, config, args, sizes, batch, per_epoch=STEPS):
             torch.manual_seed(seed)
             with accelerator.accumulate(network):
                 value = loss_of(item)
-                for k, v in {**item, **drawn}.items():
+                for k, v in {**item, **(drawn if not words else {})}.items():
                     t[f"in.{step:02d}.{k}"] = v
                 loss.append(value.item())
                 accelerator.backward(value)
                 applied.append(int(accelerator.sync_gradients))
                 lr.append(optimizer.param_groups[0]["lr"] if accelerator.sync_gradients else 0.0)
-                if step == 0 and args.gradient_accumulation_steps == 1:
+                if step == 0 and not words and args.gradient_accumulation_steps == 1:
                     for i, (k, p) in enumerate(x for x in network.named_parameters() if "lora_up" in x[0]):
                         if i % 17 == 0 or "proj_in" in k:
                             t["grad." + k] = p.grad.clone()
                 norm.append(0.0)
                 if accelerator.sync_gradients:
                     norm[-1] = float(accelerator.clip_grad_norm_(network.get_trainable_params(), args.max_grad_norm))
+                rates.append([group["lr"] for group in optimizer.param_groups])
                 optimizer.step()
                 lr_scheduler.step()
                 optimizer.zero_grad(set_to_none=True)
+            if args.scale_weight_norms:
+                norms.append(network.apply_max_norm_regularization(args.scale_weight_norms, accelerator.device))
             step += 1
     train_util.get_noise_noisy_latents_and_timesteps = real
     t["out.loss"], t["out.base_loss"] = torch.tensor(loss), torch.tensor(base)
     t["out.lr"], t["out.grad_norm"] = torch.tensor(lr), torch.tensor(norm)
     t["out.applied"] = torch.tensor(applied, dtype=torch.int32)
+    if words:
+        t["out.rates"] = torch.tensor(rates)
+        modules = network.text_encoder_loras + network.unet_loras
+        for i, module in enumerate(modules):
+            t.update({f"final.{module.lora_name}.{k}": v for k, v in module.state_dict().items() if i % 3 == 0 or k == "alpha"})
+    if norms:
+        t["out.norms"] = torch.tensor(norms, dtype=torch.float32)
     print(f"  {name}: {sum(applied)} updates, norms {min(n for n in norm if n):.3f} to {max(norm):.3f}")
     print("  loss  ", " ".join(f"{v:.5f}" for v in loss))
     print("  base  ", " ".join(f"{v:.5f}" for v in base))
-    return t, network
+    return t, network, groups
 
 
 def optim():
@@ -212,7 +250,7 @@ def main(argv):
     out = peers.output(argv, "lora")
     peers.sd_scripts()
     args = options("--network_alpha=1", "--learning_rate=1e-3", f"--max_train_steps={STEPS}")
-    t, network = train("run1", "sd1-small", models.SD1, args, [(8, 16)], 1)
+    t, network, _ = train("run1", "sd1-small", models.SD1, args, [(8, 16)], 1)
     peers.save(t, os.path.join(out, "run1.safetensors"))
     path = os.path.join(out, "run1-final.safetensors")
     network.save_weights(path, torch.float32, {
@@ -222,9 +260,13 @@ def main(argv):
 
     args = options("--network_alpha=2", "--learning_rate=2e-3", "--gradient_accumulation_steps=2", "--max_train_steps=12",
                    "--max_grad_norm=0.05", "--lr_scheduler=constant_with_warmup", "--lr_warmup_steps=4")
-    t, network = train("run2", "sd2-small", models.SD2, args, [(8, 4), (4, 12)], 2, per_epoch=5)
+    t, network, _ = train("run2", "sd2-small", models.SD2, args, [(8, 4), (4, 12)], 2, per_epoch=5)
     t.update({"final." + k: v for k, v in network.state_dict().items()})
     peers.save(t, os.path.join(out, "run2.safetensors"))
+    for name, words in ARGS.items():
+        args = options("--learning_rate=1e-3", f"--max_train_steps={STEPS}", *words)
+        t, _, groups = train(name, "sd1-small", models.SD1, args, [(8, 16)], 2 if name == "dropout" else 1)
+        peers.save(t, os.path.join(out, f"args-{name}.safetensors"), groups=",".join(groups))
     peers.save(optim(), os.path.join(out, "optim.safetensors"))
 
 

@@ -13,6 +13,7 @@
 #include "store/safetensors.h"
 #include "tap.h"
 #include "tensor/frozen.h"
+#include "train/groups.h"
 #include "train/trainer.h"
 
 enum { STEPS = 20 };
@@ -31,6 +32,8 @@ struct course {
     const char *schedule;
     double warmup;
     int accumulation;
+    const char *words[8]; /* network_args; with any, noise and timesteps are drawn here */
+    double dropout, max_norm;
 };
 
 static const struct course run1 = {.label = "run1",
@@ -51,6 +54,35 @@ static const struct course run2 = {.label = "run2",
                                    .warmup = 4,
                                    .accumulation = 2};
 
+/* 25 numbers, or 12 */
+#define B4(v) v "," v "," v "," v
+#define B12(v) B4(v) "," B4(v) "," B4(v)
+
+static const struct course args[] = {
+    {.label = "conv",
+     .file = "t/data/lora/args-conv.safetensors",
+     .alpha = 1,
+     .max_norm = 0.02,
+     .words = {"conv_dim=3", "conv_alpha=2", "loraplus_lr_ratio=4", "loraplus_text_encoder_lr_ratio=2"}},
+    {.label = "blocks",
+     .file = "t/data/lora/args-blocks.safetensors",
+     .alpha = 2,
+     .words = {"block_dims=" B4("2") ",0,0,0,3,3,3,3,3,1," B4("4") ",4,4,0,0," B4("2"),
+               "block_alphas=" B12("1") ",0.5," B12("2"),
+               "conv_block_dims=" B4("1") "," B4("1") "," B4("0") ",2,0,0," B4("0") "," B4("3") ",3,3",
+               "conv_block_alphas=" B12("1") "," B4("1") "," B4("1") ",0.25," B4("0.25")}},
+    {.label = "rates",
+     .file = "t/data/lora/args-rates.safetensors",
+     .alpha = 1,
+     .words = {"down_lr_weight=sine+.25", "mid_lr_weight=0.5", "up_lr_weight=1,,0.05,.7,2,1,1,1,0.1",
+               "block_lr_zero_threshold=0.1", "loraplus_unet_lr_ratio=8"}},
+    {.label = "dropout",
+     .file = "t/data/lora/args-dropout.safetensors",
+     .alpha = 1,
+     .dropout = 0.15,
+     .words = {"rank_dropout=0.2", "module_dropout=0.3", "conv_dim=2"}},
+};
+
 /* How we go through it. */
 struct way {
     enum sd_dtype dtype;
@@ -59,7 +91,8 @@ struct way {
 };
 
 struct result {
-    float loss[STEPS], norm[STEPS], rate[STEPS];
+    float loss[STEPS], norm[STEPS], rate[STEPS], rates[STEPS][SD_TRAIN_GROUPS];
+    struct sd_lora_norms norms[STEPS];
     float *values; /* the trained network's */
     size_t n_values;
     size_t memory;
@@ -74,6 +107,8 @@ struct session {
     struct sd_weights *weights;
     struct sd_lora *lora;
     struct sd_lora_stack stack;
+    struct sd_network_args args;
+    struct sd_train_groups groups;
     struct sd_optimizer optimizer;
     struct sd_lr lr;
     struct sd_trainer *trainer;
@@ -110,39 +145,36 @@ static void assign_initial(struct session *s)
     }
 }
 
-static int open_optimizer(struct session *s, struct sd_err *err)
+static void open_optimizer(struct session *s, struct sd_err *err)
 {
-    size_t n = s->lora->count;
-    struct sd_var **vars = calloc(2 * n, sizeof *vars);
-    int *group = calloc(2 * n, sizeof *group), rc;
-    if (!vars || !group)
-        bail("out of memory");
-    for (size_t i = 0; i < n; i++) {
-        vars[2 * i] = &s->lora->modules[i].down;
-        vars[2 * i + 1] = &s->lora->modules[i].up;
-        group[2 * i] = group[2 * i + 1] = s->lora->modules[i].target->kind != SD_TARGET_TEXT;
-    }
     struct sd_adamw adamw = SD_ADAMW_DEFAULT;
+    struct sd_train_groups *g = &s->groups;
     adamw.max_grad_norm = s->course->max_grad_norm;
-    const struct sd_optim_group groups[] = {{.name = "textencoder", .lr = s->course->rate},
-                                            {.name = "unet", .lr = s->course->rate}};
-    rc = sd_optimizer_init(&s->optimizer, &adamw, groups, 2, vars, group, (int)(2 * n), s->backend, err);
-    free(vars);
-    free(group);
-    return rc;
+    adamw.rests = s->lora->dropout.module > 0;
+    if (sd_train_groups_make(g, s->lora, &s->args, s->course->rate, s->course->rate, err) ||
+        sd_optimizer_init(&s->optimizer, &adamw, g->group, g->n, g->vars, g->group_of, g->n_vars, s->backend,
+                          err))
+        bail(err->msg);
 }
 
 static void open_session(struct session *s, const struct course *c, const struct way *way)
 {
     struct sd_err err = {0};
     struct sd_rng rng;
-    const struct sd_lora_options lora = {.rank = 4, .alpha = c->alpha, .text_encoder = true, .unet = true};
+    struct sd_strings words = {.v = (const char **)c->words};
+    struct sd_lora_options lora = {.rank = 4, .alpha = c->alpha, .text_encoder = true, .unet = true};
     const struct sd_trainer_options options = {.dtype = way->dtype,
                                                .checkpointing = way->checkpointing,
                                                .text_chunks = 1,
                                                .accumulation = c->accumulation};
     *s = (struct session){.course = c, .config = *sd_model_config_builtin("sd1")};
     sd_rng_seed(&rng, 1);
+    while (c->words[words.n])
+        words.n++;
+    if (sd_network_args_parse(&s->args, &words, 4, c->alpha, &err))
+        bail(err.msg);
+    sd_network_args_apply(&s->args, &lora);
+    lora.dropout.hidden = c->dropout;
     if (sd_tensor_file_open(&s->model, c->model, &err) || sd_tensor_file_open(&s->data, c->file, &err) ||
         sd_model_config_parse_text(&s->config, sd_tensor_file_meta(s->model, "sd_config"), &err) ||
         !(s->backend = sd_backend_new("cpu", &err)) ||
@@ -150,9 +182,11 @@ static void open_session(struct session *s, const struct course *c, const struct
         sd_lora_new(&s->lora, &s->config, &lora, &rng, &err))
         bail(err.msg);
     s->backend->share_small = true;
-    assign_initial(s);
+    if (!words.n)
+        assign_initial(s);
     s->stack = (struct sd_lora_stack){&s->lora, 1};
-    if (open_optimizer(s, &err) || sd_lr_init(&s->lr, c->schedule, c->warmup, 12, &err) ||
+    open_optimizer(s, &err);
+    if (sd_lr_init(&s->lr, c->schedule, c->warmup, 12, &err) ||
         !(s->trainer = sd_trainer_new(&s->config, &options, s->weights, sd_lora_adapt, &s->stack,
                                       &s->optimizer, s->backend, &err)))
         bail(err.msg);
@@ -162,11 +196,43 @@ static void close_session(struct session *s)
 {
     sd_trainer_free(s->trainer);
     sd_optimizer_free(&s->optimizer);
+    sd_train_groups_free(&s->groups);
     sd_lora_free(s->lora);
     sd_weights_free(s->weights);
     sd_backend_free(s->backend);
     sd_tensor_file_close(s->data);
     sd_tensor_file_close(s->model);
+}
+
+/* What sd-scripts draws for a batch after torch.manual_seed. */
+static void draw(struct session *s, int step, const struct sd_store_entry *latents, float *noise,
+                 int64_t *timesteps)
+{
+    struct sd_err err = {0};
+    struct sd_rng rng;
+    const struct sd_graph *graph;
+    struct sd_plan *plan;
+    if (sd_trainer_step(s->trainer, latents->shape[0], latents->shape[2], latents->shape[3], &graph, &plan,
+                        &err))
+        bail(err.msg);
+    sd_rng_seed(&rng, 1000 + (uint64_t)step);
+    sd_lora_draw_masks(s->lora, graph, plan, false, &rng);
+    sd_rng_randn(&rng, noise, latents->bytes / 4);
+    sd_rng_randint(&rng, 0, 1000, timesteps, (size_t)latents->shape[0]);
+    sd_lora_draw_masks(s->lora, graph, plan, true, &rng);
+}
+
+/* As lib/train does it; here no module is ever left out for clip_skip. */
+static void rest_dropped(struct session *s)
+{
+    for (int i = 0; i < s->optimizer.n_params && s->lora->dropout.module > 0; i++)
+        for (size_t k = 0; k < s->lora->count; k++) {
+            struct sd_lora_module *m = &s->lora->modules[k];
+            if (s->optimizer.params[i].var == &m->down || s->optimizer.params[i].var == &m->up)
+                s->optimizer.params[i].idle = !m->live;
+        }
+    for (size_t k = 0; k < s->lora->count; k++)
+        s->lora->modules[k].live = false;
 }
 
 static void run_step(struct session *s, int step, struct result *r)
@@ -175,16 +241,23 @@ static void run_step(struct session *s, int step, struct result *r)
     char prefix[16];
     snprintf(prefix, sizeof prefix, "in.%02d.", step);
     const struct sd_store_entry *latents = tensor(s->data, prefix, "latents");
-    const struct sd_store_entry *times = tensor(s->data, prefix, "timesteps");
     const int *applied = tensor(s->data, "out.", "applied")->data;
     int64_t timesteps[8];
-    for (int64_t i = 0; i < latents->shape[0] && i < 8; i++)
-        timesteps[i] = ((const int32_t *)times->data)[i];
+    float drawn[2 * 4 * 8 * 16];
+    const float *noise = drawn;
+    if (s->course->words[0]) {
+        draw(s, step, latents, drawn, timesteps);
+    } else {
+        const int32_t *times = tensor(s->data, prefix, "timesteps")->data;
+        for (int64_t i = 0; i < latents->shape[0] && i < 8; i++)
+            timesteps[i] = times[i];
+        noise = tensor(s->data, prefix, "noise")->data;
+    }
     const struct sd_train_batch batch = {.n = latents->shape[0],
                                          .h = latents->shape[2],
                                          .w = latents->shape[3],
                                          .latents = latents->data,
-                                         .noise = tensor(s->data, prefix, "noise")->data,
+                                         .noise = noise,
                                          .timesteps = timesteps,
                                          .ids = tensor(s->data, prefix, "ids")->data};
     if (sd_trainer_batch(s->trainer, &batch, &r->loss[step], &err))
@@ -193,7 +266,12 @@ static void run_step(struct session *s, int step, struct result *r)
         return;
     double factor = sd_lr_factor(&s->lr, s->optimizer.updates);
     r->rate[step] = (float)(s->course->rate * factor);
+    for (int i = 0; i < s->groups.n; i++)
+        r->rates[step][i] = (float)(s->groups.group[i].lr * factor);
+    rest_dropped(s);
     r->norm[step] = sd_optimizer_update(&s->optimizer, factor);
+    if (s->course->max_norm > 0)
+        sd_lora_limit_norms(s->lora, s->course->max_norm, &r->norms[step]);
 }
 
 /* Goes through a run; look, if given, sees the session before it ends. */
@@ -269,6 +347,10 @@ static void compare_final(const struct session *s, const struct sd_tensor_file *
     for (size_t i = 0; i < s->lora->count; i++) {
         const struct sd_var *v[] = {&s->lora->modules[i].down, &s->lora->modules[i].up};
         for (int k = 0; k < 2; k++) {
+            char key[256];
+            snprintf(key, sizeof key, "%s%s", prefix, v[k]->name);
+            if (s->course->words[0] && !sd_tensor_file_find(tf, key))
+                continue; /* some only */
             const struct sd_store_entry *e = tensor(tf, prefix, v[k]->name);
             if (e->bytes != 4 * (size_t)sd_var_count(v[k]))
                 bail(e->name);
@@ -370,6 +452,77 @@ static void check_course(const struct course *c, void (*look)(const struct sessi
     free(r.values);
 }
 
+/* --- network_args
+ * ---------------------------------------------------------------------------------------------- */
+
+/* The modules are the file's, with its alphas, and the groups have its names. */
+static void look_args(const struct session *s)
+{
+    size_t want = 0, have = 0;
+    char names[SD_TRAIN_GROUPS * 32] = "";
+    for (size_t i = 0; i < sd_tensor_file_count(s->data); i++) {
+        const char *name = sd_tensor_file_entry(s->data, i)->name, *dot = strrchr(name, '.');
+        want += !strncmp(name, "final.", 6) && !strcmp(dot, ".alpha");
+    }
+    for (size_t i = 0; i < s->lora->count; i++) {
+        char key[256];
+        snprintf(key, sizeof key, "final.%s.alpha", s->lora->modules[i].target->name);
+        const struct sd_store_entry *e = sd_tensor_file_find(s->data, key);
+        float alpha = 0;
+        if (e)
+            sd_store_to_f32(e->dtype, e->data, 1, &alpha);
+        have += e && alpha == s->lora->modules[i].alpha;
+    }
+    ok(have == want && s->lora->count == want, "%s: %zu modules with their alphas", s->course->label, want);
+    for (int i = 0; i < s->groups.n; i++)
+        snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s", i ? "," : "",
+                 s->groups.group[i].name);
+    ok(!strcmp(names, sd_tensor_file_meta(s->data, "groups")), "%s: groups %s", s->course->label, names);
+    compare_final(s, s->data, "final.");
+}
+
+static void check_rates(const struct course *c, const struct result *r)
+{
+    struct sd_tensor_file *tf;
+    struct sd_err err = {0};
+    if (sd_tensor_file_open(&tf, c->file, &err))
+        bail(err.msg);
+    const struct sd_store_entry *e = tensor(tf, "out.", "rates");
+    double worst = 0;
+    for (int64_t i = 0; i < e->shape[0] * e->shape[1]; i++) {
+        double want = (double)((const float *)e->data)[i];
+        worst = fmax(worst, fabs((double)r->rates[i / e->shape[1]][i % e->shape[1]] / want - 1));
+    }
+    ok(worst < 1e-6, "%s: rates of %d groups (%.1e)", c->label, (int)e->shape[1], worst);
+    const float *norms = c->max_norm > 0 ? tensor(tf, "out.", "norms")->data : NULL;
+    worst = 0;
+    bool scaled = true;
+    for (int i = 0; norms && i < STEPS; i++) {
+        scaled &= r->norms[i].scaled == (size_t)norms[3 * i];
+        worst = fmax(worst, fabs(r->norms[i].average / (double)norms[3 * i + 1] - 1));
+        worst = fmax(worst, fabs(r->norms[i].most / (double)norms[3 * i + 2] - 1));
+    }
+    if (norms)
+        ok(scaled && worst < 1e-4 && norms[3 * STEPS - 3] > 0, "%s: norms are limited as there (%.1e)",
+           c->label, worst);
+    sd_tensor_file_close(tf);
+}
+
+static void check_args(struct course c)
+{
+    c.model = run1.model;
+    c.rate = 1e-3;
+    c.max_grad_norm = 1;
+    c.schedule = "constant";
+    c.accumulation = 1;
+    struct result r = go(&c, (struct way){.dtype = SD_F32, .threads = 1}, look_args);
+    check_run(&c, &r);
+    check_rates(&c, &r);
+    check_same(c.label, "checkpointing", &r,
+               go(&c, (struct way){.dtype = SD_F32, .checkpointing = true, .threads = 1}, NULL));
+    free(r.values);
+}
+
 int main(void)
 {
 #ifdef __SANITIZE_ADDRESS__
@@ -379,5 +532,7 @@ int main(void)
 #endif
     check_course(&run1, look1, threads);
     check_course(&run2, look2, false);
+    for (size_t i = 0; i < sizeof args / sizeof *args; i++)
+        check_args(args[i]);
     return tap_end();
 }
