@@ -1,4 +1,4 @@
-/* sd-inspect: headers and metadata of tensor files as records. */
+/* sd-inspect: what tensor files hold, as records: headers and metadata, and what their numbers say. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <stdio.h>
@@ -8,13 +8,16 @@
 
 #include "base/filemap.h"
 #include "base/json.h"
+#include "base/ordered.h"
 #include "cmd.h"
 #include "model/model_file.h"
+#include "store/file_hash.h"
 #include "store/npz.h"
+#include "store/tensor_stats.h"
 
 struct inspect {
     struct sd_cmd c;
-    bool metadata_only, tensors_only, parameters;
+    bool metadata_only, tensors_only, parameters, stats, hash, parse_metadata;
     struct sd_model_file *model; /* of the argument at hand, under --parameters; else NULL */
     struct sd_buf scratch;
 };
@@ -46,7 +49,25 @@ static void fail(struct inspect *in, const char *path, const struct sd_err *err)
     sd_record_free(&r);
 }
 
-/* Sets "metadata" to the pairs as an object of strings. */
+/* A string of the metadata; under --parse-metadata the object or array that it holds, on one line. */
+static int add_value(struct inspect *in, const char *value)
+{
+    struct sd_buf *b = &in->scratch;
+    size_t len = strlen(value), at = b->len;
+    bool nested = in->parse_metadata && (value[0] == '{' || value[0] == '[');
+    cJSON *tree = nested ? sd_json_parse(value, len, NULL) : NULL;
+    cJSON_Delete(tree);
+    if (!tree)
+        return sd_json_add_string(b, value, len);
+    if (sd_buf_add(b, value, len))
+        return -1;
+    for (; at < b->len; at++) /* line ends can only be white space: strings have them escaped */
+        if (b->data[at] == '\n' || b->data[at] == '\r')
+            b->data[at] = ' ';
+    return 0;
+}
+
+/* Sets "metadata" to the pairs as an object. */
 static int set_metadata(struct inspect *in, struct sd_record *r, const struct sd_store_meta *meta,
                         size_t count)
 {
@@ -55,7 +76,7 @@ static int set_metadata(struct inspect *in, struct sd_record *r, const struct sd
     int bad = sd_buf_addc(b, '{');
     for (size_t i = 0; i < count && !bad; i++)
         bad = (i && sd_buf_addc(b, ',')) || sd_json_add_string(b, meta[i].key, strlen(meta[i].key)) ||
-              sd_buf_addc(b, ':') || sd_json_add_string(b, meta[i].value, strlen(meta[i].value));
+              sd_buf_addc(b, ':') || add_value(in, meta[i].value);
     return bad || sd_buf_addc(b, '}') || sd_record_set_raw(r, "metadata", b->data, b->len);
 }
 
@@ -70,18 +91,60 @@ static int set_model(struct inspect *in, struct sd_record *r)
            sd_record_set_strings(r, "parts", parts, n);
 }
 
+/* The arrays of one file, whatever its format. One of the two is NULL. */
+struct arrays {
+    const char *path;
+    struct sd_npz *npz;
+    struct sd_tensor_file *tf;
+};
+
+static size_t arrays_count(const struct arrays *a)
+{
+    return a->npz ? sd_npz_count(a->npz) : sd_tensor_file_count(a->tf);
+}
+
+static const struct sd_store_entry *arrays_entry(const struct arrays *a, size_t i)
+{
+    return a->npz ? sd_npz_entry(a->npz, i) : sd_tensor_file_entry(a->tf, i);
+}
+
+static int set_hashes(struct inspect *in, struct sd_record *r, const struct arrays *a, struct sd_err *err)
+{
+    struct sd_file_hash h;
+    if (sd_file_hash(a->path, a->tf, in->c.common.jobs, &h, err))
+        return -1;
+    int bad = sd_record_set_string(r, "sha256", h.sha256) || sd_record_set_string(r, "autov1", h.autov1) ||
+              sd_record_set_bytes(r, "autov2", h.sha256, 10);
+    if (!bad && a->tf)
+        bad = sd_record_set_bytes(r, "autov3", h.data, 12) ||
+              sd_record_set_string(r, "sshs_model_hash", h.model) ||
+              sd_record_set_string(r, "sshs_legacy_hash", h.legacy);
+    return bad ? sd_err_memory(err, sizeof h) : 0;
+}
+
 /* The line about the file as a whole. */
-static void put_file(struct inspect *in, const char *path, const char *format, size_t tensors, uint64_t bytes,
-                     const struct sd_store_meta *meta, size_t meta_count)
+static void put_file(struct inspect *in, const struct arrays *a)
 {
     struct sd_record r = SD_RECORD_INIT;
+    struct sd_err err = {0};
+    size_t n = arrays_count(a), meta_count = 0;
+    uint64_t bytes = 0;
     if (in->tensors_only)
         return;
+    for (size_t i = 0; i < n; i++)
+        bytes += arrays_entry(a, i)->bytes;
+    const struct sd_store_meta *meta = a->tf ? sd_tensor_file_metadata(a->tf, &meta_count) : NULL;
     sd_record_reset(&r);
-    if (sd_record_set_string(&r, "file", path) || sd_record_set_string(&r, "format", format) ||
-        sd_record_set_int(&r, "tensors", (int64_t)tensors) ||
-        sd_record_set_int(&r, "bytes", (int64_t)bytes) || (in->model && set_model(in, &r)) ||
-        set_metadata(in, &r, meta, meta_count))
+    if (sd_record_set_string(&r, "file", a->path) ||
+        sd_record_set_string(&r, "format", a->npz ? "npz" : "safetensors") ||
+        sd_record_set_int(&r, "tensors", (int64_t)n) || sd_record_set_int(&r, "bytes", (int64_t)bytes) ||
+        (in->model && set_model(in, &r)))
+        cmd_status(&in->c, SD_ERR_MACHINE);
+    if (in->hash && set_hashes(in, &r, a, &err)) {
+        warn(in, &err);
+        sd_record_set_error(&r, "sd-inspect", err.msg);
+    }
+    if (set_metadata(in, &r, meta, meta_count))
         cmd_status(&in->c, SD_ERR_MACHINE);
     cmd_put_next(&in->c, &r);
     sd_record_free(&r);
@@ -115,7 +178,23 @@ static int set_parameter(struct inspect *in, struct sd_record *r, const char *pa
     return 0;
 }
 
-static void put_tensor(struct inspect *in, const char *path, const struct sd_store_entry *e)
+static int set_stats(struct sd_record *r, const struct sd_tensor_stats *s)
+{
+    return sd_record_set_double(r, "min", s->min) || sd_record_set_double(r, "max", s->max) ||
+           sd_record_set_double(r, "mean", s->mean) || sd_record_set_double(r, "std", s->std) ||
+           sd_record_set_double(r, "l2", s->l2) || sd_record_set_int(r, "nan", (int64_t)s->nan) ||
+           sd_record_set_int(r, "inf", (int64_t)s->inf);
+}
+
+/* What --stats found out of a tensor. */
+struct result {
+    struct sd_tensor_stats stats;
+    bool failed;
+    struct sd_err err;
+};
+
+static void put_tensor(struct inspect *in, const char *path, const struct sd_store_entry *e,
+                       const struct result *result)
 {
     struct sd_record r = SD_RECORD_INIT;
     sd_record_reset(&r);
@@ -125,47 +204,91 @@ static void put_tensor(struct inspect *in, const char *path, const struct sd_sto
         sd_record_set_int(&r, "bytes", (int64_t)e->bytes) ||
         sd_record_set_int(&r, "offset", (int64_t)e->offset) ||
         (!e->data && sd_record_set_bool(&r, "deflated", true)) ||
-        (in->model && set_parameter(in, &r, path, e->name)))
+        (in->model && set_parameter(in, &r, path, e->name)) ||
+        (result && !result->failed && set_stats(&r, &result->stats)))
         cmd_status(&in->c, SD_ERR_MACHINE);
+    if (result && result->failed) {
+        warn(in, &result->err);
+        sd_record_set_error(&r, "sd-inspect", result->err.msg);
+    }
     cmd_put_next(&in->c, &r);
     sd_record_free(&r);
 }
 
-static void inspect_npz(struct inspect *in, const char *path)
+/* One file's tensors under --stats: computed side by side, put in order. */
+struct measuring {
+    struct inspect *in;
+    const struct arrays *a;
+    struct result *results; /* a ring */
+    size_t window;
+};
+
+/* Arrays of an npz are checked by their CRC and may be deflated: they are read whole. */
+static int measure_npz(const struct sd_npz *z, const struct sd_store_entry *e, struct sd_tensor_stats *out,
+                       struct sd_err *err)
 {
-    struct sd_npz *z;
-    struct sd_err err = {0};
-    uint64_t bytes = 0;
-    if (sd_npz_open(&z, path, &err)) {
-        fail(in, path, &err);
-        return;
+    struct sd_store_entry copy = *e;
+    void *data = malloc(e->bytes + 1);
+    int rc = data ? sd_npz_read(z, e, data, err) : sd_err_memory(err, e->bytes);
+    if (!rc) {
+        copy.data = data;
+        copy.mapped = false;
+        sd_tensor_stats(&copy, out);
     }
-    for (size_t i = 0; i < sd_npz_count(z); i++)
-        bytes += sd_npz_entry(z, i)->bytes;
-    put_file(in, path, "npz", sd_npz_count(z), bytes, NULL, 0);
-    for (size_t i = 0; i < sd_npz_count(z) && !in->metadata_only && !cmd_stopped(&in->c); i++)
-        put_tensor(in, path, sd_npz_entry(z, i));
-    sd_npz_close(z);
+    free(data);
+    return rc;
 }
 
-static void inspect_safetensors(struct inspect *in, const char *path)
+static void measure(void *ctx, int thread, size_t i)
 {
-    struct sd_tensor_file *tf;
+    struct measuring *m = ctx;
+    const struct sd_store_entry *e = arrays_entry(m->a, i);
+    struct result *r = &m->results[i % m->window];
+    (void)thread;
+    *r = (struct result){0};
+    if (cmd_stopped(&m->in->c))
+        return;
+    if (m->a->npz)
+        r->failed = measure_npz(m->a->npz, e, &r->stats, &r->err);
+    else
+        sd_tensor_stats(e, &r->stats);
+}
+
+static void put_measured(void *ctx, size_t i)
+{
+    struct measuring *m = ctx;
+    if (!cmd_stopped(&m->in->c))
+        put_tensor(m->in, m->a->path, arrays_entry(m->a, i), &m->results[i % m->window]);
+}
+
+static int measure_tensors(struct inspect *in, const struct arrays *a, struct sd_err *err)
+{
+    struct measuring m = {.in = in, .a = a, .window = 4 * (size_t)in->c.common.jobs};
+    if (!(m.results = calloc(m.window, sizeof *m.results)))
+        return sd_err_memory(err, m.window * sizeof *m.results);
+    const struct sd_ordered run = {.n = arrays_count(a),
+                                   .window = m.window,
+                                   .jobs = in->c.common.jobs,
+                                   .work = measure,
+                                   .finish = put_measured,
+                                   .ctx = &m};
+    int rc = sd_ordered_run(&run, err);
+    free(m.results);
+    return rc;
+}
+
+static void put_tensors(struct inspect *in, const struct arrays *a)
+{
     struct sd_err err = {0};
-    uint64_t bytes = 0;
-    size_t meta_count;
-    if (sd_tensor_file_open(&tf, path, &err)) {
-        fail(in, path, &err);
+    if (in->metadata_only)
+        return;
+    if (in->stats) {
+        if (measure_tensors(in, a, &err))
+            warn(in, &err);
         return;
     }
-    size_t n = sd_tensor_file_count(tf);
-    for (size_t i = 0; i < n; i++)
-        bytes += sd_tensor_file_entry(tf, i)->bytes;
-    const struct sd_store_meta *meta = sd_tensor_file_metadata(tf, &meta_count);
-    put_file(in, path, "safetensors", n, bytes, meta, meta_count);
-    for (size_t i = 0; i < n && !in->metadata_only && !cmd_stopped(&in->c); i++)
-        put_tensor(in, path, sd_tensor_file_entry(tf, i));
-    sd_tensor_file_close(tf);
+    for (size_t i = 0; i < arrays_count(a) && !cmd_stopped(&in->c); i++)
+        put_tensor(in, a->path, arrays_entry(a, i), NULL);
 }
 
 /* By content, not by name: every zip begins alike, and no safetensors header is that long. */
@@ -179,10 +302,15 @@ static void inspect_file(struct inspect *in, const char *path)
     }
     bool zip = map.size >= 4 && (!memcmp(map.data, "PK\3\4", 4) || !memcmp(map.data, "PK\5\6", 4));
     sd_filemap_close(&map);
-    if (zip)
-        inspect_npz(in, path);
-    else
-        inspect_safetensors(in, path);
+    struct arrays a = {.path = path};
+    if (zip ? sd_npz_open(&a.npz, path, &err) : sd_tensor_file_open(&a.tf, path, &err)) {
+        fail(in, path, &err);
+        return;
+    }
+    put_file(in, &a);
+    put_tensors(in, &a);
+    sd_npz_close(a.npz);
+    sd_tensor_file_close(a.tf);
 }
 
 static bool is_tensor_file(const char *name)
@@ -246,10 +374,15 @@ int main(int argc, char **argv)
         {SD_OPT_BOOL("tensors-only", 0, &in.tensors_only, "only the tensors, no line about the file")},
         {SD_OPT_BOOL("parameters", 0, &in.parameters,
                      "tell the model's kind, and which of its parameters each tensor is")},
+        {SD_OPT_BOOL("stats", 0, &in.stats, "read the tensors: min, max, mean, std, l2, nan, inf of each")},
+        {SD_OPT_BOOL("hash", 0, &in.hash,
+                     "read the file: its hashes as web UIs and sd-scripts compute them")},
+        {SD_OPT_BOOL("parse-metadata", 0, &in.parse_metadata,
+                     "metadata that are JSON objects or arrays as such, not as strings")},
         SD_OPT_END};
     in.c = (struct sd_cmd){.program = {.name = "sd-inspect",
                                        .args = "FILE|FOLDER...",
-                                       .summary = "show the header and metadata of tensor files as records",
+                                       .summary = "show what tensor files hold, as records",
                                        .options = options,
                                        .min_args = 1,
                                        .max_args = -1},
@@ -257,6 +390,11 @@ int main(int argc, char **argv)
     cmd_start(&in.c, &argc, argv);
     if (in.metadata_only && in.tensors_only)
         cmd_usage(&in.c, "--metadata-only and --tensors-only exclude each other");
+    if (in.metadata_only && in.stats)
+        cmd_usage(&in.c, "--stats is told of each tensor, which --metadata-only leaves out");
+    if (in.tensors_only && (in.hash || in.parse_metadata))
+        cmd_usage(&in.c, "--%s is told of each file, which --tensors-only leaves out",
+                  in.hash ? "hash" : "parse-metadata");
     for (int i = 1; i < argc && !cmd_stopped(&in.c); i++)
         inspect_argument(&in, argv[i]);
     sd_buf_free(&in.scratch);

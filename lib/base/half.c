@@ -1,22 +1,5 @@
 #include "base/half.h"
 
-float sd_f16_to_f32(sd_f16 h)
-{
-    uint32_t sign = (uint32_t)(h & 0x8000) << 16, exp = (h >> 10) & 31, man = h & 1023, u;
-    if (exp == 31) {
-        u = sign | 0x7f800000 | man << 13;
-    } else if (exp) {
-        u = sign | (exp + 112) << 23 | man << 13;
-    } else { /* subnormal: man * 2^-24 */
-        float f = (float)man * 0x1p-24f;
-        memcpy(&u, &f, 4);
-        u |= sign;
-    }
-    float f;
-    memcpy(&f, &u, 4);
-    return f;
-}
-
 sd_f16 sd_f32_to_f16(float f)
 {
     uint32_t u;

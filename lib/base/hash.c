@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/filemap.h"
+
 enum { BLOCK_BYTES = 256 * 1024 };
 
 static int no_sha256(struct sd_err *err)
@@ -48,6 +50,29 @@ int sd_sha256(const void *bytes, size_t len, char hex[65], struct sd_err *err)
     if (!bad)
         write_hex(sum, hex);
     sd_sha256_free(&s);
+    return bad;
+}
+
+int sd_sha256_mapped(const void *bytes, size_t len, char hex[65], struct sd_err *err)
+{
+    const size_t piece = (size_t)1 << 20;
+    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+    unsigned char sum[SD_SHA256_BYTES];
+    int bad = ctx ? 0 : sd_err_memory(err, 0);
+    if (!bad && !EVP_DigestInit_ex(ctx, EVP_sha256(), NULL))
+        bad = no_sha256(err);
+    for (size_t at = 0; at < len && !bad; at += piece) {
+        const unsigned char *p = (const unsigned char *)bytes + at;
+        size_t n = len - at < piece ? len - at : piece;
+        if (!EVP_DigestUpdate(ctx, p, n))
+            bad = no_sha256(err);
+        sd_filemap_release(p, n);
+    }
+    if (!bad && !EVP_DigestFinal_ex(ctx, sum, NULL))
+        bad = no_sha256(err);
+    if (!bad)
+        write_hex(sum, hex);
+    EVP_MD_CTX_free(ctx);
     return bad;
 }
 

@@ -19,6 +19,8 @@ void sd_sha256_free(struct sd_sha256_state *s);
 
 /* hex receives 64 lower-case digits and a NUL. */
 int sd_sha256(const void *bytes, size_t len, char hex[65], struct sd_err *err);
+/* The same of a mapping's bytes, whose pages are given back on the way (base/filemap.h). */
+int sd_sha256_mapped(const void *bytes, size_t len, char hex[65], struct sd_err *err);
 int sd_sha256_fd(int fd, char hex[65], struct sd_err *err); /* from the file's position to its end */
 
 /* FNV-1a, 64 bits (Fowler, Noll and Vo). In the header, so that who uses it alone needs no libcrypto. */

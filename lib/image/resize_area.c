@@ -77,7 +77,7 @@ static inline __attribute__((always_inline)) void shrink_row(const uint8_t *in, 
     }
 }
 
-SD_RESIZE_CLONES
+SD_CLONES
 static void add_line(const float *line, float w, bool first, size_t n, float *sum)
 {
     if (first)
@@ -88,7 +88,7 @@ static void add_line(const float *line, float w, bool first, size_t n, float *su
             sum[k] += w * line[k];
 }
 
-SD_RESIZE_CLONES
+SD_CLONES
 static void round_line(const float *sum, size_t n, uint8_t *out)
 {
     for (size_t k = 0; k < n; k++)

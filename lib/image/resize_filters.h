@@ -3,14 +3,8 @@
 #ifndef SD_IMAGE_RESIZE_FILTERS_H
 #define SD_IMAGE_RESIZE_FILTERS_H
 
+#include "base/clones.h"
 #include "image/image.h"
-
-/* Wider vectors where the machine has them. Without FMA, which would round otherwise. */
-#if defined(__x86_64__) && defined(__gnu_linux__) && !defined(__clang__) && !defined(__SANITIZE_THREAD__)
-#define SD_RESIZE_CLONES __attribute__((target_clones("avx2", "default")))
-#else
-#define SD_RESIZE_CLONES
-#endif
 
 enum sd_resize_taps {
     SD_TAPS_AREA,     /* linear at the places INTER_AREA takes when it enlarges */

@@ -120,7 +120,7 @@ static void resample_row(const uint8_t *in, const struct weights *k, uint32_t wi
 }
 
 /* Rows: a block of columns of one output row together, which the compiler turns into vectors. */
-SD_RESIZE_CLONES
+SD_CLONES
 static void resample_column(const uint8_t *in, size_t row, const struct weights *k, uint32_t y, uint8_t *out)
 {
     const int32_t *w = k->weight + (size_t)y * k->size;

@@ -171,7 +171,7 @@ static inline uint8_t clip(int32_t v)
     return (uint8_t)(v < 0 ? 0 : v > 255 ? 255 : v);
 }
 
-SD_RESIZE_CLONES
+SD_CLONES
 static void linear_down(const union number *const lines[], const union number *w, size_t n, uint8_t *out)
 {
     const union number *a = lines[0], *b = lines[1];
@@ -179,7 +179,7 @@ static void linear_down(const union number *const lines[], const union number *w
         out[x] = clip((((w[0].i * (a[x].i >> 4)) >> 16) + ((w[1].i * (b[x].i >> 4)) >> 16) + 2) >> 2);
 }
 
-SD_RESIZE_CLONES
+SD_CLONES
 static void cubic_down(const union number *const lines[], const union number *w, size_t n, uint8_t *out)
 {
     const union number *a = lines[0], *b = lines[1], *c = lines[2], *d = lines[3];
@@ -190,7 +190,7 @@ static void cubic_down(const union number *const lines[], const union number *w,
 }
 
 /* The weights' magnitudes sum up to 1.72 a direction: at most 2.13e9 in the end, which an int holds. */
-SD_RESIZE_CLONES
+SD_CLONES
 static void lanczos4_down(const union number *const lines[], const union number *w, size_t n, uint8_t *out)
 {
     for (size_t x = 0; x < n; x++) {

@@ -1,9 +1,9 @@
 #include "store/dtype.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clones.h"
 #include "base/half.h"
 
 static const struct {
@@ -57,11 +57,16 @@ int64_t sd_store_bytes(enum sd_store_dtype d, int ndim, const int64_t *shape)
 
 /* OCP 8-bit floats: E4M3 has no infinities and one NaN per sign (S.1111.111); E5M2 is the top byte of a half.
  */
-static float e4m3_to_f32(uint8_t b)
+static inline float e4m3_to_f32(uint8_t b)
 {
-    int e = b >> 3 & 15, m = b & 7;
-    float f = e == 15 && m == 7 ? NAN : e ? ldexpf((float)(8 + m), e - 10) : ldexpf((float)m, -9);
-    return b & 0x80 ? -f : f;
+    uint32_t u = (uint32_t)(b & 0x7f) << 20;
+    float f;
+    memcpy(&f, &u, 4);
+    f *= 0x1p120f; /* the difference of the exponents' biases, as in sd_f16_to_f32 */
+    memcpy(&u, &f, 4);
+    u |= ((b & 0x7f) == 0x7f ? 0x7fc00000u : 0) | (uint32_t)(b & 0x80) << 24;
+    memcpy(&f, &u, 4);
+    return f;
 }
 
 #define LOAD_LOOP(type, expr)                                   \
@@ -72,7 +77,7 @@ static float e4m3_to_f32(uint8_t b)
     }                                                           \
     break
 
-void sd_store_to_f32(enum sd_store_dtype d, const void *src, size_t count, float *dst)
+SD_CLONES void sd_store_to_f32(enum sd_store_dtype d, const void *src, size_t count, float *dst)
 {
     switch (d) {
     case SD_STORE_F32:
