@@ -7,10 +7,7 @@
 #include "base/atomic.h"
 #include "base/buf.h"
 #include "base/json.h"
-
-#define CHUNK_BYTES ((size_t)1 << 20)
-
-typedef int sink_fn(void *ctx, const void *bytes, size_t len, struct sd_err *err);
+#include "store/emit.h"
 
 static int file_order(const void *pa, const void *pb)
 {
@@ -18,17 +15,6 @@ static int file_order(const void *pa, const void *pb)
     if ((*a)->dtype != (*b)->dtype)
         return (*a)->dtype > (*b)->dtype ? -1 : 1;
     return strcmp((*a)->name, (*b)->name);
-}
-
-static int check_tensor(const struct sd_store_tensor *t, struct sd_err *err)
-{
-    if (!sd_utf8_valid(t->name, strlen(t->name)))
-        return sd_err_set(err, SD_ERR_DATA, "tensor name \"%.100s\" is not UTF-8", t->name);
-    if (!strcmp(t->name, "__metadata__"))
-        return sd_err_set(err, SD_ERR_DATA, "a tensor cannot be named __metadata__");
-    if (sd_store_bytes(t->dtype, t->ndim, t->shape) < 0)
-        return sd_err_set(err, SD_ERR_DATA, "tensor \"%.100s\": impossible shape", t->name);
-    return 0;
 }
 
 /* Pointers to the tensors in the order of the file, for free(). */
@@ -42,8 +28,12 @@ static const struct sd_store_tensor **sorted(const struct sd_store_tensor *tenso
     }
     for (size_t i = 0; i < count; i++) {
         order[i] = &tensors[i];
-        if (check_tensor(&tensors[i], err))
+        if (sd_store_check(&tensors[i], err))
             goto fail;
+        if (!strcmp(tensors[i].name, "__metadata__")) {
+            sd_err_set(err, SD_ERR_DATA, "a tensor cannot be named __metadata__");
+            goto fail;
+        }
     }
     qsort(order, count, sizeof *order, file_order);
     for (size_t i = 1; i < count; i++)
@@ -107,32 +97,15 @@ static int build_header(struct sd_buf *b, const struct sd_store_tensor *const *o
     return 0;
 }
 
-static int emit_tensor(const struct sd_store_tensor *t, unsigned char *chunk, sink_fn *sink, void *ctx,
-                       struct sd_err *err)
+static int emit_tensors(const struct sd_store_tensor *const *order, size_t count, sd_store_sink *sink,
+                        void *ctx, struct sd_err *err)
 {
-    uint64_t total = (uint64_t)sd_store_bytes(t->dtype, t->ndim, t->shape);
-    if (total && !t->data && !t->fill)
-        return sd_err_set(err, SD_ERR_DATA, "tensor \"%.100s\" has no data", t->name);
-    for (uint64_t at = 0; at < total;) {
-        size_t n = total - at < CHUNK_BYTES ? (size_t)(total - at) : CHUNK_BYTES;
-        if (!t->data && t->fill(t->ctx, at, chunk, n, err))
-            return -1;
-        if (sink(ctx, t->data ? (const unsigned char *)t->data + at : chunk, n, err))
-            return -1;
-        at += n;
-    }
-    return 0;
-}
-
-static int emit_tensors(const struct sd_store_tensor *const *order, size_t count, sink_fn *sink, void *ctx,
-                        struct sd_err *err)
-{
-    unsigned char *chunk = malloc(CHUNK_BYTES);
+    unsigned char *chunk = malloc(SD_STORE_CHUNK);
     if (!chunk)
-        return sd_err_memory(err, CHUNK_BYTES);
+        return sd_err_memory(err, SD_STORE_CHUNK);
     int rc = 0;
     for (size_t i = 0; i < count && !rc; i++)
-        rc = emit_tensor(order[i], chunk, sink, ctx, err);
+        rc = sd_store_emit(order[i], chunk, sink, ctx, err);
     free(chunk);
     return rc;
 }
