@@ -6,13 +6,12 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "base/filemap.h"
 #include "base/json.h"
 #include "base/ordered.h"
 #include "cmd.h"
 #include "model/model_file.h"
 #include "store/file_hash.h"
-#include "store/npz.h"
+#include "store/tensor_file.h"
 #include "store/tensor_stats.h"
 
 struct inspect {
@@ -91,31 +90,16 @@ static int set_model(struct inspect *in, struct sd_record *r)
            sd_record_set_strings(r, "parts", parts, n);
 }
 
-/* The arrays of one file, whatever its format. One of the two is NULL. */
-struct arrays {
-    const char *path;
-    struct sd_npz *npz;
-    struct sd_tensor_file *tf;
-};
-
-static size_t arrays_count(const struct arrays *a)
-{
-    return a->npz ? sd_npz_count(a->npz) : sd_tensor_file_count(a->tf);
-}
-
-static const struct sd_store_entry *arrays_entry(const struct arrays *a, size_t i)
-{
-    return a->npz ? sd_npz_entry(a->npz, i) : sd_tensor_file_entry(a->tf, i);
-}
-
-static int set_hashes(struct inspect *in, struct sd_record *r, const struct arrays *a, struct sd_err *err)
+static int set_hashes(struct inspect *in, struct sd_record *r, const struct sd_tensor_file *tf,
+                      struct sd_err *err)
 {
     struct sd_file_hash h;
-    if (sd_file_hash(a->path, a->tf, in->c.common.jobs, &h, err))
+    bool safetensors = !strcmp(sd_tensor_file_format(tf), "safetensors");
+    if (sd_file_hash(sd_tensor_file_path(tf), safetensors ? tf : NULL, in->c.common.jobs, &h, err))
         return -1;
     int bad = sd_record_set_string(r, "sha256", h.sha256) || sd_record_set_string(r, "autov1", h.autov1) ||
               sd_record_set_bytes(r, "autov2", h.sha256, 10);
-    if (!bad && a->tf)
+    if (!bad && safetensors)
         bad = sd_record_set_bytes(r, "autov3", h.data, 12) ||
               sd_record_set_string(r, "sshs_model_hash", h.model) ||
               sd_record_set_string(r, "sshs_legacy_hash", h.legacy);
@@ -123,24 +107,24 @@ static int set_hashes(struct inspect *in, struct sd_record *r, const struct arra
 }
 
 /* The line about the file as a whole. */
-static void put_file(struct inspect *in, const struct arrays *a)
+static void put_file(struct inspect *in, const struct sd_tensor_file *tf)
 {
     struct sd_record r = SD_RECORD_INIT;
     struct sd_err err = {0};
-    size_t n = arrays_count(a), meta_count = 0;
+    size_t n = sd_tensor_file_count(tf), meta_count;
     uint64_t bytes = 0;
     if (in->tensors_only)
         return;
     for (size_t i = 0; i < n; i++)
-        bytes += arrays_entry(a, i)->bytes;
-    const struct sd_store_meta *meta = a->tf ? sd_tensor_file_metadata(a->tf, &meta_count) : NULL;
+        bytes += sd_tensor_file_entry(tf, i)->bytes;
+    const struct sd_store_meta *meta = sd_tensor_file_metadata(tf, &meta_count);
     sd_record_reset(&r);
-    if (sd_record_set_string(&r, "file", a->path) ||
-        sd_record_set_string(&r, "format", a->npz ? "npz" : "safetensors") ||
+    if (sd_record_set_string(&r, "file", sd_tensor_file_path(tf)) ||
+        sd_record_set_string(&r, "format", sd_tensor_file_format(tf)) ||
         sd_record_set_int(&r, "tensors", (int64_t)n) || sd_record_set_int(&r, "bytes", (int64_t)bytes) ||
         (in->model && set_model(in, &r)))
         cmd_status(&in->c, SD_ERR_MACHINE);
-    if (in->hash && set_hashes(in, &r, a, &err)) {
+    if (in->hash && set_hashes(in, &r, tf, &err)) {
         warn(in, &err);
         sd_record_set_error(&r, "sd-inspect", err.msg);
     }
@@ -157,8 +141,7 @@ static int set_parameter(struct inspect *in, struct sd_record *r, const char *pa
         const struct sd_tensor_file *tf = sd_model_file_tensors(in->model, (enum sd_part)p);
         const struct sd_part_names *names = sd_model_file_names(in->model, (enum sd_part)p);
         const struct sd_model_config *config = sd_model_file_config(in->model);
-        if (!tf || strcmp(sd_tensor_file_path(tf), path) ||
-            sd_name_is_surplus(config, (enum sd_part)p, names, key))
+        if (!tf || !sd_tensor_file_is_at(tf, path) || sd_name_is_surplus(config, (enum sd_part)p, names, key))
             continue;
         int n = sd_name_from_file(config, (enum sd_part)p, names, key, 0, &in->scratch);
         if (n == 1)
@@ -193,17 +176,19 @@ struct result {
     struct sd_err err;
 };
 
-static void put_tensor(struct inspect *in, const char *path, const struct sd_store_entry *e,
+static void put_tensor(struct inspect *in, const struct sd_tensor_file *tf, const struct sd_store_entry *e,
                        const struct result *result)
 {
     struct sd_record r = SD_RECORD_INIT;
+    const char *path = sd_tensor_file_path(tf);
+    bool npz = !strcmp(sd_tensor_file_format(tf), "npz");
     sd_record_reset(&r);
     if (sd_record_set_string(&r, "file", path) || sd_record_set_string(&r, "tensor", e->name) ||
         sd_record_set_string(&r, "dtype", sd_store_dtype_name(e->dtype)) ||
         sd_record_set_ints(&r, "shape", e->shape, (size_t)e->ndim) ||
         sd_record_set_int(&r, "bytes", (int64_t)e->bytes) ||
         sd_record_set_int(&r, "offset", (int64_t)e->offset) ||
-        (!e->data && sd_record_set_bool(&r, "deflated", true)) ||
+        (!e->data && sd_record_set_bool(&r, npz ? "deflated" : "strided", true)) ||
         (in->model && set_parameter(in, &r, path, e->name)) ||
         (result && !result->failed && set_stats(&r, &result->stats)))
         cmd_status(&in->c, SD_ERR_MACHINE);
@@ -218,18 +203,19 @@ static void put_tensor(struct inspect *in, const char *path, const struct sd_sto
 /* One file's tensors under --stats: computed side by side, put in order. */
 struct measuring {
     struct inspect *in;
-    const struct arrays *a;
+    const struct sd_tensor_file *tf;
     struct result *results; /* a ring */
     size_t window;
 };
 
-/* Arrays of an npz are checked by their CRC and may be deflated: they are read whole. */
-static int measure_npz(const struct sd_npz *z, const struct sd_store_entry *e, struct sd_tensor_stats *out,
-                       struct sd_err *err)
+/* Tensors that the file does not hold as they are, and arrays of an npz, whose CRC is checked, are read
+ * whole. */
+static int measure_copy(const struct sd_tensor_file *tf, const struct sd_store_entry *e,
+                        struct sd_tensor_stats *out, struct sd_err *err)
 {
     struct sd_store_entry copy = *e;
     void *data = malloc(e->bytes + 1);
-    int rc = data ? sd_npz_read(z, e, data, err) : sd_err_memory(err, e->bytes);
+    int rc = data ? sd_tensor_file_read(tf, e, data, err) : sd_err_memory(err, e->bytes);
     if (!rc) {
         copy.data = data;
         copy.mapped = false;
@@ -242,14 +228,14 @@ static int measure_npz(const struct sd_npz *z, const struct sd_store_entry *e, s
 static void measure(void *ctx, int thread, size_t i)
 {
     struct measuring *m = ctx;
-    const struct sd_store_entry *e = arrays_entry(m->a, i);
+    const struct sd_store_entry *e = sd_tensor_file_entry(m->tf, i);
     struct result *r = &m->results[i % m->window];
     (void)thread;
     *r = (struct result){0};
     if (cmd_stopped(&m->in->c))
         return;
-    if (m->a->npz)
-        r->failed = measure_npz(m->a->npz, e, &r->stats, &r->err);
+    if (!e->data || !strcmp(sd_tensor_file_format(m->tf), "npz"))
+        r->failed = measure_copy(m->tf, e, &r->stats, &r->err);
     else
         sd_tensor_stats(e, &r->stats);
 }
@@ -258,15 +244,15 @@ static void put_measured(void *ctx, size_t i)
 {
     struct measuring *m = ctx;
     if (!cmd_stopped(&m->in->c))
-        put_tensor(m->in, m->a->path, arrays_entry(m->a, i), &m->results[i % m->window]);
+        put_tensor(m->in, m->tf, sd_tensor_file_entry(m->tf, i), &m->results[i % m->window]);
 }
 
-static int measure_tensors(struct inspect *in, const struct arrays *a, struct sd_err *err)
+static int measure_tensors(struct inspect *in, const struct sd_tensor_file *tf, struct sd_err *err)
 {
-    struct measuring m = {.in = in, .a = a, .window = 4 * (size_t)in->c.common.jobs};
+    struct measuring m = {.in = in, .tf = tf, .window = 4 * (size_t)in->c.common.jobs};
     if (!(m.results = calloc(m.window, sizeof *m.results)))
         return sd_err_memory(err, m.window * sizeof *m.results);
-    const struct sd_ordered run = {.n = arrays_count(a),
+    const struct sd_ordered run = {.n = sd_tensor_file_count(tf),
                                    .window = m.window,
                                    .jobs = in->c.common.jobs,
                                    .work = measure,
@@ -277,46 +263,31 @@ static int measure_tensors(struct inspect *in, const struct arrays *a, struct sd
     return rc;
 }
 
-static void put_tensors(struct inspect *in, const struct arrays *a)
+static void put_tensors(struct inspect *in, const struct sd_tensor_file *tf)
 {
     struct sd_err err = {0};
     if (in->metadata_only)
         return;
     if (in->stats) {
-        if (measure_tensors(in, a, &err))
+        if (measure_tensors(in, tf, &err))
             warn(in, &err);
         return;
     }
-    for (size_t i = 0; i < arrays_count(a) && !cmd_stopped(&in->c); i++)
-        put_tensor(in, a->path, arrays_entry(a, i), NULL);
+    for (size_t i = 0; i < sd_tensor_file_count(tf) && !cmd_stopped(&in->c); i++)
+        put_tensor(in, tf, sd_tensor_file_entry(tf, i), NULL);
 }
 
-/* By content, not by name: every zip begins alike, and no safetensors header is that long. */
 static void inspect_file(struct inspect *in, const char *path)
 {
-    struct sd_filemap map;
+    struct sd_tensor_file *tf;
     struct sd_err err = {0};
-    if (sd_filemap_open(&map, path, &err)) {
+    if (sd_tensor_file_open(&tf, path, &err)) {
         fail(in, path, &err);
         return;
     }
-    bool zip = map.size >= 4 && (!memcmp(map.data, "PK\3\4", 4) || !memcmp(map.data, "PK\5\6", 4));
-    sd_filemap_close(&map);
-    struct arrays a = {.path = path};
-    if (zip ? sd_npz_open(&a.npz, path, &err) : sd_tensor_file_open(&a.tf, path, &err)) {
-        fail(in, path, &err);
-        return;
-    }
-    put_file(in, &a);
-    put_tensors(in, &a);
-    sd_npz_close(a.npz);
-    sd_tensor_file_close(a.tf);
-}
-
-static bool is_tensor_file(const char *name)
-{
-    const char *dot = strrchr(name, '.');
-    return dot && (!strcmp(dot, ".safetensors") || !strcmp(dot, ".npz"));
+    put_file(in, tf);
+    put_tensors(in, tf);
+    sd_tensor_file_close(tf);
 }
 
 /* The tensor files of a folder and of the folders in it, by name. Returns how many. */
@@ -338,7 +309,7 @@ static size_t inspect_folder(struct inspect *in, const char *folder, int depth)
             !stat(path, &st)) {
             if (S_ISDIR(st.st_mode) && depth > 0) {
                 found += inspect_folder(in, path, depth - 1);
-            } else if (S_ISREG(st.st_mode) && is_tensor_file(list[i]->d_name)) {
+            } else if (S_ISREG(st.st_mode) && sd_tensor_file_named(list[i]->d_name)) {
                 inspect_file(in, path);
                 found++;
             }
@@ -359,7 +330,7 @@ static void inspect_argument(struct inspect *in, const char *path)
     if (stat(path, &st) || !S_ISDIR(st.st_mode)) {
         inspect_file(in, path);
     } else if (!inspect_folder(in, path, 4)) {
-        sd_err_set(&err, SD_ERR_DATA, "%s: no .safetensors or .npz file in this folder", path);
+        sd_err_set(&err, SD_ERR_DATA, "%s: no tensor file in this folder", path);
         fail(in, path, &err);
     }
     sd_model_file_close(in->model);

@@ -72,7 +72,7 @@ test $status = 0 && jq -se "map(.file) == [\"model/a.npz\", \"model/unet/b.safet
 passed "a folder: its tensor files by name, nothing hidden"
 mkdir "empty"
 try sd-inspect "empty"
-test $status = 1 && grep -q 'no .safetensors or .npz file' "$err"
+test $status = 1 && grep -q 'no tensor file in this folder' "$err"
 passed "a folder without any"
 
 odd=$(printf 'a b "\n\351.safetensors')

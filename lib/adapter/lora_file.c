@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/buf.h"
-#include "store/safetensors.h"
+#include "store/tensor_file.h"
 
 /* The three tensors of one module in a file; alpha may be NULL. */
 struct parts {
@@ -54,20 +54,21 @@ static int check_shapes(const struct sd_tensor_file *tf, const struct sd_target 
                       (long long)t->in, (long long)t->out);
 }
 
-static void read_values(struct sd_lora_module *m, const struct parts *p)
+static int read_values(const struct sd_tensor_file *tf, struct sd_lora_module *m, const struct parts *p,
+                       struct sd_err *err)
 {
-    sd_store_to_f32(p->down->dtype, p->down->data, p->down->bytes / sd_store_dtype_bytes(p->down->dtype),
-                    (float *)m->down.data);
-    sd_store_to_f32(p->up->dtype, p->up->data, p->up->bytes / sd_store_dtype_bytes(p->up->dtype),
-                    (float *)m->up.data);
+    if (sd_tensor_file_read_f32(tf, p->down, (float *)m->down.data, err))
+        return -1;
+    return sd_tensor_file_read_f32(tf, p->up, (float *)m->up.data, err);
 }
 
-static float read_alpha(const struct sd_store_entry *alpha, float otherwise)
+static int read_alpha(const struct sd_tensor_file *tf, const struct sd_store_entry *alpha, float otherwise,
+                      float *value, struct sd_err *err)
 {
-    float value = otherwise;
-    if (alpha && alpha->bytes == sd_store_dtype_bytes(alpha->dtype))
-        sd_store_to_f32(alpha->dtype, alpha->data, 1, &value);
-    return value;
+    *value = otherwise;
+    if (!alpha || alpha->bytes != sd_store_dtype_bytes(alpha->dtype))
+        return 0;
+    return sd_tensor_file_read_f32(tf, alpha, value, err);
 }
 
 /* Keys of the file that are no tensor of a module of this network. */
@@ -111,8 +112,10 @@ static int choose_modules(struct sd_lora *l, const struct sd_target *targets, si
             rc = sd_err_set(err, SD_ERR_DATA, "%s: %s has no rank", sd_tensor_file_path(tf), p.down->name);
         else
             rc = check_shapes(tf, &targets[i], &p, rank, err);
+        float alpha;
+        if (!rc)
+            rc = read_alpha(tf, p.alpha, (float)rank, &alpha, err);
         if (!rc) {
-            float alpha = read_alpha(p.alpha, (float)rank);
             l->modules[l->count++] = (struct sd_lora_module){
                 .target = &targets[i], .rank = rank, .alpha = alpha > 0 ? alpha : (float)rank};
             l->conv_projection |= !targets[i].conv && p.down->ndim == 4;
@@ -145,7 +148,8 @@ int sd_lora_open(struct sd_lora **lora, const struct sd_model_config *c, const c
             sd_err_memory(err, key.len);
             goto out;
         }
-        read_values(&l->modules[i], &p);
+        if (read_values(tf, &l->modules[i], &p, err))
+            goto out;
     }
     report->modules = l->count;
     report_unmatched(l, tf, report);
@@ -171,10 +175,12 @@ int sd_lora_assign(struct sd_lora *l, const char *path, struct sd_lora_report *r
         if (!p.down || !p.up)
             continue;
         rc = check_shapes(tf, m->target, &p, m->rank, err);
+        if (!rc)
+            rc = read_values(tf, m, &p, err);
+        if (!rc)
+            rc = read_alpha(tf, p.alpha, m->alpha, &m->alpha, err);
         if (rc)
             break;
-        read_values(m, &p);
-        m->alpha = read_alpha(p.alpha, m->alpha);
         report->modules++;
     }
     if (!rc)

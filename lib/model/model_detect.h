@@ -4,7 +4,7 @@
 
 #include "model/config.h"
 #include "model/names.h"
-#include "store/safetensors.h"
+#include "store/tensor_file.h"
 
 /* Finds the spelling of a part in a file. False when nothing in it looks like that part. */
 bool sd_model_detect_names(const struct sd_tensor_file *tf, enum sd_part part, struct sd_part_names *out);

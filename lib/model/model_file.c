@@ -10,6 +10,7 @@
 #include "base/filemap.h"
 #include "base/hash.h"
 #include "model/config_json.h"
+#include "model/folder_files.h"
 #include "model/model_detect.h"
 
 /* One part: the file it lies in and its parameters under our names. */
@@ -30,6 +31,7 @@ struct sd_model_file {
     struct sd_tensor_file *single; /* NULL in a folder */
     struct sd_model_config config;
     struct part part[SD_PARTS];
+    uint64_t unpacked; /* bytes of tensors that a file does not hold as they are */
     struct sd_arena arena;
 };
 
@@ -39,21 +41,11 @@ static bool exists(const char *path)
     return !stat(path, &st) && S_ISREG(st.st_mode);
 }
 
-/* Looks for a part's weights in dir; the plain name first, then the variants that hubs offer. */
 static int find_weights(struct sd_model_file *mf, enum sd_part p, const char *dir, struct sd_err *err)
 {
-    static const char *const names[] = {"diffusion_pytorch_model.safetensors", "model.safetensors",
-                                        "diffusion_pytorch_model.fp16.safetensors", "model.fp16.safetensors"};
-    for (int i = 0; i < 4; i++) {
-        char *path = sd_arena_printf(&mf->arena, "%s/%s", dir, names[i]);
-        if (!path)
-            return sd_err_memory(err, strlen(dir));
-        if (exists(path)) {
-            mf->part[p].path = path;
-            mf->part[p].there = true;
-            return 0;
-        }
-    }
+    if (sd_folder_weights(dir, &mf->arena, &mf->part[p].path, err))
+        return -1;
+    mf->part[p].there = mf->part[p].path;
     return 0;
 }
 
@@ -189,11 +181,31 @@ static int add_entry(struct sd_model_file *mf, struct part *part, const char *na
     return 0;
 }
 
+/* Gives a tensor that its file does not hold as it is (compressed, strided) memory of its own. Together they
+ * may not be larger than the files they come from. */
+static int unpack(struct sd_model_file *mf, const struct sd_tensor_file *tf,
+                  const struct sd_store_entry *from, struct sd_store_entry *e, struct sd_err *err)
+{
+    *e = *from;
+    if (e->data || !e->bytes)
+        return 0;
+    mf->unpacked += e->bytes;
+    if (mf->unpacked > sd_tensor_file_size(tf))
+        return sd_err_set(err, SD_ERR_DATA, "%s: its tensors are larger than the file when they are unpacked",
+                          sd_tensor_file_path(tf));
+    void *data = sd_arena_alloc(&mf->arena, e->bytes);
+    if (!data)
+        return sd_err_memory(err, e->bytes);
+    e->data = data;
+    return sd_tensor_file_read(tf, from, data, err);
+}
+
 /* One key of the file: one or three parameters, something known that nobody needs, or left over. */
-static int add_key(struct sd_model_file *mf, enum sd_part p, const struct sd_store_entry *e,
-                   struct sd_buf *name, struct sd_err *err)
+static int add_key(struct sd_model_file *mf, enum sd_part p, const struct sd_tensor_file *tf,
+                   const struct sd_store_entry *e, struct sd_buf *name, struct sd_err *err)
 {
     struct part *part = &mf->part[p];
+    struct sd_store_entry whole;
     if (strncmp(e->name, part->names.prefix, strlen(part->names.prefix)) ||
         sd_name_is_surplus(&mf->config, p, &part->names, e->name))
         return 0;
@@ -202,9 +214,11 @@ static int add_key(struct sd_model_file *mf, enum sd_part p, const struct sd_sto
         return sd_err_memory(err, name->len);
     if (!n)
         part->extra[part->extras++] = e->name;
+    else if (unpack(mf, tf, e, &whole, err))
+        return -1;
     for (int i = 0; i < n; i++)
         if (sd_name_from_file(&mf->config, p, &part->names, e->name, i, name) < 0 ||
-            add_entry(mf, part, name->data, e, i, n, err))
+            add_entry(mf, part, name->data, &whole, i, n, err))
             return -1;
     return 0;
 }
@@ -220,7 +234,7 @@ static int index_part(struct sd_model_file *mf, enum sd_part p, const struct sd_
     part->extra = sd_arena_array(&mf->arena, n, sizeof *part->extra);
     int rc = part->entries && part->extra ? 0 : sd_err_memory(err, n * sizeof *part->entries);
     for (size_t i = 0; i < n && !rc; i++)
-        rc = add_key(mf, p, sd_tensor_file_entry(tf, i), &name, err);
+        rc = add_key(mf, p, tf, sd_tensor_file_entry(tf, i), &name, err);
     sd_buf_free(&name);
     if (rc)
         return -1;
@@ -237,7 +251,7 @@ int sd_model_file_need(struct sd_model_file *mf, enum sd_part p, struct sd_err *
         return 0;
     if (!part->there)
         return sd_err_set(err, SD_ERR_DATA, "%s: there is no %s in this model%s%s%s", mf->path, names[p],
-                          mf->folder ? " (no .safetensors in " : "", mf->folder ? sd_part_name(p) : "",
+                          mf->folder ? " (no weights in " : "", mf->folder ? sd_part_name(p) : "",
                           mf->folder ? ")" : "");
     if (!part->path)
         return index_part(mf, p, mf->single, err);

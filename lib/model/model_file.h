@@ -1,5 +1,7 @@
-/* A Stable Diffusion model on disk, whatever its layout: one safetensors file with the original (LDM) names
- * or with the names of names.h, a file of a single part (a VAE), or a diffusers folder.
+/* A Stable Diffusion model on disk, whatever its layout: one file (safetensors, .ckpt, .pt, .bin: every
+ * format of store/tensor_file.h) with the original (LDM) names or with the names of names.h, a file of a
+ * single part (a VAE), or a diffusers folder, whose parts may lie in several files each
+ * (model/folder_files.h).
  *
  *     struct sd_model_file *mf;
  *     if (sd_model_file_open(&mf, path, &err) || sd_model_file_need(mf, SD_PART_UNET, &err)) ...
@@ -12,7 +14,7 @@
 
 #include "model/config.h"
 #include "model/names.h"
-#include "store/safetensors.h"
+#include "store/tensor_file.h"
 
 struct sd_model_file;
 
@@ -59,7 +61,8 @@ struct sd_model_param {
 int sd_model_file_check(struct sd_model_file *mf, enum sd_part part, const struct sd_model_param *expected,
                         size_t count, struct sd_err *err);
 
-/* The file a part lies in and how it spells names, or NULL: for metadata, and for writing a file like it. */
+/* The file (or the shards together) a part lies in and how it spells names, or NULL: for metadata, and for
+ * writing a file like it. */
 const struct sd_tensor_file *sd_model_file_tensors(struct sd_model_file *mf, enum sd_part part);
 const struct sd_part_names *sd_model_file_names(struct sd_model_file *mf, enum sd_part part);
 

@@ -1,46 +1,17 @@
 #include "store/safetensors.h"
 
-#include <stdlib.h>
 #include <string.h>
 
-#include "base/arena.h"
-#include "base/filemap.h"
 #include "base/json.h"
+#include "store/tensor_file_private.h"
 
 #define HEADER_LIMIT ((uint64_t)100000000) /* as the safetensors library has it */
-
-struct sd_tensor_file {
-    struct sd_filemap map;
-    struct sd_arena arena;
-    const char *path;
-    struct sd_store_entry *entries; /* in data order */
-    const struct sd_store_entry **by_name;
-    size_t count;
-    struct sd_store_meta *meta;
-    size_t meta_count;
-};
 
 /* Where the header has been found to end and the data to begin. */
 struct layout {
     const unsigned char *data;
     uint64_t start, bytes;
 };
-
-static int by_offset(const void *pa, const void *pb)
-{
-    const struct sd_store_entry *a = pa, *b = pb;
-    if (a->offset != b->offset)
-        return a->offset < b->offset ? -1 : 1;
-    if (a->bytes != b->bytes) /* an empty tensor comes before the one that starts at the same place */
-        return a->bytes < b->bytes ? -1 : 1;
-    return strcmp(a->name, b->name);
-}
-
-static int by_name(const void *pa, const void *pb)
-{
-    const struct sd_store_entry *const *a = pa, *const *b = pb;
-    return strcmp((*a)->name, (*b)->name);
-}
 
 /* The member `name` of a tensor's object, which must be there exactly once. */
 static const cJSON *only_member(const cJSON *object, const char *name)
@@ -136,7 +107,7 @@ static int check_cover(struct sd_tensor_file *tf, const struct layout *lay, stru
 {
     uint64_t at = lay->start;
     for (size_t i = 0; i < tf->count; i++) {
-        const struct sd_store_entry *e = &tf->entries[i];
+        const struct sd_store_entry *e = &tf->slots[i].e;
         if (e->offset != at)
             return sd_err_set(err, SD_ERR_DATA,
                               "%s: tensor \"%.150s\": its data starts at %llu, expected %llu (%s)", tf->path,
@@ -151,50 +122,32 @@ static int check_cover(struct sd_tensor_file *tf, const struct layout *lay, stru
     return 0;
 }
 
-static int index_names(struct sd_tensor_file *tf, struct sd_err *err)
-{
-    tf->by_name = sd_arena_array(&tf->arena, tf->count, sizeof *tf->by_name);
-    if (!tf->by_name)
-        return sd_err_memory(err, tf->count * sizeof *tf->by_name);
-    for (size_t i = 0; i < tf->count; i++)
-        tf->by_name[i] = &tf->entries[i];
-    qsort(tf->by_name, tf->count, sizeof *tf->by_name, by_name);
-    for (size_t i = 1; i < tf->count; i++)
-        if (!strcmp(tf->by_name[i - 1]->name, tf->by_name[i]->name))
-            return sd_err_set(err, SD_ERR_DATA, "%s: tensor \"%.150s\" appears twice", tf->path,
-                              tf->by_name[i]->name);
-    return 0;
-}
-
 static int parse_header(struct sd_tensor_file *tf, const cJSON *root, const struct layout *lay,
                         struct sd_err *err)
 {
     if (!cJSON_IsObject(root))
         return sd_err_set(err, SD_ERR_DATA, "%s: the header is not a JSON object", tf->path);
-    size_t n = (size_t)cJSON_GetArraySize(root);
-    tf->entries = sd_arena_array(&tf->arena, n, sizeof *tf->entries);
-    if (!tf->entries)
-        return sd_err_memory(err, n * sizeof *tf->entries);
     for (const cJSON *m = root->child; m; m = m->next) {
         if (!strcmp(m->string, "__metadata__")) {
             if (parse_metadata(tf, m, err))
                 return -1;
             continue;
         }
-        struct sd_store_entry *e = &tf->entries[tf->count++];
-        e->name = sd_arena_strdup(&tf->arena, m->string);
-        if (!e->name)
+        struct sd_tensor_slot *slot = sd_tensor_file_add(tf, err);
+        if (!slot)
+            return -1;
+        slot->e.name = sd_arena_strdup(&tf->arena, m->string);
+        if (!slot->e.name)
             return sd_err_memory(err, strlen(m->string));
-        if (parse_entry(tf, e, m, lay, err))
+        if (parse_entry(tf, &slot->e, m, lay, err))
             return sd_err_prefix(err, "%s: tensor \"%.150s\"", tf->path, m->string);
     }
-    qsort(tf->entries, tf->count, sizeof *tf->entries, by_offset);
-    if (index_names(tf, err))
+    if (sd_tensor_file_index(tf, err))
         return -1;
     return check_cover(tf, lay, err);
 }
 
-static int parse_bytes(struct sd_tensor_file *tf, struct sd_err *err)
+int sd_safetensors_read(struct sd_tensor_file *tf, struct sd_err *err)
 {
     const unsigned char *p = tf->map.data;
     uint64_t size = tf->map.size, n = 0;
@@ -219,94 +172,4 @@ static int parse_bytes(struct sd_tensor_file *tf, struct sd_err *err)
     int rc = parse_header(tf, root, &lay, err);
     cJSON_Delete(root);
     return rc;
-}
-
-static struct sd_tensor_file *make(const char *path, struct sd_err *err)
-{
-    struct sd_tensor_file *tf = calloc(1, sizeof *tf);
-    if (!tf || !(tf->path = sd_arena_strdup(&tf->arena, path))) {
-        free(tf);
-        sd_err_memory(err, sizeof *tf);
-        return NULL;
-    }
-    return tf;
-}
-
-int sd_tensor_file_parse(struct sd_tensor_file **out, const void *bytes, size_t size, const char *name,
-                         struct sd_err *err)
-{
-    *out = NULL;
-    struct sd_tensor_file *tf = make(name, err);
-    if (!tf)
-        return -1;
-    tf->map = (struct sd_filemap){bytes, size};
-    int rc = parse_bytes(tf, err);
-    tf->map = (struct sd_filemap){0}; /* the caller's, not to be unmapped */
-    if (rc) {
-        sd_tensor_file_close(tf);
-        return -1;
-    }
-    *out = tf;
-    return 0;
-}
-
-int sd_tensor_file_open(struct sd_tensor_file **out, const char *path, struct sd_err *err)
-{
-    *out = NULL;
-    struct sd_tensor_file *tf = make(path, err);
-    if (!tf)
-        return -1;
-    if (sd_filemap_open(&tf->map, path, err) || parse_bytes(tf, err)) {
-        sd_tensor_file_close(tf);
-        return -1;
-    }
-    for (size_t i = 0; i < tf->count; i++)
-        tf->entries[i].mapped = true;
-    *out = tf;
-    return 0;
-}
-
-void sd_tensor_file_close(struct sd_tensor_file *tf)
-{
-    if (!tf)
-        return;
-    sd_filemap_close(&tf->map);
-    sd_arena_free(&tf->arena);
-    free(tf);
-}
-
-const char *sd_tensor_file_path(const struct sd_tensor_file *tf)
-{
-    return tf->path;
-}
-
-size_t sd_tensor_file_count(const struct sd_tensor_file *tf)
-{
-    return tf->count;
-}
-
-const struct sd_store_entry *sd_tensor_file_entry(const struct sd_tensor_file *tf, size_t i)
-{
-    return i < tf->count ? &tf->entries[i] : NULL;
-}
-
-const struct sd_store_entry *sd_tensor_file_find(const struct sd_tensor_file *tf, const char *name)
-{
-    struct sd_store_entry key = {.name = name}, *pkey = &key;
-    const struct sd_store_entry **hit = bsearch(&pkey, tf->by_name, tf->count, sizeof *tf->by_name, by_name);
-    return hit ? *hit : NULL;
-}
-
-const struct sd_store_meta *sd_tensor_file_metadata(const struct sd_tensor_file *tf, size_t *count)
-{
-    *count = tf->meta_count;
-    return tf->meta;
-}
-
-const char *sd_tensor_file_meta(const struct sd_tensor_file *tf, const char *key)
-{
-    for (size_t i = 0; i < tf->meta_count; i++)
-        if (!strcmp(tf->meta[i].key, key))
-            return tf->meta[i].value;
-    return NULL;
 }
