@@ -45,7 +45,7 @@ int sd_model_declare(struct sd_weights *w, const struct sd_model_config *c, enum
     return rc;
 }
 
-int sd_model_check(struct sd_model_file *mf, enum sd_part part, struct sd_err *err)
+static int check(struct sd_model_file *mf, enum sd_part part, bool exactly, struct sd_err *err)
 {
     if (sd_model_file_need(mf, part, err))
         return -1;
@@ -63,9 +63,19 @@ int sd_model_check(struct sd_model_file *mf, enum sd_part part, struct sd_err *e
         const struct sd_var *v = sd_weights_var(w, i);
         list[i] = (struct sd_model_param){.name = v->name, .ndim = v->ndim, .shape = v->dim};
     }
-    rc = sd_model_file_check(mf, part, list, n, err);
+    rc = exactly ? sd_model_file_check(mf, part, list, n, err) : sd_model_file_holds(mf, part, list, n, err);
 out:
     free(list);
     sd_weights_free(w);
     return rc;
+}
+
+int sd_model_check(struct sd_model_file *mf, enum sd_part part, struct sd_err *err)
+{
+    return check(mf, part, true, err);
+}
+
+int sd_model_holds(struct sd_model_file *mf, enum sd_part part, struct sd_err *err)
+{
+    return check(mf, part, false, err);
 }

@@ -16,4 +16,7 @@ int sd_model_declare(struct sd_weights *w, const struct sd_model_config *c, enum
  * first few that are missing, misshapen or left over. Headers only, so it costs nothing to ask first. */
 int sd_model_check(struct sd_model_file *mf, enum sd_part part, struct sd_err *err);
 
+/* The same, but what is left over does not matter. */
+int sd_model_holds(struct sd_model_file *mf, enum sd_part part, struct sd_err *err);
+
 #endif

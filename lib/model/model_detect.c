@@ -13,6 +13,7 @@ static const struct {
 } spellings[] = {
     {SD_PART_UNET, "model.diffusion_model.", "", SD_NAMING_LDM},
     {SD_PART_UNET, "unet.", "", SD_NAMING_DIFFUSERS},
+    {SD_PART_UNET, "diffusion_model.", "", SD_NAMING_LDM},
     {SD_PART_UNET, "", "input_blocks.", SD_NAMING_LDM},
     {SD_PART_UNET, "", "down_blocks.", SD_NAMING_DIFFUSERS},
     {SD_PART_VAE, "first_stage_model.", "", SD_NAMING_LDM},
@@ -31,6 +32,8 @@ static const struct {
     {SD_PART_TEXT, "text_encoder.", "text_model.", SD_NAMING_DIFFUSERS},
     {SD_PART_TEXT, "text_encoder.", "", SD_NAMING_BARE_CLIP},
     {SD_PART_TEXT, "", "text_model.", SD_NAMING_DIFFUSERS},
+    {SD_PART_TEXT, "", "transformer.resblocks.", SD_NAMING_OPENCLIP},
+    {SD_PART_TEXT, "", "encoder.layers.", SD_NAMING_BARE_CLIP},
 };
 
 static bool some_key(const struct sd_tensor_file *tf, const char *prefix, const char *marker)

@@ -26,8 +26,8 @@ struct part {
 };
 
 struct sd_model_file {
-    const char *path;
-    bool folder;
+    const char *path, *variant;
+    bool folder, ema;
     struct sd_tensor_file *single; /* NULL in a folder */
     struct sd_model_config config;
     struct part part[SD_PARTS];
@@ -43,7 +43,7 @@ static bool exists(const char *path)
 
 static int find_weights(struct sd_model_file *mf, enum sd_part p, const char *dir, struct sd_err *err)
 {
-    if (sd_folder_weights(dir, &mf->arena, &mf->part[p].path, err))
+    if (sd_folder_weights(dir, mf->variant, &mf->arena, &mf->part[p].path, err))
         return -1;
     mf->part[p].there = mf->part[p].path;
     return 0;
@@ -116,6 +116,12 @@ static int open_single(struct sd_model_file *mf, struct sd_err *err)
 
 int sd_model_file_open(struct sd_model_file **out, const char *path, struct sd_err *err)
 {
+    return sd_model_file_open_variant(out, path, NULL, err);
+}
+
+int sd_model_file_open_variant(struct sd_model_file **out, const char *path, const char *variant,
+                               struct sd_err *err)
+{
     *out = NULL;
     struct sd_model_file *mf = calloc(1, sizeof *mf);
     if (!mf)
@@ -123,7 +129,8 @@ int sd_model_file_open(struct sd_model_file **out, const char *path, struct sd_e
     mf->config = *sd_model_config_builtin("sd1");
     struct stat st;
     int rc;
-    if (!(mf->path = sd_arena_strdup(&mf->arena, path)))
+    if (!(mf->path = sd_arena_strdup(&mf->arena, path)) ||
+        (variant && !(mf->variant = sd_arena_strdup(&mf->arena, variant))))
         rc = sd_err_memory(err, strlen(path));
     else if (stat(path, &st))
         rc = sd_err_errno(err, path);
@@ -200,12 +207,32 @@ static int unpack(struct sd_model_file *mf, const struct sd_tensor_file *tf,
     return sd_tensor_file_read(tf, from, data, err);
 }
 
+/* *e becomes the moving average of the tensor it is. */
+static int take_average(struct sd_model_file *mf, const struct sd_store_entry **e, struct sd_buf *name,
+                        struct sd_err *err)
+{
+    const struct sd_store_entry *plain = *e;
+    int got = sd_name_ema(name, plain->name);
+    if (got < 0)
+        return sd_err_memory(err, name->len);
+    *e = got ? sd_tensor_file_find(mf->single, name->data) : NULL;
+    if (!*e)
+        return sd_err_set(err, SD_ERR_DATA, "%s: there is no moving average of \"%.100s\" (%.120s)", mf->path,
+                          plain->name, got ? name->data : "only whole original files have them");
+    if ((*e)->ndim != plain->ndim ||
+        (plain->ndim && memcmp((*e)->shape, plain->shape, (size_t)plain->ndim * sizeof *plain->shape)))
+        return sd_err_set(err, SD_ERR_DATA, "%s: \"%.100s\" is not of the shape of the tensor it averages",
+                          mf->path, (*e)->name);
+    return 0;
+}
+
 /* One key of the file: one or three parameters, something known that nobody needs, or left over. */
 static int add_key(struct sd_model_file *mf, enum sd_part p, const struct sd_tensor_file *tf,
                    const struct sd_store_entry *e, struct sd_buf *name, struct sd_err *err)
 {
     struct part *part = &mf->part[p];
     struct sd_store_entry whole;
+    const struct sd_store_entry *values = e;
     if (strncmp(e->name, part->names.prefix, strlen(part->names.prefix)) ||
         sd_name_is_surplus(&mf->config, p, &part->names, e->name))
         return 0;
@@ -214,7 +241,9 @@ static int add_key(struct sd_model_file *mf, enum sd_part p, const struct sd_ten
         return sd_err_memory(err, name->len);
     if (!n)
         part->extra[part->extras++] = e->name;
-    else if (unpack(mf, tf, e, &whole, err))
+    if (n && mf->ema && p == SD_PART_UNET && take_average(mf, &values, name, err))
+        return -1;
+    if (n && unpack(mf, tf, values, &whole, err))
         return -1;
     for (int i = 0; i < n; i++)
         if (sd_name_from_file(&mf->config, p, &part->names, e->name, i, name) < 0 ||
@@ -241,6 +270,14 @@ static int index_part(struct sd_model_file *mf, enum sd_part p, const struct sd_
     qsort(part->entries, part->count, sizeof *part->entries, by_name);
     part->ready = true;
     return 0;
+}
+
+int sd_model_file_use_ema(struct sd_model_file *mf, struct sd_err *err)
+{
+    mf->ema = true;
+    if (!mf->single)
+        return sd_err_set(err, SD_ERR_DATA, "%s: a folder holds no moving averages", mf->path);
+    return sd_model_file_need(mf, SD_PART_UNET, err);
 }
 
 int sd_model_file_need(struct sd_model_file *mf, enum sd_part p, struct sd_err *err)
@@ -413,8 +450,8 @@ static int find_extra(const struct part *part, const struct sd_model_param *expe
     return bad;
 }
 
-int sd_model_file_check(struct sd_model_file *mf, enum sd_part p, const struct sd_model_param *expected,
-                        size_t count, struct sd_err *err)
+static int check(struct sd_model_file *mf, enum sd_part p, const struct sd_model_param *expected,
+                 size_t count, bool exactly, struct sd_err *err)
 {
     if (sd_model_file_need(mf, p, err))
         return -1;
@@ -423,7 +460,8 @@ int sd_model_file_check(struct sd_model_file *mf, enum sd_part p, const struct s
     int bad = 0;
     for (size_t i = 0; i < count; i++)
         bad |= compare(mf, &expected[i], &f[0], &f[1]);
-    bad |= find_extra(&mf->part[p], expected, count, &f[2]);
+    if (exactly)
+        bad |= find_extra(&mf->part[p], expected, count, &f[2]);
     for (int i = 0; i < 3; i++)
         if (f[i].count)
             bad |= sd_buf_addf(&text, "%s%zu %s (%s%s)", text.len ? "; " : "", f[i].count, f[i].kind,
@@ -438,4 +476,16 @@ int sd_model_file_check(struct sd_model_file *mf, enum sd_part p, const struct s
         sd_buf_free(&f[i].names);
     sd_buf_free(&text);
     return rc;
+}
+
+int sd_model_file_check(struct sd_model_file *mf, enum sd_part part, const struct sd_model_param *expected,
+                        size_t count, struct sd_err *err)
+{
+    return check(mf, part, expected, count, true, err);
+}
+
+int sd_model_file_holds(struct sd_model_file *mf, enum sd_part part, const struct sd_model_param *expected,
+                        size_t count, struct sd_err *err)
+{
+    return check(mf, part, expected, count, false, err);
 }

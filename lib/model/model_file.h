@@ -20,6 +20,11 @@ struct sd_model_file;
 
 /* Finds out what path holds and how it is configured. On failure *mf is NULL. */
 int sd_model_file_open(struct sd_model_file **mf, const char *path, struct sd_err *err);
+
+/* The same; of a folder only the files of this variant are taken: "fp16" for model.fp16.safetensors. NULL for
+ * the plain ones, or else those in half precision. */
+int sd_model_file_open_variant(struct sd_model_file **mf, const char *path, const char *variant,
+                               struct sd_err *err);
 void sd_model_file_close(struct sd_model_file *mf); /* takes NULL; entries given out end with it */
 
 const char *sd_model_file_path(const struct sd_model_file *mf);
@@ -31,6 +36,10 @@ bool sd_model_file_is_folder(const struct sd_model_file *mf);
 const struct sd_model_config *sd_model_file_config(const struct sd_model_file *mf);
 
 bool sd_model_file_has(const struct sd_model_file *mf, enum sd_part part);
+
+/* From now on the U-Net's values are the moving averages that LDM's trainer keeps beside them (model_ema.*).
+ * To be called before any of its tensors is asked for. An error when one of them has none. */
+int sd_model_file_use_ema(struct sd_model_file *mf, struct sd_err *err);
 
 /* Opens a part and relates its names; an error when the model has no such part. Every other call does this by
  * itself where it must, so this is for its message, and for use before several threads look things up. */
@@ -59,6 +68,10 @@ struct sd_model_param {
 /* 0 when the part holds exactly these parameters; else an error with the first few names that are missing, of
  * another shape, or left over. */
 int sd_model_file_check(struct sd_model_file *mf, enum sd_part part, const struct sd_model_param *expected,
+                        size_t count, struct sd_err *err);
+
+/* The same, but what is left over does not matter. */
+int sd_model_file_holds(struct sd_model_file *mf, enum sd_part part, const struct sd_model_param *expected,
                         size_t count, struct sd_err *err);
 
 /* The file (or the shards together) a part lies in and how it spells names, or NULL: for metadata, and for

@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#define SD_EMA_PREFIX "model_ema."
+
 /* How the numbers in two corresponding names hang together. L is layers_per_block, n the number of levels. */
 enum index_map {
     SAME,       /* equal */
@@ -375,7 +377,7 @@ bool sd_name_is_surplus(const struct sd_model_config *c, enum sd_part part, cons
         return false;
     key += skip;
     if (part == SD_PART_VAE)
-        return !strncmp(key, "loss.", 5) || !strncmp(key, "model_ema.", 10);
+        return !strncmp(key, "loss.", 5) || !strncmp(key, SD_EMA_PREFIX, strlen(SD_EMA_PREFIX));
     if (part != SD_PART_TEXT)
         return false;
     int index[2];
@@ -385,4 +387,43 @@ bool sd_name_is_surplus(const struct sd_model_config *c, enum sd_part part, cons
         return index[0] >= c->text.layers;
     return ends_with(key, "position_ids") || !strcmp(key, "text_projection") || !strcmp(key, "logit_scale") ||
            !strcmp(key, "text_projection.weight");
+}
+
+int sd_name_ema(struct sd_buf *out, const char *key)
+{
+    static const char whole[] = "model.";
+    size_t skip = sizeof whole - 1;
+    sd_buf_clear(out);
+    if (strncmp(key, whole, skip))
+        return 0;
+    int bad = sd_buf_adds(out, SD_EMA_PREFIX);
+    for (key += skip; *key && !bad; key++)
+        bad = *key != '.' && sd_buf_addc(out, *key);
+    return bad ? -1 : 1;
+}
+
+bool sd_name_is_stray(const char *key)
+{
+    /* the buffers of LDM's DDPM, and what its trainers and A1111's merger leave */
+    static const char *const exact[] = {"alphas_cumprod",
+                                        "alphas_cumprod_prev",
+                                        "betas",
+                                        "log_one_minus_alphas_cumprod",
+                                        "logvar",
+                                        "lvlb_weights",
+                                        "posterior_log_variance_clipped",
+                                        "posterior_mean_coef1",
+                                        "posterior_mean_coef2",
+                                        "posterior_variance",
+                                        "scale_factor",
+                                        "sqrt_alphas_cumprod",
+                                        "sqrt_one_minus_alphas_cumprod",
+                                        "sqrt_recip_alphas_cumprod",
+                                        "sqrt_recipm1_alphas_cumprod"};
+    if (!strncmp(key, SD_EMA_PREFIX, strlen(SD_EMA_PREFIX)))
+        return true;
+    for (size_t i = 0; i < sizeof exact / sizeof *exact; i++)
+        if (!strcmp(key, exact[i]))
+            return true;
+    return false;
 }

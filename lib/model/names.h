@@ -54,4 +54,12 @@ int sd_name_from_file(const struct sd_model_config *c, enum sd_part part, const 
 bool sd_name_is_surplus(const struct sd_model_config *c, enum sd_part part, const struct sd_part_names *n,
                         const char *key);
 
+/* The name under which LDM keeps the moving average of a tensor: model.diffusion_model.out.0.weight is
+ * model_ema.diffusion_modelout0weight. Replaces *out. 1, 0 when LDM averages no tensor of this name, -1 when
+ * memory is out. */
+int sd_name_ema(struct sd_buf *out, const char *key);
+
+/* True for what whole original files carry beside the three parts: averages, the noise schedule, counters. */
+bool sd_name_is_stray(const char *key);
+
 #endif
