@@ -268,22 +268,49 @@ static int significant(const struct sd_store_entry *e)
     return n;
 }
 
+static bool same_shape(const struct sd_store_entry *a, const struct sd_store_entry *b)
+{
+    int n = significant(a);
+    return n == significant(b) && (!n || !memcmp(a->shape, b->shape, (size_t)n * sizeof *a->shape));
+}
+
+/* Inpainting models see more channels than others: their first convolution is mixed in those that all have.
+ */
+static bool fewer_channels(const struct item *item, const struct sd_store_entry *e)
+{
+    const int64_t *wide = item->entry->shape, *s = e->shape;
+    return item->part == SD_PART_UNET && !strcmp(item->entry->name, "unet.conv_in.weight") &&
+           item->entry->ndim == 4 && e->ndim == 4 && s[0] == wide[0] && s[1] < wide[1] && s[2] == wide[2] &&
+           s[3] == wide[3] && s[1] > 0;
+}
+
+static size_t row_of(const struct sd_store_entry *e)
+{
+    return (size_t)(e->shape[1] * e->shape[2] * e->shape[3]);
+}
+
 /* Adds e, which comes from the file at path, to the piece's terms. */
 static int add_term(struct plan *p, struct mix_piece *piece, const struct item *item,
                     const struct sd_store_entry *e, const char *path, double weight)
 {
     char ours[64], theirs[64];
-    int n = significant(e);
-    if (n != significant(item->entry) ||
-        (n && memcmp(e->shape, item->entry->shape, (size_t)n * sizeof *e->shape)))
+    struct mix_term *t = &piece->terms[piece->count++];
+    *t = (struct mix_term){path, e->data, e->dtype, e->mapped, 0, (float)weight};
+    if (!e->data && e->bytes)
+        return sd_err_set(p->err, SD_ERR_DATA, "%s: tensor \"%.150s\" is compressed in the file", path,
+                          item->key);
+    if (same_shape(e, item->entry))
+        return 0;
+    if (!fewer_channels(item, e))
         return sd_err_set(
             p->err, SD_ERR_DATA, "%s: tensor \"%.150s\" is %s, but %s in %s: the models are not of one kind",
             path, item->key, sd_store_shape_text(e->ndim, e->shape, theirs, sizeof theirs),
             sd_store_shape_text(item->entry->ndim, item->entry->shape, ours, sizeof ours), item->path);
-    if (!e->data && e->bytes)
-        return sd_err_set(p->err, SD_ERR_DATA, "%s: tensor \"%.150s\" is compressed in the file", path,
-                          item->key);
-    piece->terms[piece->count++] = (struct mix_term){path, e->data, e->dtype, e->mapped, (float)weight};
+    t->row = row_of(e);
+    t->mapped = false; /* it is small, and its pages are not where the piece's are */
+    piece->row = row_of(item->entry);
+    if (!piece->common || piece->common > t->row)
+        piece->common = t->row;
     return 0;
 }
 

@@ -12,12 +12,14 @@ struct mix_term {
     const void *data;
     enum sd_store_dtype dtype;
     bool mapped;
+    size_t row; /* values in a row, where these are less than the piece's; 0: as many */
     float weight;
 };
 
 /* A stretch of a tensor that is one parameter: the whole tensor, or q, k or v of a fused one. */
 struct mix_piece {
     size_t values;
+    size_t row, common;     /* where terms' rows are short: values in a row, and how many of them all have */
     struct mix_term *terms; /* of a difference: A, B with the multiplier, C */
     size_t count;
     bool difference;

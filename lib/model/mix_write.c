@@ -11,7 +11,7 @@
 #define BLOCK ((size_t)8192) /* values a thread has in its cache at a time */
 
 /* Rounds n values to a narrower type. */
-static void narrow(enum sd_store_dtype precision, float *v, size_t n)
+static void round_to(enum sd_store_dtype precision, float *v, size_t n)
 {
     uint16_t half[BLOCK];
     if (precision == SD_STORE_F32)
@@ -20,11 +20,33 @@ static void narrow(enum sd_store_dtype precision, float *v, size_t n)
     sd_store_to_f32(precision, half, n, v);
 }
 
-static void load(const struct mix_term *t, enum sd_store_dtype precision, size_t at, float *v, size_t n)
+static void convert(const struct mix_term *t, size_t at, float *v, size_t n)
 {
     sd_store_to_f32(t->dtype, (const char *)t->data + at * sd_store_dtype_bytes(t->dtype), n, v);
+}
+
+/* Values [at, at+n) of the piece, from rows that are shorter; 0 stands for what they lack. */
+static void convert_rows(const struct mix_piece *p, const struct mix_term *t, size_t at, float *v, size_t n)
+{
+    memset(v, 0, n * sizeof *v);
+    for (size_t i = 0, len; i < n; i += len) {
+        size_t row = (at + i) / p->row, in = (at + i) % p->row;
+        len = in < t->row ? t->row - in : p->row - in;
+        len = len < n - i ? len : n - i;
+        if (in < t->row)
+            convert(t, row * t->row + in, v + i, len);
+    }
+}
+
+static void load(const struct mix_piece *p, const struct mix_term *t, enum sd_store_dtype precision,
+                 size_t at, float *v, size_t n)
+{
+    if (t->row)
+        convert_rows(p, t, at, v, n);
+    else
+        convert(t, at, v, n);
     if (t->dtype != precision)
-        narrow(precision, v, n);
+        round_to(precision, v, n);
 }
 
 static void scale(float weight, enum sd_store_dtype precision, float *v, size_t n)
@@ -33,14 +55,24 @@ static void scale(float weight, enum sd_store_dtype precision, float *v, size_t 
         return;
     for (size_t i = 0; i < n; i++)
         v[i] *= weight;
-    narrow(precision, v, n);
+    round_to(precision, v, n);
 }
 
 static void add(const float *from, float sign, enum sd_store_dtype precision, float *v, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         v[i] += sign * from[i]; /* exact: sign is 1 or -1 */
-    narrow(precision, v, n);
+    round_to(precision, v, n);
+}
+
+/* Puts the first model's values where other models' rows have none. */
+static void restore(const struct mix_piece *p, enum sd_store_dtype precision, size_t at, float *v, size_t n)
+{
+    float first[BLOCK];
+    load(p, &p->terms[0], precision, at, first, n);
+    for (size_t i = 0; i < n; i++)
+        if ((at + i) % p->row >= p->common)
+            v[i] = first[i];
 }
 
 /* Values [at, at+n) of the piece, n at most BLOCK. */
@@ -49,21 +81,22 @@ static void combine(const struct mix_piece *p, enum sd_store_dtype precision, si
     float other[BLOCK];
     if (p->difference) {
         float difference[BLOCK];
-        load(&p->terms[1], precision, at, difference, n);
-        load(&p->terms[2], precision, at, other, n);
+        load(p, &p->terms[1], precision, at, difference, n);
+        load(p, &p->terms[2], precision, at, other, n);
         add(other, -1, precision, difference, n);
         scale(p->terms[1].weight, precision, difference, n);
-        load(&p->terms[0], precision, at, v, n);
+        load(p, &p->terms[0], precision, at, v, n);
         add(difference, 1, precision, v, n);
-        return;
     }
-    for (size_t i = 0; i < p->count; i++) {
+    for (size_t i = 0; i < p->count && !p->difference; i++) {
         float *to = i ? other : v;
-        load(&p->terms[i], precision, at, to, n);
+        load(p, &p->terms[i], precision, at, to, n);
         scale(p->terms[i].weight, precision, to, n);
         if (i)
             add(other, 1, precision, v, n);
     }
+    if (p->row)
+        restore(p, precision, at, v, n);
 }
 
 /* How many values, as written, are NaN or infinite. */
@@ -110,7 +143,7 @@ static const struct mix_term *find_culprit(const struct mix_piece *p, size_t at,
     for (size_t i = 0; i < p->count; i++)
         for (size_t from = 0; from < n; from += BLOCK) {
             size_t len = n - from < BLOCK ? n - from : BLOCK;
-            load(&p->terms[i], SD_STORE_F32, at + from, v, len);
+            load(p, &p->terms[i], SD_STORE_F32, at + from, v, len);
             for (size_t k = 0; k < len; k++)
                 if (!isfinite(v[k]))
                     return &p->terms[i];
