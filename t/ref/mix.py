@@ -7,6 +7,7 @@ The models a, b and c are sd-init's tiny architecture, seeds 1, 2 and 3, as F32,
   part.safetensors   some of the tensors of the same architecture under the same names, with its own values, in F16: parts of the
                      U-Net and the text encoder, nothing of the VAE, one tensor that the others do not have
   old.safetensors    the same with the text encoder's names of early transformers, without "text_model."
+  inpaint.safetensors  some small tensors of it, and a first convolution with five input channels more
   cases.ndjson       {"models", "options", "tool", "data"}: sd-mix's options; the reference, "merge_models" (the real program,
                      run with these options in its spelling) or "formula" (below); and the SHA-256 of the tensors' bytes, in the
                      order in which the safetensors library writes them
@@ -15,7 +16,8 @@ merge_models.py counts a text encoder with old names twice (as its own weight, a
 expects what it makes of part.safetensors, which is the same model.
 
 The formulas are those of AUTOMATIC1111's checkpoint merger, A + m (B - C), and of merge-block-weighted,
-(1 - share) A + share B with a share for each block; in F32, one rounding an operation, by torch.
+(1 - share) A + share B with a share for each block; in F32, one rounding an operation, by torch. Channels that only A has stay
+A's.
 """
 import hashlib
 import json
@@ -52,7 +54,10 @@ CASES = [
     ("formula", "a b c", "--add-difference --multiplier 0.7"),
     ("formula", "a b c", "--add-difference --base 0.5 --block-weights " + ",".join(f"{x:g}" for x in BLOCKS)),
     ("formula", "a b", "--base 0.25 --block-weights " + ",".join(f"{x:g}" for x in BLOCKS)),
+    ("formula", "inpaint a b", "--add-difference"),
+    ("formula", "inpaint a", "--block-weights " + ",".join(f"{x:g}" for x in BLOCKS)),
 ]
+CONV_IN = "model.diffusion_model.input_blocks.0.0.weight"
 
 
 def block(key):
@@ -71,14 +76,21 @@ def formula(models, options, out):
     words = options.split()
     value = {w: words[i + 1] for i, w in enumerate(words[:-1])}
     blocks = [float(x) for x in value.get("--block-weights", "").split(",") if x]
-    base = float(value.get("--base", value.get("--multiplier", 1)))
+    difference = "--add-difference" in words
+    base = float(value.get("--base", value.get("--multiplier", 1 if difference else 0.5)))
     theta = [load_file(m) for m in models]
     result = {}
     for key in theta[0]:
         v = [t[key].float() for t in theta]
+        whole, n = v[0].clone(), min(x.shape[1] for x in v) if v[0].dim() == 4 else None
+        if n:
+            v = [x[:, :n] for x in v]
         i = block(key) if blocks else None
         m = base if i is None else blocks[i]
-        result[key] = v[0] + m * (v[1] - v[2]) if "--add-difference" in words else (1 - m) * v[0] + m * v[1]
+        mixed = v[0] + m * (v[1] - v[2]) if difference else (1 - m) * v[0] + m * v[1]
+        if n:
+            whole[:, :n] = mixed
+        result[key] = whole if n else mixed
     save_file(result, out)
 
 
@@ -105,6 +117,13 @@ def write_part(model, out):
     tensors["extra.weight"] = torch.randn(3, generator=g).half()
     save_file(tensors, os.path.join(out, "part.safetensors"), meta)
     old = {re.sub(r"^(cond_stage_model\.transformer\.)text_model\.", r"\1", k): v for k, v in tensors.items()}
+    small = {k: v for k, v in tensors.items() if v.numel() < 200 and k != "extra.weight"}
+    with safe_open(model, "pt") as f:
+        n, _, h, w = f.get_slice(CONV_IN).get_shape()
+    small[CONV_IN] = torch.randn(n, 9, h, w, generator=g).half()
+    config = json.loads(meta["sd_config"])
+    config["unet"]["in_channels"] = 9
+    save_file(small, os.path.join(out, "inpaint.safetensors"), {"sd_config": json.dumps(config)})
     assert old.keys() != tensors.keys()
     save_file(old, os.path.join(out, "old.safetensors"), meta)
 
@@ -118,6 +137,7 @@ def main():
             subprocess.run([os.path.join(ROOT, "bin", "sd-init"), "--arch", "tiny", "--seed", str(seed), "--dtype", dtype, "-o",
                             path[m]], check=True)
         write_part(path["a"], out)
+        path["inpaint"] = os.path.join(out, "inpaint.safetensors")
         path["part"] = path["old"] = os.path.join(out, "part.safetensors")
         result = os.path.join(tmp, "result.safetensors")
         with open(os.path.join(out, "cases.ndjson"), "w") as f:
