@@ -38,6 +38,22 @@ static inline float sd_f16_to_f32(sd_f16 h)
     return f;
 }
 
-sd_f16 sd_f32_to_f16(float f); /* too large becomes infinity */
+/* Too large becomes infinity. All cases are computed and one is chosen, for the same reason. */
+static inline sd_f16 sd_f32_to_f16(float f)
+{
+    uint32_t u, small;
+    memcpy(&u, &f, 4);
+    uint32_t sign = u >> 16 & 0x8000;
+    u &= 0x7fffffff;
+    memcpy(&f, &u, 4);
+    f += 0.5f; /* the spacing of floats in [0.5, 1) is 2^-24, a subnormal half's: the sum rounds to it */
+    memcpy(&small, &f, 4);
+    small -= 0x3f000000;
+    uint32_t h = ((u + 0xfff + (u >> 13 & 1)) >> 13) - (112 << 10); /* a carry into 31 is infinity */
+    h = u < 0x38800000 ? small : h;                                 /* below the smallest normal */
+    h = u >= 0x47800000 ? 0x7c00 : h;                               /* 65536 and more */
+    h = u > 0x7f800000 ? 0x7e00 : h;
+    return (sd_f16)(sign | h);
+}
 
 #endif

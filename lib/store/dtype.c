@@ -124,7 +124,7 @@ SD_CLONES void sd_store_to_f32(enum sd_store_dtype d, const void *src, size_t co
     }                                                     \
     return 0
 
-int sd_store_from_f32(enum sd_store_dtype d, const float *src, size_t count, void *dst)
+SD_CLONES int sd_store_from_f32(enum sd_store_dtype d, const float *src, size_t count, void *dst)
 {
     switch (d) {
     case SD_STORE_F32:
