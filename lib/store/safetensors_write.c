@@ -1,12 +1,14 @@
 #include "store/safetensors_write.h"
 
 #include <openssl/evp.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/atomic.h"
 #include "base/buf.h"
 #include "base/json.h"
+#include "base/ordered.h"
 #include "store/emit.h"
 
 static int file_order(const void *pa, const void *pb)
@@ -115,8 +117,107 @@ static int to_file(void *ctx, const void *bytes, size_t len, struct sd_err *err)
     return sd_atomic_write(ctx, bytes, len, err);
 }
 
-int sd_store_write(const char *path, const struct sd_store_tensor *tensors, size_t count,
-                   const struct sd_store_meta *meta, size_t meta_count, struct sd_err *err)
+/* Pieces made by several threads. */
+struct pieces {
+    const struct sd_store_tensor *const *order;
+    size_t count, *first; /* number of each tensor's first piece; first[count] is how many there are */
+    struct sd_atomic *file;
+    size_t window;
+    unsigned char *slots; /* window pieces */
+    struct sd_err *errs;  /* and what went wrong with them */
+    size_t *bytes;
+    atomic_bool failed;
+    struct sd_err *err;
+};
+
+/* The tensor that piece `item` is of, and where it begins in it. */
+static const struct sd_store_tensor *piece_at(const struct pieces *p, size_t item, uint64_t *at,
+                                              size_t *bytes)
+{
+    size_t low = 0, high = p->count;
+    while (high - low > 1) {
+        size_t middle = low + (high - low) / 2;
+        if (p->first[middle] <= item)
+            low = middle;
+        else
+            high = middle;
+    }
+    const struct sd_store_tensor *t = p->order[low];
+    *at = (uint64_t)(item - p->first[low]) * SD_STORE_CHUNK;
+    uint64_t rest = (uint64_t)sd_store_bytes(t->dtype, t->ndim, t->shape) - *at;
+    *bytes = rest < SD_STORE_CHUNK ? (size_t)rest : SD_STORE_CHUNK;
+    return t;
+}
+
+static void make_piece(void *ctx, int thread, size_t item)
+{
+    struct pieces *p = ctx;
+    size_t slot = item % p->window;
+    unsigned char *to = p->slots + slot * SD_STORE_CHUNK;
+    uint64_t at;
+    (void)thread;
+    if (atomic_load(&p->failed))
+        return;
+    const struct sd_store_tensor *t = piece_at(p, item, &at, &p->bytes[slot]);
+    p->errs[slot].code = 0;
+    if (t->data)
+        memcpy(to, (const unsigned char *)t->data + at, p->bytes[slot]);
+    else if (!t->fill)
+        sd_err_set(&p->errs[slot], SD_ERR_DATA, "tensor \"%.100s\" has no data", t->name);
+    else
+        t->fill(t->ctx, at, to, p->bytes[slot], &p->errs[slot]);
+}
+
+static void write_piece(void *ctx, size_t item)
+{
+    struct pieces *p = ctx;
+    size_t slot = item % p->window;
+    struct sd_err *err = &p->errs[slot];
+    if (atomic_load(&p->failed))
+        return;
+    if (!err->code)
+        sd_atomic_write(p->file, p->slots + slot * SD_STORE_CHUNK, p->bytes[slot], err);
+    if (err->code) {
+        if (p->err)
+            *p->err = *err;
+        atomic_store(&p->failed, true);
+    }
+}
+
+static int emit_pieces(const struct sd_store_tensor *const *order, size_t count, struct sd_atomic *file,
+                       int jobs, struct sd_err *err)
+{
+    struct pieces p = {
+        .order = order, .count = count, .file = file, .window = 2 * (size_t)jobs + 2, .err = err};
+    p.first = calloc(count + 1, sizeof *p.first);
+    p.slots = malloc(p.window * SD_STORE_CHUNK);
+    p.errs = calloc(p.window, sizeof *p.errs);
+    p.bytes = calloc(p.window, sizeof *p.bytes);
+    int rc = -1;
+    if (!p.first || !p.slots || !p.errs || !p.bytes) {
+        sd_err_memory(err, p.window * SD_STORE_CHUNK);
+    } else {
+        for (size_t i = 0; i < count; i++) {
+            uint64_t total = (uint64_t)sd_store_bytes(order[i]->dtype, order[i]->ndim, order[i]->shape);
+            p.first[i + 1] = p.first[i] + (size_t)((total + SD_STORE_CHUNK - 1) / SD_STORE_CHUNK);
+        }
+        const struct sd_ordered run = {.n = p.first[count],
+                                       .window = p.window,
+                                       .jobs = jobs,
+                                       .work = make_piece,
+                                       .finish = write_piece,
+                                       .ctx = &p};
+        rc = sd_ordered_run(&run, err) || atomic_load(&p.failed) ? -1 : 0;
+    }
+    free(p.first);
+    free(p.slots);
+    free(p.errs);
+    free(p.bytes);
+    return rc;
+}
+
+int sd_store_write_jobs(const char *path, const struct sd_store_tensor *tensors, size_t count,
+                        const struct sd_store_meta *meta, size_t meta_count, int jobs, struct sd_err *err)
 {
     struct sd_buf header = SD_BUF_INIT;
     struct sd_atomic *file = NULL;
@@ -127,7 +228,8 @@ int sd_store_write(const char *path, const struct sd_store_tensor *tensors, size
         goto out;
     }
     if (sd_atomic_open(&file, path, err) || sd_atomic_write(file, header.data, header.len, err) ||
-        emit_tensors(order, count, to_file, file, err))
+        (jobs > 1 ? emit_pieces(order, count, file, jobs, err)
+                  : emit_tensors(order, count, to_file, file, err)))
         goto out;
     rc = sd_atomic_commit(&file, err);
 out:
@@ -135,6 +237,12 @@ out:
     sd_buf_free(&header);
     free(order);
     return rc;
+}
+
+int sd_store_write(const char *path, const struct sd_store_tensor *tensors, size_t count,
+                   const struct sd_store_meta *meta, size_t meta_count, struct sd_err *err)
+{
+    return sd_store_write_jobs(path, tensors, count, meta, meta_count, 1, err);
 }
 
 struct digests {

@@ -27,6 +27,11 @@ struct sd_store_tensor {
 int sd_store_write(const char *path, const struct sd_store_tensor *tensors, size_t count,
                    const struct sd_store_meta *meta, size_t meta_count, struct sd_err *err);
 
+/* The same with several threads: fill is called for several pieces at once, of one tensor or of different
+ * ones, in no particular order, while the pieces before them are written. Memory for 2 jobs + 2 pieces. */
+int sd_store_write_jobs(const char *path, const struct sd_store_tensor *tensors, size_t count,
+                        const struct sd_store_meta *meta, size_t meta_count, int jobs, struct sd_err *err);
+
 /* The hashes that sd-scripts writes as sshs_model_hash (64 hex digits: SHA-256 of the tensors' bytes) and
  * sshs_legacy_hash (8 hex digits: of bytes 0x100000..0x10ffff of the file with only the ss_* pairs of meta).
  */
