@@ -6,7 +6,7 @@
 #include "base/arena.h"
 #include "base/hash.h"
 #include "model/config_json.h"
-#include "model/declare.h"
+#include "model/layout.h"
 
 struct file;
 
@@ -109,35 +109,22 @@ static bool ends_with(const char *s, const char *end)
 }
 
 /* Mean and half width of a parameter's values. */
-static void spread(const struct sd_var *v, float *mean, float *bound)
+static void spread(const struct sd_layout_tensor *t, float *mean, float *bound)
 {
-    bool bias = ends_with(v->name, ".bias");
+    bool bias = ends_with(t->param[0], ".bias");
     *mean = 0;
-    if (v->ndim == 1) { /* a bias; the others are the weights of norms */
-        bool norm = strstr(v->name, "norm") != NULL;
+    if (t->ndim == 1) { /* a bias; the others are the weights of norms */
+        bool norm = strstr(t->param[0], "norm") != NULL;
         *mean = bias ? 0 : 1;
         *bound = bias && !norm ? 0.02f : 0;
-    } else if (strstr(v->name, "embeddings")) {
+    } else if (strstr(t->param[0], "embeddings")) {
         *bound = 0.5f;
     } else {
         double fan_in = 1;
-        for (int i = 1; i < v->ndim; i++)
-            fan_in *= (double)v->dim[i];
+        for (int i = 1; i < t->ndim; i++)
+            fan_in *= (double)t->shape[i];
         *bound = (float)sqrt(3 / fan_in);
     }
-}
-
-/* The shape in the file: LDM's VAE has 1x1 convolutions where diffusers has linear layers, and OpenCLIP has
- * q, k and v in one tensor. */
-static int file_shape(const struct sd_var *v, enum sd_part part, bool fused, int64_t shape[4])
-{
-    memcpy(shape, v->dim, 4 * sizeof *shape);
-    if (fused)
-        shape[0] *= 3;
-    if (part != SD_PART_VAE || v->ndim != 2)
-        return v->ndim;
-    shape[2] = shape[3] = 1;
-    return 4;
 }
 
 static int add_part(struct file *f, const struct sd_model_config *c, enum sd_part part, struct sd_err *err)
@@ -145,25 +132,14 @@ static int add_part(struct file *f, const struct sd_model_config *c, enum sd_par
     struct sd_part_names names = sd_names_ldm(c, part);
     struct sd_model_config whole = *c;
     bool openclip = part == SD_PART_TEXT && names.naming == SD_NAMING_OPENCLIP;
-    struct sd_weights *w = sd_weights_new(NULL, NULL, err);
-    struct sd_buf key = SD_BUF_INIT;
+    struct sd_layout_tensor *list;
+    size_t count;
     whole.text.layers += openclip; /* files hold the last layer too, though nobody uses it */
-    int rc = !w || sd_model_declare(w, &whole, part, NULL, NULL, err) ? -1 : 0;
-    for (size_t i = 0; !rc && i < sd_weights_count(w); i++) {
-        const struct sd_var *v = sd_weights_var(w, i);
-        int slice;
+    int rc = sd_layout_part(&whole, part, &names, &f->arena, &list, &count, err);
+    for (size_t i = 0; !rc && i < count; i++) {
         float mean, bound;
-        int64_t shape[4];
-        sd_buf_clear(&key);
-        int found = sd_name_to_file(&whole, &names, v->name, &key, &slice);
-        if (found <= 0) {
-            rc = found ? sd_err_memory(err, key.len)
-                       : sd_err_set(err, SD_ERR_USAGE, "%s has no original name", v->name);
-        } else if (slice <= 0) {
-            spread(v, &mean, &bound);
-            int ndim = file_shape(v, part, slice == 0, shape);
-            rc = add(f, key.data, ndim, shape, mean, bound, err);
-        }
+        spread(&list[i], &mean, &bound);
+        rc = add(f, list[i].key, list[i].ndim, list[i].shape, mean, bound, err);
     }
     if (!rc && openclip) {
         int64_t square[2] = {c->text.width, c->text.width};
@@ -171,8 +147,6 @@ static int add_part(struct file *f, const struct sd_model_config *c, enum sd_par
                  (float)sqrt(3.0 / (double)square[0]), err) ||
              add(f, "cond_stage_model.model.logit_scale", 0, NULL, 4.6052f, 0, err); /* ln 100 */
     }
-    sd_buf_free(&key);
-    sd_weights_free(w);
     return rc ? -1 : 0;
 }
 
