@@ -9,11 +9,12 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "text/clip_bpe_private.h"
 #include "text/unicode.h"
 
-enum { MERGES = 48894, FIRST_MERGE = 512, END_OF_WORD = 256, SLOTS = 1 << 17, NONE = 0xffff };
+enum { MERGES = SD_CLIP_MERGES, FIRST_MERGE = SD_CLIP_FIRST_MERGE };
+enum { END_OF_WORD = 256, SLOTS = 1 << 17, NONE = 0xffff };
 
-extern const unsigned char sd_clip_bpe_merges[MERGES][4] __attribute__((visibility("hidden")));
 __asm__(".pushsection .rodata\n"
         ".global sd_clip_bpe_merges\n"
         ".hidden sd_clip_bpe_merges\n"
