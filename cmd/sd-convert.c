@@ -1,5 +1,6 @@
 /* sd-convert: a Stable Diffusion model in another layout, format or precision. */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,10 +11,11 @@
 #include "model/config_json.h"
 #include "model/convert.h"
 #include "model/diffusers_write.h"
+#include "store/torch_write.h"
 
 #define LEFT_OVER "left-over.safetensors"
 
-enum target { TO_SAFETENSORS, TO_FOLDER };
+enum target { TO_SAFETENSORS, TO_TORCH, TO_FOLDER };
 
 struct job {
     struct sd_cmd c;
@@ -22,6 +24,8 @@ struct job {
         metadata;
     struct sd_strings parts, meta, drop_meta;
     enum target target;
+    bool bin; /* a folder's weights as .bin */
+    int64_t epoch, global_step;
     struct sd_model_file *source, *vae;
     struct sd_model_file *from[SD_PARTS]; /* where each part comes from; NULL leaves it out */
     struct sd_model_config config;
@@ -31,6 +35,12 @@ struct job {
     size_t dropped[SD_LEFTOVER_UNKNOWN + 1];
     struct sd_buf unknown; /* the first few names */
 };
+
+static bool ends_with(const char *s, const char *end)
+{
+    size_t n = strlen(s), k = strlen(end);
+    return n >= k && !strcasecmp(s + n - k, end);
+}
 
 static void check(struct job *j, int rc, const struct sd_err *err)
 {
@@ -70,6 +80,16 @@ static struct sd_part_names names_for(const struct job *j, enum sd_part part)
     return n;
 }
 
+static int add_leftover(struct job *j, struct sd_convert *cv, const char *key, const struct sd_leftover *l,
+                        bool as_is, struct sd_err *err)
+{
+    struct sd_store_entry e;
+    return sd_model_file_unpack(j->source, l->file, l->from, &e, err) ||
+                   sd_convert_tensor(cv, key, &e, as_is, err)
+               ? -1
+               : 0;
+}
+
 /* What is kept of the tensors that are no parameter goes into cv, or is counted. */
 static int sort_leftover(struct job *j, struct sd_convert *cv, const struct sd_leftover *l,
                          const struct sd_part_names *from, bool *whole_text, struct sd_err *err)
@@ -80,11 +100,11 @@ static int sort_leftover(struct job *j, struct sd_convert *cv, const struct sd_l
             const char *rest = l->from->name + strlen(from->prefix);
             const char *key = sd_arena_printf(&j->arena, "%s%s", to.prefix, rest);
             *whole_text |= !strncmp(rest, "transformer.resblocks.", 22);
-            return key ? sd_convert_tensor(cv, key, l->from, false, err) : sd_err_memory(err, 0);
+            return key ? add_leftover(j, cv, key, l, false, err) : sd_err_memory(err, 0);
         }
     }
     if (j->keep_all)
-        return sd_convert_tensor(cv, l->key, l->from, true, err);
+        return add_leftover(j, cv, l->key, l, true, err);
     if (l->kind == SD_LEFTOVER_UNKNOWN && j->dropped[l->kind] < 3)
         (void)!sd_buf_addf(&j->unknown, "%s%s", j->unknown.len ? ", " : "", l->key);
     j->dropped[l->kind]++;
@@ -102,7 +122,7 @@ static int add_left_over_file(struct job *j, struct sd_convert *cv, bool *whole_
         struct sd_leftover l = {text                        ? SD_LEFTOVER_TEXT
                                 : sd_name_is_stray(e->name) ? SD_LEFTOVER_KNOWN
                                                             : SD_LEFTOVER_UNKNOWN,
-                                e->name, e};
+                                e->name, e, j->left_over};
         if (text && !j->from[SD_PART_TEXT])
             continue;
         if (sort_leftover(j, cv, &l, &ldm, whole_text, err))
@@ -140,6 +160,15 @@ static bool is_stale(const char *key)
 {
     return !strcmp(key, "modelspec.hash_sha256") || !strcmp(key, "sshs_model_hash") ||
            !strcmp(key, "sshs_legacy_hash") || !strcmp(key, "sd_config");
+}
+
+/* The source as one file, or NULL for a folder. */
+static const struct sd_tensor_file *source_file(const struct job *j)
+{
+    for (int p = 0; p < SD_PARTS && !sd_model_file_is_folder(j->source); p++)
+        if (sd_model_file_has(j->source, (enum sd_part)p))
+            return sd_model_file_tensors(j->source, (enum sd_part)p);
+    return NULL;
 }
 
 struct pairs {
@@ -185,11 +214,8 @@ static const char *config_text(struct job *j)
 /* The source's pairs, sd_config where shapes do not tell all, then the user's. */
 static int make_metadata(struct job *j, struct pairs *m, struct sd_err *err)
 {
-    const struct sd_tensor_file *tf = NULL;
+    const struct sd_tensor_file *tf = source_file(j);
     size_t n = 0;
-    for (int p = 0; p < SD_PARTS && !tf && !sd_model_file_is_folder(j->source); p++)
-        if (sd_model_file_has(j->source, (enum sd_part)p))
-            tf = sd_model_file_tensors(j->source, (enum sd_part)p);
     const struct sd_store_meta *had = tf ? sd_tensor_file_metadata(tf, &n) : NULL;
     *m = (struct pairs){sd_arena_array(&j->arena, n + j->meta.n + 2, sizeof *m->v), 0};
     if (!m->v)
@@ -218,6 +244,22 @@ static int make_metadata(struct job *j, struct pairs *m, struct sd_err *err)
 
 /* -- writing --------------------------------------------------------------------------------------------- */
 
+/* The dictionary that LDM's trainer saves, counting on from the source's. */
+static int write_checkpoint(struct job *j, const struct sd_convert *cv, struct sd_err *err)
+{
+    struct sd_torch_number numbers[] = {{"epoch", j->epoch}, {"global_step", j->global_step}};
+    const struct sd_tensor_file *tf = source_file(j);
+    for (int i = 0; i < 2; i++) {
+        const char *had = tf ? sd_tensor_file_meta(tf, numbers[i].key) : NULL;
+        char *end;
+        errno = 0;
+        long long v = had ? strtoll(had, &end, 10) : 0;
+        if (had && !*end && !errno && v >= 0 && v < INT32_MAX)
+            numbers[i].value += v;
+    }
+    return sd_torch_write(j->output, cv->tensors, cv->count, "state_dict", numbers, 2, err);
+}
+
 static void write_file(struct job *j)
 {
     struct sd_err err = {0};
@@ -231,7 +273,10 @@ static void write_file(struct job *j)
     }
     rc = rc || add_leftovers(j, &cv, &err) || make_metadata(j, &meta, &err);
     j->total = cv.total;
-    rc = rc || sd_store_write(j->output, cv.tensors, cv.count, meta.n ? meta.v : NULL, meta.n, &err);
+    if (!rc)
+        rc = j->target == TO_TORCH
+                 ? write_checkpoint(j, &cv, &err)
+                 : sd_store_write(j->output, cv.tensors, cv.count, meta.n ? meta.v : NULL, meta.n, &err);
     j->infinite = cv.infinite;
     sd_convert_free(&cv);
     check(j, rc, &err);
@@ -244,7 +289,8 @@ static int write_tensors(struct job *j, struct sd_folder *to, const char *name, 
     char *path = sd_arena_printf(&j->arena, "%s/%s", sd_folder_path(to), name);
     if (!path)
         return sd_err_memory(err, strlen(name));
-    int rc = sd_store_write(path, cv->tensors, cv->count, &format, 1, err);
+    int rc = ends_with(name, ".bin") ? sd_torch_write(path, cv->tensors, cv->count, NULL, NULL, 0, err)
+                                     : sd_store_write(path, cv->tensors, cv->count, &format, 1, err);
     j->before += cv->bytes;
     j->infinite += cv->infinite;
     return rc;
@@ -267,7 +313,7 @@ static int fill_folder(struct job *j, struct sd_folder *to, const struct sd_diff
     for (int p = 0; p < SD_PARTS && !rc; p++) {
         sd_buf_clear(&name);
         if (j->from[p])
-            rc = sd_diffusers_weights(&name, files, (enum sd_part)p, ".safetensors")
+            rc = sd_diffusers_weights(&name, files, (enum sd_part)p, j->bin ? ".bin" : ".safetensors")
                      ? sd_err_memory(err, name.len)
                      : write_tensors(j, to, name.data, &cv[p], err);
     }
@@ -299,28 +345,23 @@ static void write_folder(struct job *j)
 
 /* -- options --------------------------------------------------------------------------------------------- */
 
-static bool ends_with(const char *s, const char *end)
-{
-    size_t n = strlen(s), k = strlen(end);
-    return n >= k && !strcasecmp(s + n - k, end);
-}
-
 static enum target target_of(struct job *j)
 {
     struct stat st;
     const char *o = j->output, *as = j->save_as;
-    if (as && !strcmp(as, "safetensors"))
-        return TO_SAFETENSORS;
-    if (as && !strcmp(as, "diffusers_safetensors"))
-        return TO_FOLDER;
+    static const char *const torch[] = {".ckpt", ".pt", ".pth", ".bin"};
+    j->bin = as && !strcmp(as, "diffusers");
+    if (as)
+        return !strcmp(as, "safetensors") ? TO_SAFETENSORS : !strcmp(as, "ckpt") ? TO_TORCH : TO_FOLDER;
     if (ends_with(o, ".safetensors"))
         return TO_SAFETENSORS;
-    if (!stat(o, &st))
-        return S_ISDIR(st.st_mode) ? TO_FOLDER : TO_SAFETENSORS;
-    if (!*sd_path_base(o) || sd_path_stem_len(o) == strlen(o))
+    for (size_t i = 0; i < sizeof torch / sizeof *torch; i++)
+        if (ends_with(o, torch[i]))
+            return TO_TORCH;
+    if (!*sd_path_base(o) || sd_path_stem_len(o) == strlen(o) || (!stat(o, &st) && S_ISDIR(st.st_mode)))
         return TO_FOLDER;
     cmd_usage(&j->c,
-              "%s: neither the name of a .safetensors file nor one without ending, for a folder: "
+              "%s: neither the name of a .safetensors or .ckpt file nor one without ending, for a folder: "
               "--save-model-as says what is meant",
               o);
 }
@@ -363,7 +404,7 @@ static void take_parts(struct job *j)
 static void settle_config(struct job *j)
 {
     struct sd_err err = {0};
-    const struct sd_tensor_file *tf = NULL;
+    const struct sd_tensor_file *tf = source_file(j);
     j->config = *sd_model_file_config(j->source);
     if (j->vae)
         j->config.vae = sd_model_file_config(j->vae)->vae;
@@ -372,9 +413,6 @@ static void settle_config(struct job *j)
     if (tells && ((j->v1 && sd2) || (j->v2 && !sd2)))
         cmd_usage(&j->c, "%s: is a model of Stable Diffusion %d, which --v%d denies",
                   sd_model_file_path(j->source), sd2 ? 2 : 1, sd2 ? 1 : 2);
-    for (int p = 0; p < SD_PARTS && !tf; p++)
-        if (j->from[p] == j->source)
-            tf = sd_model_file_tensors(j->source, (enum sd_part)p);
     bool known = sd_model_file_is_folder(j->source) || (tf && sd_tensor_file_meta(tf, "sd_config"));
     if (j->reference && !known) {
         struct sd_model_config c = j->config;
@@ -460,8 +498,10 @@ static void check_options(struct job *j)
     j->target = target_of(j);
     if (j->reference && j->target != TO_FOLDER)
         cmd_usage(&j->c, "--reference is for a folder");
-    if (j->target == TO_FOLDER && (j->meta.n || j->drop_meta.n || !j->metadata))
-        cmd_usage(&j->c, "a folder has no metadata");
+    if (j->target != TO_SAFETENSORS && (j->meta.n || j->drop_meta.n || !j->metadata))
+        cmd_usage(&j->c, "metadata goes into .safetensors files only");
+    if (j->target != TO_TORCH && (j->epoch || j->global_step))
+        cmd_usage(&j->c, "--epoch and --global-step are for a .ckpt");
 }
 
 int main(int argc, char **argv)
@@ -470,8 +510,9 @@ int main(int argc, char **argv)
     bool layout_given = false;
     const struct sd_option options[] = {
         {SD_OPT_STRING("output", 'o', &j.output, "FILE|FOLDER", "what to write (required)")},
-        {SD_OPT_CHOICE("save-model-as", 0, &j.save_as, "safetensors|diffusers_safetensors",
-                       "a file or a folder (default: by the name of the output)")},
+        {SD_OPT_CHOICE(
+            "save-model-as", 0, &j.save_as, "ckpt|safetensors|diffusers|diffusers_safetensors",
+            "a file, or a folder with .bin or .safetensors files (default: by the output's name)")},
         {SD_OPT_CHOICE("layout", 0, &j.layout, "ldm|diffusers", "names of the tensors in a file"),
          .given = &layout_given},
         {SD_OPT_CHOICE("dtype", 't', &j.dtype, "f32|f16|bf16", "type of the weights (default: as they are)")},
@@ -500,6 +541,8 @@ int main(int argc, char **argv)
          .given = &j.v_given},
         {SD_OPT_BOOL("v1", 0, &j.v1, "refuse it if it is not Stable Diffusion 1")},
         {SD_OPT_BOOL("v2", 0, &j.v2, "refuse it if it is not Stable Diffusion 2")},
+        {SD_OPT_INT("epoch", 0, &j.epoch, "N", "count these epochs to those of a .ckpt"), .max = INT32_MAX},
+        {SD_OPT_INT("global-step", 0, &j.global_step, "N", "and these steps"), .max = INT32_MAX},
         {SD_OPT_LIST("meta", 'm', &j.meta, "KEY=VALUE", "set this metadata; may be given again")},
         {SD_OPT_LIST("drop-meta", 0, &j.drop_meta, "KEY", "leave this metadata out; may be given again")},
         {SD_OPT_BOOL("metadata", 0, &j.metadata, "keep the metadata there is")},

@@ -207,6 +207,35 @@ like 'a file in the way' "$status $(cat "$err")" '1 sd-convert: 1.safetensors: i
 try sd-convert 2.safetensors -o none/d
 like 'a folder in none' "$status $(cat "$err")" '1 *none/d: No such file*'
 
+# -- files of torch.save
+
+sd-convert 1.safetensors --no-metadata -o bare.safetensors
+try sd-convert bare.safetensors -o x.ckpt --epoch 2 --global-step 30
+is 'a .ckpt' "$status $(cat "$err")" '0 '
+is 'with its counters' "$(sd-inspect --metadata-only x.ckpt | jq -c '[.tensors, .metadata]')" '[428,{"epoch":"2","global_step":"30"}]'
+sd-convert x.ckpt -o y.ckpt --epoch 1
+is 'which count on' "$(meta y.ckpt)" '{"epoch":"3","global_step":"30"}'
+sd-convert x.ckpt --no-metadata -o x.safetensors
+same 'and back' x.safetensors bare.safetensors
+sd-convert x.ckpt -t f16 --save-model-as diffusers -o bins
+is 'a folder of .bin' "$(cd bins && find . -name '*.bin' | sort | xargs)" \
+    './text_encoder/pytorch_model.bin ./unet/diffusion_pytorch_model.bin ./vae/diffusion_pytorch_model.bin'
+sd-convert bins -o x.safetensors && sd-convert f16.safetensors -o y.safetensors
+is 'and back' "$(tensors x.safetensors)" "$(tensors y.safetensors)"
+data x.safetensors >one && data y.safetensors >two
+same 'with the same bytes' one two
+sd-convert 1.safetensors --part vae -o vae.pt
+is 'a part in .pt' "$(sd-inspect --metadata-only vae.pt | jq .tensors)" "$(tensors vae3.safetensors | wc -l)"
+try sd-convert 1.safetensors -o no.ckpt -m a=b
+like 'metadata has no place in it' "$status $(cat "$err")" '2 *metadata goes into .safetensors files only*'
+try sd-convert 1.safetensors -o no.safetensors --epoch 3
+like 'counters have none elsewhere' "$status $(cat "$err")" '2 *--epoch and --global-step are for a .ckpt*'
+printf 'PK\003\004 no archive' >bad.ckpt
+try sd-convert bad.ckpt -o no.safetensors
+like 'a broken .ckpt' "$status $(cat "$err")" '1 sd-convert: bad.ckpt: *'
+try sd-convert "$root/t/data/torch/bad/system-2.pt" -o no.safetensors
+like 'a malicious one' "$status $(cat "$err")" '1 *system*'
+
 # -- what is wrong
 
 edit 1.safetensors 'with_entries(if .key == "model.diffusion_model.out.2.bias" then .key = "model.diffusion_model.oops" else . end)' bad.safetensors
@@ -251,7 +280,7 @@ try sd-convert 1.safetensors -o no.safetensors --no-prefix
 like 'no prefix for three parts' "$status $(cat "$err")" '2 *--no-prefix is for one part*'
 try sd-convert 1.safetensors -o no --layout ldm
 like 'a folder in the original layout' "$status $(cat "$err")" "2 *a folder has diffusers' layout*"
-ok 'none of them left a file' test ! -e no -a ! -e no.safetensors
+ok 'none of them left a file' test ! -e no -a ! -e no.safetensors -a ! -e no.ckpt
 
 echo before >there.safetensors
 try sd-convert 1.safetensors -o /dev/full --save-model-as safetensors

@@ -55,6 +55,7 @@ struct sd_leftover {
     enum sd_leftover_kind kind;
     const char *key; /* in an original file; for tensors of a folder made up with the part's name */
     const struct sd_store_entry *from;
+    const struct sd_tensor_file *file; /* that it is of: its data may need sd_model_file_unpack */
 };
 
 /* All that the file or folder holds beside the parameters of the parts taken, in the arena: tensors of parts

@@ -249,7 +249,10 @@ int sd_diffusers_weights(struct sd_buf *out, const struct sd_diffusers_files *f,
 {
     if (!alone(f) && (sd_buf_adds(out, sd_part_name(p)) || sd_buf_addc(out, '/')))
         return -1;
-    return sd_buf_addf(out, "%s%s", p == SD_PART_TEXT ? "model" : "diffusion_pytorch_model", ending);
+    const char *stem = p != SD_PART_TEXT         ? "diffusion_pytorch_model"
+                       : !strcmp(ending, ".bin") ? "pytorch_model" /* transformers' other name */
+                                                 : "model";
+    return sd_buf_addf(out, "%s%s", stem, ending);
 }
 
 /* -- what may be replaced -------------------------------------------------------------------------------- */

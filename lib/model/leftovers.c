@@ -58,8 +58,8 @@ static int look(struct search *s, enum sd_part p, const struct sd_part_names *na
 }
 
 /* One key of a file that holds these parts. A prefix may be empty, so every part must say no. */
-static int sort_key(struct search *s, const bool in[SD_PARTS], const struct sd_store_entry *e,
-                    struct sd_err *err)
+static int sort_key(struct search *s, const struct sd_tensor_file *tf, const bool in[SD_PARTS],
+                    const struct sd_store_entry *e, struct sd_err *err)
 {
     enum sd_leftover_kind kind = SD_LEFTOVER_UNKNOWN, k;
     bool stray = sd_name_is_stray(e->name), matched = false;
@@ -75,7 +75,7 @@ static int sort_key(struct search *s, const bool in[SD_PARTS], const struct sd_s
     }
     if (!matched && stray)
         kind = SD_LEFTOVER_KNOWN;
-    s->found[s->n++] = (struct sd_leftover){kind, e->name, e};
+    s->found[s->n++] = (struct sd_leftover){kind, e->name, e, tf};
     return 0;
 }
 
@@ -83,7 +83,7 @@ static int search_file(struct search *s, const struct sd_tensor_file *tf, const 
                        struct sd_err *err)
 {
     for (size_t i = 0; i < sd_tensor_file_count(tf); i++)
-        if (sort_key(s, in, sd_tensor_file_entry(tf, i), err))
+        if (sort_key(s, tf, in, sd_tensor_file_entry(tf, i), err))
             return -1;
     return 0;
 }

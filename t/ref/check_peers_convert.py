@@ -10,7 +10,7 @@ Works in FOLDER (default: a temporary one), which needs 20 GB, and 12 GB of memo
   - every tensor of it is bit for bit what sd-scripts' own conversion of the original file gives, and the output of U-Net,
     text encoder and VAE is that of models so made, in f32
   - the .safetensors written from the folder is bit for bit what sd-scripts' converter writes from it, and sd-scripts loads it
-  - old attention names and a baked VAE are loaded
+  - old attention names and a baked VAE are loaded, a .ckpt and a folder of .bin files too
 Prints a line a check; the exit status is the number of those that failed.
 """
 import gc
@@ -35,7 +35,7 @@ def say(good, text):
 
 
 def sd(name, *args):
-    subprocess.run([os.path.join(root, "bin", name), *args], check=True)
+    subprocess.run([os.path.join(os.environ.get("SD_BIN", os.path.join(root, "bin")), name), *args], check=True)
 
 
 def same_files(a, b):
@@ -166,6 +166,32 @@ def check_parts(model_util, arch, original, work):
         os.remove(f)
 
 
+def check_torch(model_util, arch, original, work):
+    """The same as files of torch.save."""
+    from diffusers import StableDiffusionPipeline
+    from safetensors.torch import load_file
+
+    v2 = arch != "sd1"
+    ckpt, back, folder = (os.path.join(work, n) for n in ("model.ckpt", "ckpt.safetensors", "bin"))
+    sd("sd-convert", original, "-o", ckpt, "--epoch", "3", "--global-step", "1200")
+    saved = torch.load(ckpt, weights_only=True, mmap=True)
+    wrong = same_tensors(saved["state_dict"], load_file(original))
+    say(not wrong and (saved["epoch"], saved["global_step"]) == (3, 1200),
+        f"{arch}: torch.load(weights_only=True) takes the .ckpt {wrong or ''}")
+    del saved
+    model_util.load_models_from_stable_diffusion_checkpoint(v2, ckpt, unet_use_linear_projection_in_v2=True)
+    say(True, f"{arch}: so does sd-scripts")
+    gc.collect()
+    sd("sd-convert", ckpt, "-o", back, "--no-metadata")
+    say(same_files(back, original), f"{arch}: original, .ckpt, original: the same file")
+    os.remove(back)
+    sd("sd-convert", ckpt, "-o", folder, "--save-model-as", "diffusers")
+    pipe = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None, use_safetensors=False)
+    say(pipe.unet is not None, f"{arch}: a folder of .bin files is loaded")
+    os.remove(ckpt)
+    shutil.rmtree(folder)
+
+
 def check(model_util, arch, work):
     original, back, again = (os.path.join(work, n + ".safetensors") for n in ("original", "back", "again"))
     folder, folder2 = os.path.join(work, "folder"), os.path.join(work, "folder2")
@@ -190,6 +216,7 @@ def check(model_util, arch, work):
     check_back(model_util, arch, folder, back, work)
     if arch == "sd1":
         check_parts(model_util, arch, original, work)
+        check_torch(model_util, arch, original, work)
     for f in (original, back):
         os.remove(f)
     shutil.rmtree(folder)
