@@ -1,20 +1,19 @@
 #include "mix_metadata.h"
 
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "base/hash.h"
 #include "base/json.h"
+#include "base/ordered.h"
 #include "base/path.h"
 #include "model/config_json.h"
+#include "store/file_hash.h"
 
-/* A source's names: A1111 calls files by the SHA-256 of the whole, and by that of 64 KiB at 1 MiB, of which
- * it takes 8 digits. */
-struct hashes {
-    char whole[65], legacy[9];
-    struct sd_err err;
+/* A1111 calls files by the SHA-256 of the whole, and by that of 64 KiB at 1 MiB. */
+struct hashing {
+    const struct mix_origin *origin;
+    struct sd_file_hash *to;
+    struct sd_err *err;
 };
 
 static int add(struct mix_metadata *m, const char *key, const char *value, struct sd_err *err)
@@ -45,41 +44,42 @@ static const char *meta_of(struct sd_model_file *mf, const char *key)
     return NULL;
 }
 
-static int hash_file(const char *path, struct hashes *h)
+static void hash_file(void *ctx, int thread, size_t i)
 {
-    enum { FROM = 0x100000, LENGTH = 0x10000 };
-    static const size_t most = LENGTH;
-    char hex[65];
-    unsigned char *window = malloc(most);
-    int fd = open(path, O_RDONLY | O_CLOEXEC), rc = -1;
-    ssize_t n = fd < 0 || !window ? -1 : pread(fd, window, most, FROM);
-    if (n < 0) {
-        sd_err_errno(&h->err, path);
-    } else if (!sd_sha256(window, (size_t)n, hex, &h->err) && !sd_sha256_fd(fd, h->whole, &h->err)) {
-        memcpy(h->legacy, hex, 8);
-        h->legacy[8] = 0;
-        rc = 0;
-    }
-    if (fd >= 0)
-        close(fd);
-    free(window);
-    return rc;
+    struct hashing *w = ctx;
+    struct sd_model_file *mf = w->origin->models[i];
+    (void)thread;
+    if (!sd_model_file_is_folder(mf))
+        sd_file_hash(sd_model_file_path(mf), NULL, 1, &w->to[i], &w->err[i]);
 }
 
-/* All files at once: each takes a core, or the disk. Folders keep empty names. */
-static int hash_files(const struct mix_origin *o, struct hashes *h, struct sd_err *err)
+static void nothing_more(void *ctx, size_t i)
 {
-    int bad = 0;
-#pragma omp parallel for num_threads(o->recipe->jobs) schedule(dynamic, 1) reduction(| : bad)
-    for (size_t i = 0; i < o->count; i++)
-        if (!sd_model_file_is_folder(o->models[i]))
-            bad |= hash_file(sd_model_file_path(o->models[i]), &h[i]) != 0;
-    for (size_t i = 0; bad && i < o->count; i++)
-        if (h[i].err.code) {
-            *err = h[i].err;
-            return -1;
+    (void)ctx;
+    (void)i;
+}
+
+/* Folders keep empty names. */
+static int hash_files(const struct mix_origin *o, struct sd_file_hash *h, struct sd_err *err)
+{
+    struct hashing w = {o, h, calloc(o->count, sizeof *w.err)};
+    int rc = 0;
+    if (!w.err)
+        return sd_err_memory(err, o->count * sizeof *w.err);
+    const struct sd_ordered run = {.n = o->count,
+                                   .window = o->count,
+                                   .jobs = o->recipe->jobs,
+                                   .work = hash_file,
+                                   .finish = nothing_more,
+                                   .ctx = &w};
+    rc = sd_ordered_run(&run, err);
+    for (size_t i = 0; i < o->count && !rc; i++)
+        if (w.err[i].code) {
+            *err = w.err[i];
+            rc = -1;
         }
-    return 0;
+    free(w.err);
+    return rc;
 }
 
 /* The title its metadata gives the model, else its file's name without the ending: sd-scripts'
@@ -124,7 +124,8 @@ static bool add_string(cJSON *to, const char *name, const char *s)
 }
 
 /* A1111's members first, as it writes them; then what it has no words for. */
-static bool fill_recipe(cJSON *r, struct mix_metadata *m, const struct mix_origin *o, const struct hashes *h)
+static bool fill_recipe(cJSON *r, struct mix_metadata *m, const struct mix_origin *o,
+                        const struct sd_file_hash *h)
 {
     static const char *const hash_names[] = {"primary_model_hash", "secondary_model_hash",
                                              "tertiary_model_hash"};
@@ -132,7 +133,7 @@ static bool fill_recipe(cJSON *r, struct mix_metadata *m, const struct mix_origi
     const char *base = sd_path_base(o->output);
     bool good = cJSON_AddStringToObject(r, "type", "sd-mix");
     for (size_t i = 0; i < 3; i++)
-        good = good && add_string(r, hash_names[i], i < o->count ? h[i].whole : NULL);
+        good = good && add_string(r, hash_names[i], i < o->count ? h[i].sha256 : NULL);
     good =
         good &&
         cJSON_AddStringToObject(r, "interp_method", recipe->difference ? "Add difference" : "Weighted sum") &&
@@ -153,15 +154,15 @@ static bool fill_recipe(cJSON *r, struct mix_metadata *m, const struct mix_origi
 }
 
 /* One source, and what it was itself merged from. */
-static bool fill_models(cJSON *models, struct sd_model_file *mf, const struct hashes *h)
+static bool fill_models(cJSON *models, struct sd_model_file *mf, const struct sd_file_hash *h)
 {
     const char *recipe = meta_of(mf, "sd_merge_recipe"), *nested = meta_of(mf, "sd_merge_models");
-    if (!*h->whole)
+    if (!*h->sha256)
         return true;
-    if (!cJSON_GetObjectItemCaseSensitive(models, h->whole)) {
-        cJSON *one = cJSON_AddObjectToObject(models, h->whole);
+    if (!cJSON_GetObjectItemCaseSensitive(models, h->sha256)) {
+        cJSON *one = cJSON_AddObjectToObject(models, h->sha256);
         if (!one || !cJSON_AddStringToObject(one, "name", sd_path_base(sd_model_file_path(mf))) ||
-            !cJSON_AddStringToObject(one, "legacy_hash", h->legacy) ||
+            !cJSON_AddStringToObject(one, "legacy_hash", h->autov1) ||
             !add_string(one, "sd_merge_recipe", recipe))
             return false;
     }
@@ -176,7 +177,7 @@ static bool fill_models(cJSON *models, struct sd_model_file *mf, const struct ha
     return good;
 }
 
-static int add_recipe(struct mix_metadata *m, const struct mix_origin *o, const struct hashes *h,
+static int add_recipe(struct mix_metadata *m, const struct mix_origin *o, const struct sd_file_hash *h,
                       struct sd_err *err)
 {
     cJSON *recipe = cJSON_CreateObject(), *models = cJSON_CreateObject();
@@ -212,7 +213,7 @@ int mix_metadata(struct mix_metadata *m, const struct mix_origin *o, struct sd_e
     /* what mixing does not change; titles, authors and hashes are another model's */
     static const char *const kept[] = {"modelspec.architecture", "modelspec.implementation",
                                        "modelspec.prediction_type", "modelspec.resolution"};
-    struct hashes *h = calloc(o->count, sizeof *h);
+    struct sd_file_hash *h = calloc(o->count, sizeof *h);
     int rc = !h ? sd_err_memory(err, o->count * sizeof *h) : o->hash ? hash_files(o, h, err) : 0;
     rc = rc || mix_metadata_config(m, o->models[0], err) || add(m, "format", "pt", err);
     for (size_t i = 0; i < sizeof kept / sizeof *kept && !rc; i++) {

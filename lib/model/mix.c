@@ -509,6 +509,7 @@ static struct sd_mix *make(const struct sd_mix_recipe *recipe, struct sd_model_f
         sd_err_memory(err, sizeof *m);
         return NULL;
     }
+    pthread_mutex_init(&m->lock, NULL);
     m->recipe = *recipe;
     m->models = models;
     m->model_count = count;
@@ -555,6 +556,7 @@ void sd_mix_free(struct sd_mix *m)
         sd_strings_free(&m->lacking[i]);
         sd_strings_free(&m->skipped[i]);
     }
+    pthread_mutex_destroy(&m->lock);
     sd_arena_free(&m->arena);
     free(m);
 }

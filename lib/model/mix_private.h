@@ -2,6 +2,8 @@
 #ifndef SD_MODEL_MIX_PRIVATE_H
 #define SD_MODEL_MIX_PRIVATE_H
 
+#include <pthread.h>
+
 #include "base/arena.h"
 #include "model/mix.h"
 #include "store/safetensors_write.h"
@@ -42,6 +44,7 @@ struct sd_mix {
     struct sd_store_tensor *out;          /* what is written, and how each comes about */
     struct mix_tensor *tensors;
     size_t count;
+    pthread_mutex_t lock;             /* of the next */
     uint64_t total, done, not_finite; /* bytes, bytes, values */
     const struct sd_model_init_watch *watch;
     struct sd_arena arena;

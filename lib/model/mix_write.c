@@ -120,15 +120,14 @@ static size_t not_finite(enum sd_store_dtype d, const void *values, size_t n)
     return bad;
 }
 
-/* Values [at, at+n) of the piece as they are written, by all threads. Returns how many are not finite. */
+/* Values [at, at+n) of the piece as they are written. Returns how many are not finite. */
 static size_t make(const struct mix_piece *p, const struct sd_mix_recipe *r, size_t at, void *dst, size_t n)
 {
-    size_t bad = 0, width = sd_store_dtype_bytes(r->saved), blocks = (n + BLOCK - 1) / BLOCK;
-#pragma omp parallel for num_threads(r->jobs) reduction(+ : bad) if (blocks > 1)
-    for (size_t b = 0; b < blocks; b++) {
-        float v[BLOCK];
-        size_t from = b * BLOCK, len = n - from < BLOCK ? n - from : BLOCK;
+    float v[BLOCK];
+    size_t bad = 0, width = sd_store_dtype_bytes(r->saved);
+    for (size_t from = 0, len; from < n; from += len) {
         char *to = (char *)dst + from * width;
+        len = n - from < BLOCK ? n - from : BLOCK;
         combine(p, r->precision, at + from, v, len);
         sd_store_from_f32(r->saved, v, len, to);
         bad += not_finite(r->saved, to, len);
@@ -163,39 +162,55 @@ static int refuse(const struct mix_tensor *t, const struct mix_piece *p, size_t 
         sd_store_dtype_name(t->mix->recipe.precision == SD_STORE_F16 ? SD_STORE_F16 : t->mix->recipe.saved));
 }
 
-static int fill_piece(const struct mix_tensor *t, const struct mix_piece *p, size_t at, void *dst, size_t n,
-                      struct sd_err *err)
+/* Lets go of the pages under values [at, at+n), and of those shared with the values around them. */
+static void release(const struct mix_term *t, size_t values, size_t at, size_t n)
 {
-    size_t width = sd_store_dtype_bytes(t->out->dtype), bad = 0;
+    const size_t rim = 65536, width = sd_store_dtype_bytes(t->dtype);
+    size_t from = at * width, to = (at + n) * width, end = values * width;
+    if (!t->mapped)
+        return;
+    from = from > rim ? from - rim : 0;
+    to = end - to > rim ? to + rim : end;
+    sd_filemap_release((const char *)t->data + from, to - from);
+}
+
+static int fill_piece(const struct mix_tensor *t, const struct mix_piece *p, size_t at, void *dst, size_t n,
+                      size_t *bad, struct sd_err *err)
+{
+    size_t width = sd_store_dtype_bytes(t->out->dtype), here = 0;
     if (p->copy)
         memcpy(dst, (const char *)p->terms[0].data + at * width, n * width);
     else
-        bad = make(p, &t->mix->recipe, at, dst, n);
-    if (bad && !t->mix->recipe.keep_nan)
+        here = make(p, &t->mix->recipe, at, dst, n);
+    if (here && !t->mix->recipe.keep_nan)
         return refuse(t, p, at, n, err);
-    t->mix->not_finite += bad;
-    for (size_t i = 0; i < p->count; i++) {
-        const struct mix_term *term = &p->terms[i];
-        size_t bytes = sd_store_dtype_bytes(term->dtype);
-        /* the last call goes over the whole of it, for the pages that two calls shared */
-        if (term->mapped && at + n == p->values)
-            sd_filemap_release(term->data, p->values * bytes);
-        else if (term->mapped)
-            sd_filemap_release((const char *)term->data + at * bytes, n * bytes);
-    }
+    *bad += here;
+    for (size_t i = 0; i < p->count; i++)
+        release(&p->terms[i], p->values, at, n);
     return 0;
+}
+
+/* Counts what is done, and asks whether to go on. */
+static int account(struct sd_mix *m, size_t bytes, size_t bad, struct sd_err *err)
+{
+    pthread_mutex_lock(&m->lock);
+    m->done += bytes;
+    m->not_finite += bad;
+    bool on = !m->watch || m->watch->go_on(m->watch->ctx, m->done, m->total);
+    pthread_mutex_unlock(&m->lock);
+    return on ? 0 : sd_err_set(err, SD_ERR_MACHINE, "stopped");
 }
 
 int sd_mix_fill(void *ctx, uint64_t offset, void *dst, size_t bytes, struct sd_err *err)
 {
-    struct mix_tensor *t = ctx;
-    struct sd_mix *m = t->mix;
+    const struct mix_tensor *t = ctx;
     size_t width = sd_store_dtype_bytes(t->out->dtype), at = (size_t)offset / width, n = bytes / width;
+    size_t bad = 0;
     for (int i = 0; i < t->pieces && n; i++) {
         const struct mix_piece *p = &t->piece[i];
         if (at < p->values) {
             size_t len = p->values - at < n ? p->values - at : n;
-            if (fill_piece(t, p, at, dst, len, err))
+            if (fill_piece(t, p, at, dst, len, &bad, err))
                 return -1;
             dst = (char *)dst + len * width;
             at += len;
@@ -203,10 +218,7 @@ int sd_mix_fill(void *ctx, uint64_t offset, void *dst, size_t bytes, struct sd_e
         }
         at -= p->values;
     }
-    m->done += bytes;
-    if (m->watch && !m->watch->go_on(m->watch->ctx, m->done, m->total))
-        return sd_err_set(err, SD_ERR_MACHINE, "stopped");
-    return 0;
+    return account(t->mix, bytes, bad, err);
 }
 
 int sd_mix_write(struct sd_mix *m, const char *path, const struct sd_store_meta *meta, size_t meta_count,
@@ -214,7 +226,7 @@ int sd_mix_write(struct sd_mix *m, const char *path, const struct sd_store_meta 
 {
     m->watch = watch;
     m->done = m->not_finite = 0;
-    return sd_store_write(path, m->out, m->count, meta, meta_count, err);
+    return sd_store_write_jobs(path, m->out, m->count, meta, meta_count, m->recipe.jobs, err);
 }
 
 uint64_t sd_mix_not_finite(const struct sd_mix *m)
