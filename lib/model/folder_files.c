@@ -17,7 +17,7 @@ static bool exists(const char *path)
 /* The parts of "model.safetensors.index.fp16.json": diffusers puts the variant there, and before the ending
  * of a file of weights. */
 static const char *const stems[] = {"diffusion_pytorch_model", "model", "pytorch_model"};
-static const char *const variants[] = {"", "fp16", "bf16", "non_ema"};
+static const char *const variants[] = {"", ".fp16", ".bf16", ".non_ema"};
 static const char *const endings[] = {".safetensors", ".bin"};
 
 enum { STEMS = sizeof stems / sizeof *stems, VARIANTS = sizeof variants / sizeof *variants };
@@ -26,9 +26,8 @@ enum { STEMS = sizeof stems / sizeof *stems, VARIANTS = sizeof variants / sizeof
 static int try(const char *dir, struct sd_arena *a, const char *stem, const char *variant, const char *ending,
                bool index, const char **path, struct sd_err *err)
 {
-    const char *dot = *variant ? "." : "";
-    char *p = index ? sd_arena_printf(a, "%s/%s%s.index%s%s.json", dir, stem, ending, dot, variant)
-                    : sd_arena_printf(a, "%s/%s%s%s%s", dir, stem, dot, variant, ending);
+    char *p = index ? sd_arena_printf(a, "%s/%s%s.index%s.json", dir, stem, ending, variant)
+                    : sd_arena_printf(a, "%s/%s%s%s", dir, stem, variant, ending);
     if (!p)
         return sd_err_memory(err, strlen(dir));
     if (exists(p))
@@ -59,29 +58,21 @@ static int refuse_shards(const char *dir, struct sd_err *err)
     return rc;
 }
 
-/* Sets *path to the first there is of one variant. */
-static int find_variant(const char *dir, const char *variant, struct sd_arena *a, const char **path,
-                        struct sd_err *err)
-{
-    for (int e = 0; e < 2; e++)
-        for (int index = 0; index < 2; index++)
-            for (int s = 0; s < STEMS; s++) {
-                if (try(dir, a, stems[s], variant, endings[e], index, path, err))
-                    return -1;
-                if (*path)
-                    return 0;
-            }
-    return 0;
-}
-
 int sd_folder_weights(const char *dir, const char *variant, struct sd_arena *a, const char **path,
                       struct sd_err *err)
 {
     *path = NULL;
-    if (variant)
-        return find_variant(dir, variant, a, path, err);
-    for (int v = 0; v < VARIANTS && !*path; v++)
-        if (find_variant(dir, variants[v], a, path, err))
-            return -1;
-    return *path ? 0 : refuse_shards(dir, err);
+    const char *only = variant ? sd_arena_printf(a, ".%s", variant) : NULL;
+    if (variant && !only)
+        return sd_err_memory(err, strlen(variant));
+    for (int v = 0; v < (variant ? 1 : VARIANTS); v++)
+        for (int e = 0; e < 2; e++)
+            for (int index = 0; index < 2; index++)
+                for (int s = 0; s < STEMS; s++) {
+                    if (try(dir, a, stems[s], only ? only : variants[v], endings[e], index, path, err))
+                        return -1;
+                    if (*path)
+                        return 0;
+                }
+    return refuse_shards(dir, err);
 }

@@ -41,6 +41,7 @@ static bool exists(const char *path)
     return !stat(path, &st) && S_ISREG(st.st_mode);
 }
 
+/* Of the variant asked for, else of any. */
 static int find_weights(struct sd_model_file *mf, enum sd_part p, const char *dir, struct sd_err *err)
 {
     if (sd_folder_weights(dir, mf->variant, &mf->arena, &mf->part[p].path, err))
@@ -188,25 +189,6 @@ static int add_entry(struct sd_model_file *mf, struct part *part, const char *na
     return 0;
 }
 
-/* Gives a tensor that its file does not hold as it is (compressed, strided) memory of its own. Together they
- * may not be larger than the files they come from. */
-static int unpack(struct sd_model_file *mf, const struct sd_tensor_file *tf,
-                  const struct sd_store_entry *from, struct sd_store_entry *e, struct sd_err *err)
-{
-    *e = *from;
-    if (e->data || !e->bytes)
-        return 0;
-    mf->unpacked += e->bytes;
-    if (mf->unpacked > sd_tensor_file_size(tf))
-        return sd_err_set(err, SD_ERR_DATA, "%s: its tensors are larger than the file when they are unpacked",
-                          sd_tensor_file_path(tf));
-    void *data = sd_arena_alloc(&mf->arena, e->bytes);
-    if (!data)
-        return sd_err_memory(err, e->bytes);
-    e->data = data;
-    return sd_tensor_file_read(tf, from, data, err);
-}
-
 /* *e becomes the moving average of the tensor it is. */
 static int take_average(struct sd_model_file *mf, const struct sd_store_entry **e, struct sd_buf *name,
                         struct sd_err *err)
@@ -226,13 +208,30 @@ static int take_average(struct sd_model_file *mf, const struct sd_store_entry **
     return 0;
 }
 
+int sd_model_file_unpack(struct sd_model_file *mf, const struct sd_tensor_file *tf,
+                         const struct sd_store_entry *from, struct sd_store_entry *e, struct sd_err *err)
+{
+    *e = *from;
+    if (e->data || !e->bytes)
+        return 0;
+    mf->unpacked += e->bytes;
+    if (mf->unpacked > sd_tensor_file_size(tf))
+        return sd_err_set(err, SD_ERR_DATA, "%s: its tensors are larger than the file when they are unpacked",
+                          sd_tensor_file_path(tf));
+    void *data = sd_arena_alloc(&mf->arena, e->bytes);
+    if (!data)
+        return sd_err_memory(err, e->bytes);
+    e->data = data;
+    return sd_tensor_file_read(tf, from, data, err);
+}
+
 /* One key of the file: one or three parameters, something known that nobody needs, or left over. */
 static int add_key(struct sd_model_file *mf, enum sd_part p, const struct sd_tensor_file *tf,
                    const struct sd_store_entry *e, struct sd_buf *name, struct sd_err *err)
 {
     struct part *part = &mf->part[p];
-    struct sd_store_entry whole;
     const struct sd_store_entry *values = e;
+    struct sd_store_entry whole;
     if (strncmp(e->name, part->names.prefix, strlen(part->names.prefix)) ||
         sd_name_is_surplus(&mf->config, p, &part->names, e->name))
         return 0;
@@ -241,9 +240,8 @@ static int add_key(struct sd_model_file *mf, enum sd_part p, const struct sd_ten
         return sd_err_memory(err, name->len);
     if (!n)
         part->extra[part->extras++] = e->name;
-    if (n && mf->ema && p == SD_PART_UNET && take_average(mf, &values, name, err))
-        return -1;
-    if (n && unpack(mf, tf, values, &whole, err))
+    else if ((mf->ema && p == SD_PART_UNET && take_average(mf, &values, name, err)) ||
+             sd_model_file_unpack(mf, tf, values, &whole, err))
         return -1;
     for (int i = 0; i < n; i++)
         if (sd_name_from_file(&mf->config, p, &part->names, e->name, i, name) < 0 ||

@@ -79,4 +79,10 @@ int sd_model_file_holds(struct sd_model_file *mf, enum sd_part part, const struc
 const struct sd_tensor_file *sd_model_file_tensors(struct sd_model_file *mf, enum sd_part part);
 const struct sd_part_names *sd_model_file_names(struct sd_model_file *mf, enum sd_part part);
 
+/* Copies an entry of tf, which is one of mf's files, and gives a tensor that the file does not hold as it is
+ * (compressed, strided) memory of its own that lives as long as mf. Together these may not be larger than the
+ * files they come from. */
+int sd_model_file_unpack(struct sd_model_file *mf, const struct sd_tensor_file *tf,
+                         const struct sd_store_entry *from, struct sd_store_entry *e, struct sd_err *err);
+
 #endif
