@@ -50,7 +50,7 @@ static void numbers(struct mixer *x, const char *option, const char *text, doubl
             out[have] = v;
     }
     if (have != n)
-        cmd_usage(&x->c, "--%s has %zu numbers, expected %zu", option, have, n);
+        cmd_usage(&x->c, "--%s has %zu number%s, expected %zu", option, have, have == 1 ? "" : "s", n);
 }
 
 /* The models' weights, from whichever option has them. */
@@ -62,7 +62,8 @@ static void read_weights(struct mixer *x)
     if (x->weights)
         numbers(x, "weights", x->weights, x->numbers, x->count);
     if (x->ratios.n && x->ratios.n != x->count)
-        cmd_usage(&x->c, "--ratios has %zu numbers, expected %zu: one for each model", x->ratios.n, x->count);
+        cmd_usage(&x->c, "--ratios has %zu number%s, expected %zu: one for each model", x->ratios.n,
+                  x->ratios.n == 1 ? "" : "s", x->count);
     for (size_t i = 0; i < x->ratios.n; i++)
         if (number(x, "ratios", x->ratios.v[i], &x->numbers[i]))
             cmd_usage(&x->c, "--ratios: \"%.40s\" is no number", x->ratios.v[i]);
