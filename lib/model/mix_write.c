@@ -162,10 +162,11 @@ static int refuse(const struct mix_tensor *t, const struct mix_piece *p, size_t 
         sd_store_dtype_name(t->mix->recipe.precision == SD_STORE_F16 ? SD_STORE_F16 : t->mix->recipe.saved));
 }
 
-/* Lets go of the pages under values [at, at+n), and of those shared with the values around them. */
+/* Lets go of the pages under values [at, at+n), and of those around them: the kernel maps pages of a file in
+ * groups of up to 2 MiB, so touching some brings back others that were let go. */
 static void release(const struct mix_term *t, size_t values, size_t at, size_t n)
 {
-    const size_t rim = 65536, width = sd_store_dtype_bytes(t->dtype);
+    const size_t rim = 2097152, width = sd_store_dtype_bytes(t->dtype);
     size_t from = at * width, to = (at + n) * width, end = values * width;
     if (!t->mapped)
         return;
