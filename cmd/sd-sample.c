@@ -1,7 +1,7 @@
 /* sd-sample: prompt lines in, a picture each in a folder, a record each on standard output. */
 #include "compute.h"
+#include "networks.h"
 
-#include "adapter/lora.h"
 #include "base/path.h"
 #include "image/png.h"
 #include "sample/pipeline.h"
@@ -39,39 +39,65 @@ static bool on_step(void *ctx, int done, int of)
  * ----------------------------------------------------------------------------------------------------------
  */
 
-/* Opens the networks of --lora FILE[:MULTIPLIER]. */
-static struct sd_lora **open_loras(struct sd_cmd *c, const struct options *o,
-                                   const struct sd_model_config *config)
+/* What --lora names: networks that run beside the layers, and one set of weights with the others added. */
+struct networks {
+    struct sd_lora **loras;
+    size_t n_loras;
+    struct sd_merge_part *parts;
+    size_t n_parts;
+    struct sd_merged *merged; /* NULL without parts */
+};
+
+/* Opens FILE[:MULTIPLIER]. */
+static void open_network(struct sd_cmd *c, const struct options *o, const struct sd_model_config *config,
+                         const char *word, struct networks *n)
 {
-    struct sd_lora **loras = calloc(o->lora.n + 1, sizeof *loras);
+    char *path = strdup(word), *colon = path ? strrchr(path, ':') : NULL, *end = NULL;
+    double factor = 1;
+    struct sd_lora_report report;
     struct sd_err err = {0};
-    for (size_t i = 0; loras && i < o->lora.n; i++) {
-        char *path = strdup(o->lora.v[i]), *colon = path ? strrchr(path, ':') : NULL, *end = NULL;
-        double factor = 1;
-        if (colon && colon[1] && (factor = strtod(colon + 1, &end), !*end))
-            *colon = 0;
-        else
-            factor = 1;
-        struct sd_lora_report report = {0};
-        if (!path || sd_lora_open(&loras[i], config, path, (float)factor, false, &report, &err))
-            cmd_die(c, &err);
-        if (!report.modules)
-            sd_err_set(&err, SD_ERR_DATA, "%s: no LoRA of this model (%zu keys that belong to no layer: %s)",
-                       path, report.unmatched, report.first);
-        if (!report.modules)
-            cmd_die(c, &err);
-        if (report.unmatched)
-            cmd_warn(c, "%s: %zu keys belong to no layer of this model: %s", path, report.unmatched,
-                     report.first);
-        if (report.unmatched && o->strict)
-            cmd_usage(c, "%s does not fit the model (--strict)", path);
-        free(path);
-    }
-    if (!loras) {
-        sd_err_memory(&err, o->lora.n * sizeof *loras);
+    if (colon && colon[1] && (factor = strtod(colon + 1, &end), !*end))
+        *colon = 0;
+    else
+        factor = 1;
+    if (!path) {
+        sd_err_memory(&err, strlen(word));
         cmd_die(c, &err);
     }
-    return loras;
+    struct sd_network_file *file = cmd_network(c, path, config, o->strict);
+    if (!sd_network_file_is_lora(file)) {
+        n->parts[n->n_parts++] = (struct sd_merge_part){file, (float)factor};
+    } else {
+        sd_network_file_close(file);
+        if (sd_lora_open(&n->loras[n->n_loras], config, path, (float)factor, false, &report, &err))
+            cmd_die(c, &err);
+        n->n_loras++;
+    }
+    free(path);
+}
+
+static struct networks open_networks(struct sd_cmd *c, const struct options *o, struct sd_model_file *model)
+{
+    struct networks n = {.loras = calloc(o->lora.n + 1, sizeof *n.loras),
+                         .parts = calloc(o->lora.n + 1, sizeof *n.parts)};
+    struct sd_err err = {0};
+    if (!n.loras || !n.parts) {
+        sd_err_memory(&err, o->lora.n * sizeof *n.parts);
+        cmd_die(c, &err);
+    }
+    for (size_t i = 0; i < o->lora.n; i++)
+        open_network(c, o, sd_model_file_config(model), o->lora.v[i], &n);
+    n.merged = cmd_merged(c, model, n.parts, n.n_parts);
+    return n;
+}
+
+static void close_networks(struct networks *n)
+{
+    for (size_t i = 0; i < n->n_loras; i++)
+        sd_lora_free(n->loras[i]);
+    sd_merged_free(n->merged);
+    free(n->loras);
+    free(n->parts);
 }
 
 /* --- one prompt
@@ -228,7 +254,7 @@ int main(int argc, char **argv)
          .alias = "ckpt pretrained-model-name-or-path"},
         {SD_OPT_STRING("vae", 0, &o.vae, "FILE|FOLDER", "another VAE")},
         {SD_OPT_LIST("lora", 0, &o.lora, "FILE[:X]",
-                     "apply this LoRA, X times as strongly; may be repeated")},
+                     "apply this LoRA, LoCon, LoHa, LoKr or OFT, X times as strongly; may be repeated")},
         {SD_OPT_BOOL("strict", 0, &o.strict, "refuse a LoRA with keys that match nothing")},
         {SD_OPT_STRING("output", 'o', &o.output, "FOLDER", "where the pictures go: NUMBER-SEED.png"),
          .alias = "outdir"},
@@ -277,11 +303,13 @@ int main(int argc, char **argv)
         cmd_die(&c, &err);
     const struct sd_model_config *config = sd_model_file_config(model);
     struct sd_backend *backend = cmd_backend(&c);
-    struct sd_lora **loras = open_loras(&c, &o, config);
-    struct sd_lora_stack stack = {loras, o.lora.n};
+    struct networks networks = open_networks(&c, &o, model);
+    struct sd_lora_stack stack = {networks.loras, networks.n_loras};
     struct sd_pipeline_options p = {.dtype = cmd_precision(&c, o.precision),
-                                    .adapt = o.lora.n ? sd_lora_adapt : NULL,
+                                    .adapt = stack.count ? sd_lora_adapt : NULL,
                                     .adapt_ctx = &stack,
+                                    .find = networks.merged ? sd_merged_find : NULL,
+                                    .find_ctx = networks.merged,
                                     .clip_skip = (int)o.clip_skip,
                                     .v_prediction = o.v_prediction || config->prediction == SD_PREDICT_V};
     struct ctx x = {.cmd = &c, .o = &o};
@@ -289,9 +317,7 @@ int main(int argc, char **argv)
         cmd_die(&c, &err);
     each_line(&x, stdin);
     sd_pipeline_free(x.pipeline);
-    for (size_t i = 0; i < o.lora.n; i++)
-        sd_lora_free(loras[i]);
-    free(loras);
+    close_networks(&networks);
     sd_strings_free(&o.lora);
     sd_backend_free(backend);
     sd_model_file_close(vae);

@@ -1,6 +1,7 @@
 /* sd-train: records with cached latents in, a trained network in a file, events on standard output. */
 #include "subset_options.h"
 #include "compute.h"
+#include "networks.h"
 
 #include "base/path.h"
 #include "data/cache.h"
@@ -21,6 +22,7 @@ struct options {
     const char *vae;
     bool any_vae, unet_only, text_encoder_only, v2, v_prediction;
     double network_dropout;
+    struct sd_strings base_weights, base_multipliers;
     int64_t batch_size, dim, accumulation, clip_skip, max_token_length, seed;
     struct sd_buf path;
 };
@@ -239,9 +241,38 @@ static void settle_network(struct sd_cmd *c, struct options *o)
         cmd_usage(c, "%s", err.msg);
     if (*t->network_args.remark)
         cmd_warn(c, "network_args: %s", t->network_args.remark);
+    if (t->dim_from_weights && !t->network_weights)
+        cmd_usage(c, "--dim-from-weights takes them from --network-weights FILE");
+    if (t->dim_from_weights && (t->network_args.shapes || !isnan(o->network_dropout)))
+        cmd_usage(c, "--dim-from-weights: of the network's arguments only *_lr_weight go with it");
     sd_network_args_apply(&t->network_args, &t->lora);
     t->network_dropout = o->network_dropout;
     t->lora.dropout.hidden = isnan(o->network_dropout) ? 0 : o->network_dropout;
+}
+
+/* --base-weights: networks that the model to be trained has in it already. */
+static struct sd_merged *merge_base(struct sd_cmd *c, const struct options *o, struct sd_model_file *model)
+{
+    struct sd_merge_part *parts = calloc(o->base_weights.n + 1, sizeof *parts);
+    struct sd_err err = {0};
+    if (!parts) {
+        sd_err_memory(&err, o->base_weights.n * sizeof *parts);
+        cmd_die(c, &err);
+    }
+    if (o->base_multipliers.n > o->base_weights.n)
+        cmd_usage(c, "--base-weights-multiplier has more numbers than --base-weights files");
+    for (size_t i = 0; i < o->base_weights.n; i++) {
+        const char *text = i < o->base_multipliers.n ? o->base_multipliers.v[i] : "1";
+        char *end;
+        double multiplier = strtod(text, &end);
+        if (end == text || *end || !isfinite(multiplier))
+            cmd_usage(c, "--base-weights-multiplier: \"%s\" is no number", text);
+        parts[i] = (struct sd_merge_part){
+            cmd_network(c, o->base_weights.v[i], sd_model_file_config(model), false), (float)multiplier};
+    }
+    struct sd_merged *m = cmd_merged(c, model, parts, o->base_weights.n);
+    free(parts);
+    return m;
 }
 
 /* What the options say together. */
@@ -321,6 +352,12 @@ int main(int argc, char **argv)
                        "after each update scale modules down to this norm; 0: never"),
          .max = 1e30},
         {SD_OPT_STRING("network-weights", 0, &t->network_weights, "FILE", "start from this network")},
+        {SD_OPT_BOOL("dim-from-weights", 0, &t->dim_from_weights,
+                     "take layers, ranks and alphas from --network-weights too")},
+        {SD_OPT_WORDS("base-weights", 0, &o.base_weights, "FILE",
+                      "networks to add to the model before training")},
+        {SD_OPT_WORDS("base-weights-multiplier", 0, &o.base_multipliers, "X",
+                      "how strongly to add each of them; 1 where none is given")},
         {SD_OPT_BOOL("network-train-unet-only", 0, &o.unet_only, "leave the text encoder as it is")},
         {SD_OPT_BOOL("network-train-text-encoder-only", 0, &o.text_encoder_only, "leave the U-Net as it is")},
         {SD_OPT_HEADING("Steps")},
@@ -378,6 +415,9 @@ int main(int argc, char **argv)
     if (sd_model_file_open(&model, o.model, &err))
         cmd_die(&c, &err);
     settle(&c, &o, sd_model_file_config(model));
+    struct sd_merged *base = merge_base(&c, &o, model);
+    t->find = base ? sd_merged_find : NULL;
+    t->find_ctx = base;
     struct sd_dataset data;
     sd_dataset_init(&data, &(struct sd_dataset_options){.batch_size = o.batch_size, .subset = o.subset.base});
     if (o.vae && sd_model_file_open(&t->vae, o.vae, &err))
@@ -397,7 +437,10 @@ int main(int argc, char **argv)
     sd_dataset_free(&data);
     sd_model_file_close(t->vae);
     sd_model_file_close(model);
+    sd_merged_free(base);
     sd_strings_free(&t->network_words);
+    sd_strings_free(&o.base_weights);
+    sd_strings_free(&o.base_multipliers);
     sd_buf_free(&o.path);
     return cmd_finish(&c);
 }

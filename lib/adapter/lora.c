@@ -203,6 +203,46 @@ int sd_lora_new(struct sd_lora **lora, const struct sd_model_config *c, const st
     return 0;
 }
 
+/* Leaves the modules of the parts that are trained. */
+static void keep_parts(struct sd_lora *l, const struct sd_lora_options *o)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < l->count; i++)
+        if (l->modules[i].target->kind == SD_TARGET_TEXT ? o->text_encoder : o->unet)
+            l->modules[kept++] = l->modules[i];
+    l->count = kept;
+    for (size_t i = 0; i < kept; i++)
+        l->by_path[i] = &l->modules[i];
+    if (kept)
+        qsort(l->by_path, kept, sizeof *l->by_path, by_path);
+}
+
+int sd_lora_resume(struct sd_lora **lora, const struct sd_model_config *c, const char *path,
+                   const struct sd_lora_options *o, struct sd_rng *rng, struct sd_lora_report *report,
+                   struct sd_err *err)
+{
+    if (sd_lora_open(lora, c, path, 1, true, report, err))
+        return -1;
+    struct sd_lora *l = *lora;
+    size_t most = 1;
+    for (size_t i = 0; i < l->count; i++) {
+        most = down_count(&l->modules[i]) > most ? down_count(&l->modules[i]) : most;
+        most = up_count(&l->modules[i]) > most ? up_count(&l->modules[i]) : most;
+    }
+    float *spare = malloc(most * sizeof *spare);
+    if (!spare) {
+        sd_lora_free(l);
+        *lora = NULL;
+        return sd_err_memory(err, most * sizeof *spare);
+    }
+    for (size_t i = 0; i < l->count; i++)
+        initialise(l->modules[i].target, l->modules[i].rank, rng, spare, spare);
+    free(spare);
+    l->conv_projection |= o->conv_projection;
+    keep_parts(l, o);
+    return 0;
+}
+
 static struct sd_lora_module *module_at(const struct sd_lora *l, const char *path)
 {
     size_t low = 0, high = l->count;

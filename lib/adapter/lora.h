@@ -85,6 +85,13 @@ struct sd_lora_report {
 int sd_lora_open(struct sd_lora **lora, const struct sd_model_config *c, const char *path, float multiplier,
                  bool trainable, struct sd_lora_report *report, struct sd_err *err);
 
+/* A network to go on training: the modules, ranks, alphas and values of a file, in the parts that options
+ * train. What sd-scripts draws to begin with and then overwrites is drawn from rng, and dropped: its
+ * --dim_from_weights. */
+int sd_lora_resume(struct sd_lora **lora, const struct sd_model_config *c, const char *path,
+                   const struct sd_lora_options *options, struct sd_rng *rng, struct sd_lora_report *report,
+                   struct sd_err *err);
+
 /* Puts a file's values into a network to be trained (--network_weights); modules that the file lacks keep
  * theirs, and scales stay as they are. */
 int sd_lora_assign(struct sd_lora *lora, const char *path, struct sd_lora_report *report, struct sd_err *err);

@@ -68,7 +68,7 @@ struct collection {
     struct sd_arena *arena;
     struct sd_target *list;
     size_t count, cap;
-    bool no_memory;
+    bool all, no_memory;
 };
 
 static bool kind_of(const char *path, enum sd_target_kind *kind)
@@ -81,7 +81,7 @@ static bool kind_of(const char *path, enum sd_target_kind *kind)
     else if (!text && (strstr(path, ".resnets.") || strstr(path, "samplers.")))
         *kind = SD_TARGET_RESNET;
     else
-        return false;
+        return *kind = SD_TARGET_OTHER, false;
     return true;
 }
 
@@ -102,7 +102,7 @@ static struct sd_tensor *collect(void *ctx, struct sd_nn *b, const struct sd_nn_
     enum sd_target_kind kind;
     (void)b;
     (void)x;
-    if (c->no_memory || !kind_of(layer->path, &kind))
+    if (c->no_memory || (!kind_of(layer->path, &kind) && !c->all))
         return y;
     if (c->count == c->cap) {
         size_t cap = c->cap ? 2 * c->cap : 512;
@@ -129,10 +129,10 @@ static struct sd_tensor *collect(void *ctx, struct sd_nn *b, const struct sd_nn_
     return y;
 }
 
-int sd_targets(const struct sd_model_config *c, struct sd_arena *arena, struct sd_target **targets,
-               size_t *count, struct sd_err *err)
+static int find_all(const struct sd_model_config *c, bool all, struct sd_arena *arena,
+                    struct sd_target **targets, size_t *count, struct sd_err *err)
 {
-    struct collection found = {.arena = arena};
+    struct collection found = {.arena = arena, .all = all};
     struct sd_weights *names = sd_weights_new(NULL, NULL, err);
     int rc = !names || sd_model_declare(names, c, SD_PART_TEXT, collect, &found, err) ||
              sd_model_declare(names, c, SD_PART_UNET, collect, &found, err);
@@ -146,4 +146,16 @@ int sd_targets(const struct sd_model_config *c, struct sd_arena *arena, struct s
     *targets = found.list;
     *count = found.count;
     return 0;
+}
+
+int sd_targets(const struct sd_model_config *c, struct sd_arena *arena, struct sd_target **targets,
+               size_t *count, struct sd_err *err)
+{
+    return find_all(c, false, arena, targets, count, err);
+}
+
+int sd_layers(const struct sd_model_config *c, struct sd_arena *arena, struct sd_target **layers,
+              size_t *count, struct sd_err *err)
+{
+    return find_all(c, true, arena, layers, count, err);
 }

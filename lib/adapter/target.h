@@ -10,6 +10,7 @@ enum sd_target_kind {
     SD_TARGET_TEXT,      /* attention and MLP of the text encoder */
     SD_TARGET_ATTENTION, /* inside the U-Net's transformers */
     SD_TARGET_RESNET,    /* residual blocks, down- and upsamplers */
+    SD_TARGET_OTHER,     /* the other layers, which sd-scripts trains nothing for: sd_layers only */
 };
 
 struct sd_target {
@@ -26,5 +27,9 @@ struct sd_target {
  * resnets). It decides which random numbers a layer's adapter starts with. */
 int sd_targets(const struct sd_model_config *c, struct sd_arena *arena, struct sd_target **targets,
                size_t *count, struct sd_err *err);
+
+/* The same with all linear layers and convolutions of both parts; the others come where their names say. */
+int sd_layers(const struct sd_model_config *c, struct sd_arena *arena, struct sd_target **layers,
+              size_t *count, struct sd_err *err);
 
 #endif

@@ -51,7 +51,8 @@ int sd_pipeline_new(struct sd_pipeline **out, struct sd_model_file *model, struc
     p->backend = backend;
     if (sd_model_check(model, SD_PART_UNET, err) || sd_model_check(model, SD_PART_TEXT, err) ||
         sd_clip_bpe_new(p->config.text.pad == 0 ? SD_CLIP_SD2 : SD_CLIP_SD1, &p->bpe, err) ||
-        !(p->weights = sd_weights_new(sd_model_file_find, model, err)) ||
+        !(p->weights = sd_weights_new(options->find ? options->find : sd_model_file_find,
+                                      options->find ? options->find_ctx : model, err)) ||
         sd_autoencoder_new(&p->vae, vae ? vae : model, backend, options->dtype, &p->workspace, err)) {
         sd_pipeline_free(p);
         *out = NULL;

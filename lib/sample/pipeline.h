@@ -17,6 +17,8 @@ struct sd_pipeline_options {
     enum sd_dtype dtype;
     sd_nn_adapt *adapt; /* LoRA hook, or NULL */
     void *adapt_ctx;
+    sd_weights_find *find; /* where text encoder and U-Net have their weights, or NULL: the model's own */
+    void *find_ctx;
     int clip_skip;
     bool v_prediction;
 };

@@ -83,17 +83,17 @@ static int make_network(struct run *r, struct sd_err *err)
     if (!o.text_encoder && !o.unet)
         return sd_err_set(err, SD_ERR_USAGE,
                           "nothing to train: the learning rates are 0 or both parts are excluded");
-    if (sd_lora_new(&r->lora, r->model, &o, &r->rng, err))
-        return -1;
-    struct sd_lora_report report;
-    if (!r->config->network_weights)
-        return 0;
-    if (sd_lora_assign(r->lora, r->config->network_weights, &report, err))
-        return -1;
-    return report.modules ? 0
-                          : sd_err_set(err, SD_ERR_DATA,
-                                       "%s: no LoRA of this model (%zu keys that belong to no layer: %s)",
-                                       r->config->network_weights, report.unmatched, report.first);
+    struct sd_lora_report report = {.modules = 1};
+    const char *weights = r->config->network_weights;
+    int rc;
+    if (r->config->dim_from_weights)
+        rc = sd_lora_resume(&r->lora, r->model, weights, &o, &r->rng, &report, err);
+    else if (!(rc = sd_lora_new(&r->lora, r->model, &o, &r->rng, err)) && weights)
+        rc = sd_lora_assign(r->lora, weights, &report, err);
+    if (rc || report.modules)
+        return rc;
+    return sd_err_set(err, SD_ERR_DATA, "%s: no LoRA of this model (%zu keys that belong to no layer: %s)",
+                      weights, report.unmatched, report.first);
 }
 
 static int make_buffers(struct run *r, struct sd_err *err)
@@ -155,7 +155,8 @@ static int set_up(struct run *r, struct sd_model_file *model, struct sd_backend 
         sd_model_check(model, SD_PART_UNET, err) || sd_model_check(model, SD_PART_TEXT, err) ||
         sd_clip_bpe_new(c->v2 ? SD_CLIP_SD2 : SD_CLIP_SD1, &r->bpe, err) || make_network(r, err) ||
         make_optimizer(r, backend, err) || make_buffers(r, err) ||
-        !(r->weights = sd_weights_new(sd_model_file_find, model, err)))
+        !(r->weights =
+              sd_weights_new(c->find ? c->find : sd_model_file_find, c->find ? c->find_ctx : model, err)))
         return -1;
     if (c->model_path && !c->no_metadata)
         sd_train_hash_model(c->model_path, &r->progress);

@@ -40,6 +40,8 @@ struct sd_train_config {
     double prior_loss_weight;
     struct sd_archives *archives; /* open ones of pictures and caches, or NULL */
     struct sd_model_file *vae;    /* encodes pictures without latents; NULL: the model's own */
+    sd_weights_find *find;        /* where text encoder and U-Net have their weights; NULL: the model's own */
+    void *find_ctx;
     /* where to */
     const char *output;             /* the file; earlier saves lie beside it under sd-scripts' names */
     enum sd_store_dtype save_dtype; /* F32, F16 or BF16 */
