@@ -119,6 +119,71 @@ train --max-train-steps 1 --learning-rate 1e-12 --network-weights a.safetensors 
 is '--network-weights starts there' "$(losses)" \
     "$(train --max-train-steps 1 --network-weights a.safetensors -o c.safetensors <data; losses)"
 is 'not at the base' "$(test "$(losses)" != "$(jq -c 'select(.event == "step" and .step == 1).loss' events) "; echo $?)" 0
+
+# network_args
+names() { sd-inspect --tensors-only "$1" | jq -r .tensor | sed 's/\..*//' | sort -u; }
+shape() { sd-inspect --tensors-only "$1" | jq -c "select(.tensor == \"$2\").shape"; }
+train --max-train-steps 3 --network_args "conv_dim=4" "conv_alpha=1" -o n.safetensors <data
+is 'conv_dim: more modules' "$status $(jq -c 'select(.event == "start").modules' "$out") $(names n.safetensors | grep -c _resnets_)" '0 91 29'
+is 'of that rank' "$(shape n.safetensors lora_unet_mid_block_resnets_0_conv1.lora_down.weight | jq -c '[.[0], .[2], .[3]]')" '[4,3,3]'
+is 'the others of theirs' "$(shape n.safetensors lora_unet_mid_block_resnets_0_time_emb_proj.lora_down.weight | jq -c '.[0]')" 2
+is 'ss_network_args' "$(metadata n.safetensors ss_network_args)" '{"conv_dim": "4", "conv_alpha": "1", "dropout": null}'
+train --max-train-steps 1 --network-args conv_dim=4 conv_dim=3 --network-dropout 0.25 --no-metadata -o n.safetensors <data
+is 'of two the last' "$(metadata n.safetensors ss_network_args)" '{"conv_dim": "3", "dropout": 0.25}'
+is 'no words, no key' "$(metadata a.safetensors ss_network_args) $(metadata a.safetensors ss_network_dropout)" 'null None'
+dims=$(seq -s, 25 | sed 's/[0-9]\{1,\}/2/g')
+train --max-train-steps 3 --network-args "block_dims=$(echo "$dims" | sed 's/2,2,2,2,2$/0,0,0,0,0/;s/^2,2/0,3/')" -o n.safetensors <data
+is 'block_dims: ranks by block' "$status $(shape n.safetensors lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight | jq '.[0]')" '0 3'
+train --max-train-steps 3 --network-args conv_dim=2 down_lr_weight=0,.5,.5,.5,2 mid_lr_weight=0 up_lr_weight=zeros -o n.safetensors <data
+is 'rates by block' "$(jq -c 'select(.event == "step") | with_entries(select(.key | test("^lr_")))' "$out" | sort -u)" \
+    '{"lr_textencoder":0.001,"lr_unet_block1":0.0005,"lr_unet_block3":0.0005,"lr_unet_block4":0.002}'
+is 'too few are told' "$status $(cat "$err")" '0 sd-train: network_args: down_lr_weight has fewer numbers than blocks; the rest is 1'
+is 'nothing where the rate is 0' "$(names n.safetensors | grep -c 'mid_block\|up_blocks')" 0
+train --max-train-steps 2 --network-args loraplus_lr_ratio=4 loraplus_unet_lr_ratio=2 -o n.safetensors <data
+is 'LoRA+' "$(jq -c 'select(.event == "step") | with_entries(select(.key | test("^lr_")))' "$out" | sort -u)" \
+    '{"lr_textencoder":0.001,"lr_textencoder_plus":0.004,"lr_unet":0.001,"lr_unet_plus":0.002}'
+train --max-train-steps 8 --network-args rank_dropout=0.2 module_dropout=0.2 --network-dropout 0.1 -o n.safetensors <data
+dropped=$(tensors n.safetensors)
+is 'dropout: other tensors' "$status $(metadata n.safetensors ss_network_dropout) $(test "$dropped" != "$want"; echo $?)" '0 0.1 0'
+train --max-train-steps 8 --network-args rank_dropout=0.2 module_dropout=0.2 --network-dropout 0.1 --gradient-checkpointing -j 2 \
+    -o n.safetensors <data
+is 'the same again, recomputed, with two threads' "$(tensors n.safetensors)" "$dropped"
+train --max-train-steps 4 --network-args module_dropout=1 -o n.safetensors <data
+train --max-train-steps 1 --network-args module_dropout=1 -o m.safetensors <data
+is 'what is always dropped stays as it was' "$status $(tensors n.safetensors)" "0 $(tensors m.safetensors)"
+train --max-train-steps 4 --scale-weight-norms 0.001 -o n.safetensors <data
+ok 'norms are limited' jq -se 'map(select(.event == "step")) | all(.[]; .keys_scaled > 0 and .max_key_norm < 0.0010001 and
+    .avg_key_norm <= .max_key_norm)' "$out"
+is 'ss_scale_weight_norms' "$(metadata n.safetensors ss_scale_weight_norms)" 0.001
+
+# from other networks
+train --max-train-steps 1 --network-args conv_dim=3 --network-alpha 2 -o conv.safetensors <data
+train --max-train-steps 1 --learning-rate 1e-30 --weight-decay 0 --network-weights conv.safetensors --dim-from-weights -o n.safetensors <data
+is '--dim-from-weights' "$status $(tensors n.safetensors)" "0 $(tensors conv.safetensors)"
+train --max-train-steps 1 --network-weights conv.safetensors --dim-from-weights --network-train-unet-only -o n.safetensors <data
+is 'with one part only' "$status $(names n.safetensors | grep -c lora_te) $(names n.safetensors | wc -l)" \
+    "0 0 $(names conv.safetensors | grep -c lora_unet)"
+# What is trained further on a model with A in it starts where A ended.
+train --max-train-steps 1 --network-dim 2 --base-weights a.safetensors -o n.safetensors <data
+is '--base-weights' "$status $(cat "$err")" '0 '
+base=$(jq -c 'select(.event == "step").loss' "$out")
+train --max-train-steps 1 --network-weights a.safetensors -o n.safetensors <data
+ok 'is what --network-weights starts from' jq -se --argjson base "$base" \
+    'map(select(.event == "step"))[0].loss | (. - $base) / $base | fabs < 1e-4' "$out"
+train --max-train-steps 1 --base-weights a.safetensors a.safetensors --base-weights-multiplier 0.5 -0.5 -o n.safetensors <data
+ok 'half and minus half are nothing' jq -se --argjson want "$(jq -c 'select(.event == "step" and .step == 1).loss' events)" \
+    'map(select(.event == "step"))[0].loss | (. - $want) / $want | fabs < 1e-6' "$out"
+# the same as a LoKr whose first factor is [[alpha]] = [[1]]; without alpha, so at alpha = rank = 2
+perl -e 'local $/; binmode STDIN; binmode STDOUT; my $all = <STDIN>; my $n = unpack "Q<", $all; my $h = substr $all, 8, $n;
+    $h =~ s/lora_up\.weight/lokr_w2_a/g; $h =~ s/lora_down\.weight/lokr_w2_b/g;
+    $h =~ s/\.alpha":(\{"dtype":"F32","shape":)\[\]/.lokr_w1":$1\[1,1]/g;
+    print pack("Q<", length $h), $h, substr $all, 8 + $n' <a.safetensors >lokr.safetensors
+train --max-train-steps 1 --base-weights lokr.safetensors --base-weights-multiplier 0.5 -o n.safetensors <data
+ok 'a LoKr of the same product' jq -se --argjson base "$base" \
+    'map(select(.event == "step"))[0].loss | (. - $base) / $base | fabs < 1e-6' "$out"
+train --max-train-steps 1 --base-weights "$model" -o n.safetensors <data
+like 'base weights that are no network' "$status $(cat "$err")" '1 sd-train: *: no LoRA of this model *'
+
 train --max-train-steps 4 --flip-aug -o b.safetensors <data
 is '--flip-aug: other losses' "$status $(test "$(losses)" != "$(jq -c 'select(.event == "step" and .step <= 4).loss' events | tr '\n' ' ')"; echo $?)" '0 0'
 head -2 data | jq -c '.repeats = 3' >repeated
@@ -308,5 +373,14 @@ wrong 'fp16 *' lora --model "$model" -o x.safetensors --mixed-precision fp16
 wrong '--network-train*exclude*' lora --model "$model" -o x.safetensors --network-train-unet-only \
     --network-train-text-encoder-only
 wrong '--max-train-steps*' lora --model "$model" -o x.safetensors --max-train-steps 0
+wrong 'network_args: networks.lora has no "conv_rank"*' lora --model "$model" -o x.safetensors --network-args conv_rank=2
+wrong 'network_args: block_dims=1,2: 2 numbers*' lora --model "$model" -o x.safetensors --network_args block_dims=1,2
+wrong '--dim-from-weights takes*' lora --model "$model" -o x.safetensors --dim-from-weights
+wrong '--dim-from-weights: *' lora --model "$model" -o x.safetensors --dim-from-weights --network-weights a.safetensors \
+    --network-args conv_dim=2
+wrong '--base-weights-multiplier: "x"*' lora --model "$model" -o x.safetensors --base-weights a.safetensors \
+    --base-weights-multiplier x
+wrong '--base-weights-multiplier has*' lora --model "$model" -o x.safetensors --base-weights-multiplier 1
+wrong '--network-dropout*' lora --model "$model" -o x.safetensors --network-dropout 1.5
 ok 'nothing lies about' test "$(ls -A | grep -c '^\.')" = 0
 finish

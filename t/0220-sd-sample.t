@@ -111,6 +111,29 @@ draw half --lora lora.safetensors:0.5 <p
 ok 'by half it is neither' sh -c '! cmp -s half/00000-7.png one/00000-7.png && ! cmp -s half/00000-7.png lora/00000-7.png'
 draw twice --lora lora.safetensors:0.5 --lora lora.safetensors:0.5 <p
 is 'two of them' $status 0
+# The same product as another kind of network: LoKr with a first factor of [[alpha]] = [[1]] and no alpha, so as strong as
+# a LoRA of alpha 4.
+# rename FROM TO FILE: the tensors of a safetensors file under other names, alphas as matrices
+rename() {
+    perl -e 'local $/; binmode STDIN; binmode STDOUT; my $all = <STDIN>; my $n = unpack "Q<", $all;
+        my ($h, $rest) = (substr($all, 8, $n), substr $all, 8 + $n);
+        $h =~ s/\.lora_up\.weight"/.$ARGV[0]"/g; $h =~ s/\.lora_down\.weight"/.$ARGV[1]"/g;
+        $h =~ s/\.alpha":(\{"dtype":"F32","shape":)\[\]/.$ARGV[2]":$1\[1,1]/g;
+        print pack("Q<", length $h), $h, $rest' "$@"
+}
+rename lokr_w2_a lokr_w2_b lokr_w1 <lora.safetensors >lokr.safetensors
+sd-inspect --tensors-only lokr.safetensors >list
+is 'a LoKr file' "$(grep -c lokr_w1 list) $(grep -c 'lora_up\|alpha' list)" "$(sd-inspect --tensors-only lora.safetensors | grep -c alpha) 0"
+draw lokr --lora lokr.safetensors:0.25 <p
+like 'a LoKr: status, and what it takes' "$status $(cat "$err")" '0 sd-sample: added networks to * layers, which take * MiB beside the model'
+ok 'it is not the plain picture' differ lokr/00000-7.png one/00000-7.png
+draw lokr --lora lokr.safetensors:0 <p
+same 'times 0 it is' lokr/00000-7.png one/00000-7.png
+draw both -q --lora lora.safetensors --lora lokr.safetensors:-0.25 <p
+is 'both kinds at once' "$status $(cat "$err")" '0 '
+rename hada_w1_a hada_w1_b alphas <lora.safetensors >loha.safetensors
+draw x --lora loha.safetensors <p
+like 'a tensor of no known kind' "$status $(cat "$out" "$err")" '1 sd-sample: loha.safetensors: *: there is no "alphas" in a LoRA*'
 draw x --lora "$model" <p
 like 'a model is no LoRA' "$status $(cat "$out" "$err")" '1 sd-sample: *: no LoRA of this model (* keys that belong to no layer: *'
 draw x --lora none.safetensors <p
