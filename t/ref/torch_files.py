@@ -3,9 +3,12 @@
   torch_files.py [OUT]        writes t/data/torch/
   torch_files.py check DIR    loads what t/unit/torch left in DIR (SD_KEEP=DIR) with torch.load
 
-NAME.pt, NAME.ckpt, NAME.bin go with NAME.safetensors, which has what the reader should find.
+NAME.pt, NAME.ckpt, NAME.bin go with NAME.safetensors, which has what the reader should find. folder/ is the model of
+t/data/model/sd1-small.safetensors as diffusers and transformers save it in several files: U-Net in safetensors, VAE in
+one .bin, text encoder in several; channels-last.ckpt is its VAE with strides and its configuration beside it. The legacy files differ each time: their storages are named by addresses.
 """
 
+import json
 import os
 import sys
 import types
@@ -104,6 +107,27 @@ def write(out):
     save(out, "list.pt", [ramp(3), ramp(2)], {"0": ramp(3), "1": ramp(2)})
 
 
+def folder(out):
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from safetensors import safe_open
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    with safe_open(os.path.join(peers.DATA, "model", "sd1-small.safetensors"), "pt") as f:
+        config = json.loads(f.metadata()["sd_config"])
+        keys = {p: [k for k in f.keys() if k.startswith(p + ".")] for p in ("unet", "vae", "text_encoder")}
+        weights = {p: {k[len(p) + 1:]: f.get_tensor(k) for k in names} for p, names in keys.items()}
+    parts = {"unet": (UNet2DConditionModel.from_config(config["unet"]), {"max_shard_size": "80KB"}),
+             "vae": (AutoencoderKL.from_config(config["vae"]), {"safe_serialization": False}),
+             "text_encoder": (CLIPTextModel(CLIPTextConfig(**config["text_encoder"])),
+                              {"safe_serialization": False, "max_shard_size": "30KB"})}
+    for name, (model, how) in parts.items():
+        model.load_state_dict(weights[name])
+        model.half().save_pretrained(os.path.join(out, "folder", name), **how)
+    vae = parts["vae"][0].to(memory_format=torch.channels_last).state_dict()
+    saved = {"vae." + k: v for k, v in vae.items()}
+    torch.save({"state_dict": saved, "sd_config": json.dumps({"vae": config["vae"]})}, os.path.join(out, "channels-last.ckpt"))
+
+
 def check(kept):
     want = all_types()
     for name, key in (("plain.pt", None), ("whole.ckpt", "state_dict")):
@@ -128,3 +152,4 @@ if __name__ == "__main__":
     else:
         peers.check()
         write(peers.output(sys.argv, "torch"))
+        folder(peers.output(sys.argv, "torch"))

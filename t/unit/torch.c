@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "model/model_file.h"
 #include "store/torch_write.h"
 #include "tap.h"
 
@@ -162,6 +163,48 @@ static void test_written(void)
     sd_tensor_file_close(from);
 }
 
+/* The same weights in one file, under other names. */
+static void test_folder(void)
+{
+    struct sd_model_file *folder_model, *single;
+    struct sd_err err = {0};
+    if (sd_model_file_open(&folder_model, "t/data/torch/folder", &err) ||
+        sd_model_file_open(&single, "t/data/model/sd1-small-ldm.safetensors", &err)) {
+        ok(0, "%s", err.msg);
+        return;
+    }
+    for (int p = 0; p < SD_PARTS; p++) {
+        char a[65] = "", b[65] = "none";
+        int rc = sd_model_file_hash(folder_model, (enum sd_part)p, a, &err) ||
+                 sd_model_file_hash(single, (enum sd_part)p, b, &err);
+        ok(!rc && !strcmp(a, b), "a folder's %s, in shards or .bin: the weights of the single file",
+           sd_part_name((enum sd_part)p));
+    }
+    ok(!strcmp(sd_tensor_file_format(sd_model_file_tensors(folder_model, SD_PART_UNET)), "shards") &&
+           !strcmp(sd_tensor_file_format(sd_model_file_tensors(folder_model, SD_PART_VAE)), "torch"),
+       "they are what they should be");
+    sd_model_file_close(folder_model);
+    sd_model_file_close(single);
+}
+
+/* Tensors whose strides are not those of a plain array, as parts of a model. */
+static void test_strided_model(void)
+{
+    struct sd_model_file *strided, *single;
+    struct sd_err err = {0};
+    char a[65] = "", b[65] = "none";
+    if (sd_model_file_open(&strided, "t/data/torch/channels-last.ckpt", &err) ||
+        sd_model_file_open(&single, "t/data/model/sd1-small-ldm.safetensors", &err)) {
+        ok(0, "%s", err.msg);
+        return;
+    }
+    int rc =
+        sd_model_file_hash(strided, SD_PART_VAE, a, &err) || sd_model_file_hash(single, SD_PART_VAE, b, &err);
+    ok(!rc && !strcmp(a, b), "a VAE saved with its channels last: the weights of the plain one");
+    sd_model_file_close(strided);
+    sd_model_file_close(single);
+}
+
 static int fill_fails(void *ctx, uint64_t offset, void *dst, size_t bytes, struct sd_err *err)
 {
     (void)ctx, (void)offset, (void)dst, (void)bytes;
@@ -273,6 +316,8 @@ int main(int argc, char **argv)
     test_fixtures();
     test_what_lies_beside();
     test_written();
+    test_folder();
+    test_strided_model();
     test_refused_writes();
     test_attacks();
     test_lengths("t/data/torch/views.pt");
