@@ -250,7 +250,7 @@ int main(int argc, char **argv)
                         .steps_offset = 1};
     const struct sd_option options[] = {
         {SD_OPT_HEADING("Model and output")},
-        {SD_OPT_STRING("model", 'm', &o.model, "FILE|FOLDER", "safetensors file or diffusers folder"),
+        {SD_OPT_STRING("model", 'm', &o.model, "FILE|FOLDER", "model file or diffusers folder"),
          .alias = "ckpt pretrained-model-name-or-path"},
         {SD_OPT_STRING("vae", 0, &o.vae, "FILE|FOLDER", "another VAE")},
         {SD_OPT_LIST("lora", 0, &o.lora, "FILE[:X]",

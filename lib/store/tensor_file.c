@@ -163,12 +163,13 @@ int sd_tensor_file_parse(struct sd_tensor_file **out, const void *bytes, size_t 
     return 0;
 }
 
-int sd_tensor_file_open(struct sd_tensor_file **out, const char *path, struct sd_err *err)
+int sd_tensor_file_open_part(struct sd_tensor_file **out, const char *path, bool shard, struct sd_err *err)
 {
     *out = NULL;
     struct sd_tensor_file *tf = make(path, err);
     if (!tf)
         return -1;
+    tf->is_shard = shard;
     if (sd_filemap_open(&tf->map, path, err) || read_bytes(tf, err)) {
         sd_tensor_file_close(tf);
         return -1;
@@ -177,6 +178,11 @@ int sd_tensor_file_open(struct sd_tensor_file **out, const char *path, struct sd
         tf->slots[i].e.mapped = tf->slots[i].e.data != NULL;
     *out = tf;
     return 0;
+}
+
+int sd_tensor_file_open(struct sd_tensor_file **out, const char *path, struct sd_err *err)
+{
+    return sd_tensor_file_open_part(out, path, false, err);
 }
 
 void sd_tensor_file_close(struct sd_tensor_file *tf)

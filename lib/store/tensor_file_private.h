@@ -19,6 +19,7 @@ struct sd_tensor_slot {
 struct sd_tensor_file {
     struct sd_filemap map;
     bool borrowed; /* the map is the caller's */
+    bool is_shard; /* and so no index itself */
     struct sd_arena arena;
     const char *path, *format;
     struct sd_tensor_slot *slots; /* in data order; owned */
@@ -36,6 +37,9 @@ struct sd_tensor_slot *sd_tensor_file_add(struct sd_tensor_file *tf, struct sd_e
 
 /* Sorts the slots and makes them findable; no name may come twice. After the last was added. */
 int sd_tensor_file_index(struct sd_tensor_file *tf, struct sd_err *err);
+
+/* sd_tensor_file_open, also of a shard. */
+int sd_tensor_file_open_part(struct sd_tensor_file **tf, const char *path, bool shard, struct sd_err *err);
 
 /* The readers: all slots, sorted and indexed, and the metadata, from tf->map. */
 int sd_safetensors_read(struct sd_tensor_file *tf, struct sd_err *err);

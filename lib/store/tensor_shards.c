@@ -29,7 +29,7 @@ static int64_t shard_of(struct sd_tensor_file *tf, const char *name, struct sd_e
     char *path = sd_arena_printf(&tf->arena, "%.*s%s", (int)folder, tf->path, name);
     if (!path)
         return sd_err_memory(err, strlen(name));
-    if (sd_tensor_file_open(&tf->shards[tf->shard_count], path, err))
+    if (sd_tensor_file_open_part(&tf->shards[tf->shard_count], path, true, err))
         return sd_err_prefix(err, "%s: its shard %.100s", tf->path, name);
     return (int64_t)tf->shard_count++;
 }
@@ -66,6 +66,8 @@ static int take_slots(struct sd_tensor_file *tf, struct sd_err *err)
 
 int sd_shards_read(struct sd_tensor_file *tf, struct sd_err *err)
 {
+    if (tf->is_shard)
+        return sd_err_set(err, SD_ERR_DATA, "%s: a shard that is itself an index", tf->path);
     cJSON *root = sd_json_parse((const char *)tf->map.data, tf->map.size, err);
     if (!root)
         return sd_err_prefix(err, "%s: not a tensor file: read as an index of shards", tf->path);
