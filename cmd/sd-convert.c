@@ -8,6 +8,7 @@
 
 #include "base/path.h"
 #include "cmd.h"
+#include "convert_metadata.h"
 #include "model/config_json.h"
 #include "model/convert.h"
 #include "model/diffusers_write.h"
@@ -21,7 +22,7 @@ struct job {
     struct sd_cmd c;
     const char *output, *save_as, *layout, *dtype, *precision, *vae_path, *reference, *variant;
     bool fp16, bf16, float32, unet_only, ema, prefix, prefix_given, old_vae, v1, v2, v, v_given, keep_all,
-        metadata;
+        metadata, modelspec;
     struct sd_strings parts, meta, drop_meta;
     enum target target;
     bool bin; /* a folder's weights as .bin */
@@ -155,13 +156,6 @@ static int add_leftovers(struct job *j, struct sd_convert *cv, struct sd_err *er
 
 /* -- metadata -------------------------------------------------------------------------------------------- */
 
-/* Hashes tell of the tensors that were. */
-static bool is_stale(const char *key)
-{
-    return !strcmp(key, "modelspec.hash_sha256") || !strcmp(key, "sshs_model_hash") ||
-           !strcmp(key, "sshs_legacy_hash") || !strcmp(key, "sd_config");
-}
-
 /* The source as one file, or NULL for a folder. */
 static const struct sd_tensor_file *source_file(const struct job *j)
 {
@@ -171,75 +165,19 @@ static const struct sd_tensor_file *source_file(const struct job *j)
     return NULL;
 }
 
-struct pairs {
-    struct sd_store_meta *v;
-    size_t n;
-};
-
-static void set_pair(struct pairs *m, const char *key, const char *value)
+static int make_metadata(struct job *j, struct sd_store_meta **pairs, size_t *count, struct sd_err *err)
 {
-    size_t i = 0;
-    while (i < m->n && strcmp(m->v[i].key, key))
-        i++;
-    m->v[i] = (struct sd_store_meta){key, value};
-    m->n += i == m->n;
-}
-
-static void drop_pair(struct pairs *m, const char *key)
-{
-    for (size_t i = 0; i < m->n; i++)
-        if (!strcmp(m->v[i].key, key)) {
-            memmove(&m->v[i], &m->v[i + 1], (m->n - i - 1) * sizeof *m->v);
-            m->n--;
-            return;
-        }
-}
-
-/* The configuration of the parts that are written, in the arena; NULL when memory is out. */
-static const char *config_text(struct job *j)
-{
-    struct sd_buf all = SD_BUF_INIT;
-    cJSON *tree = sd_model_config_write(&all, &j->config) ? NULL : sd_json_parse(all.data, all.len, NULL);
-    for (int p = 0; p < SD_PARTS; p++)
-        if (!j->from[p])
-            cJSON_DeleteItemFromObjectCaseSensitive(tree, sd_part_name((enum sd_part)p));
-    char *text = tree ? cJSON_PrintUnformatted(tree) : NULL;
-    const char *kept = text ? sd_arena_strdup(&j->arena, text) : NULL;
-    cJSON_free(text);
-    cJSON_Delete(tree);
-    sd_buf_free(&all);
-    return kept;
-}
-
-/* The source's pairs, sd_config where shapes do not tell all, then the user's. */
-static int make_metadata(struct job *j, struct pairs *m, struct sd_err *err)
-{
-    const struct sd_tensor_file *tf = source_file(j);
-    size_t n = 0;
-    const struct sd_store_meta *had = tf ? sd_tensor_file_metadata(tf, &n) : NULL;
-    *m = (struct pairs){sd_arena_array(&j->arena, n + j->meta.n + 2, sizeof *m->v), 0};
-    if (!m->v)
-        return sd_err_memory(err, n);
-    for (size_t i = 0; j->metadata && i < n; i++)
-        if (!is_stale(had[i].key))
-            m->v[m->n++] = had[i];
-    bool told = tf && sd_tensor_file_meta(tf, "sd_config");
-    if (j->metadata && (told || (strcmp(j->config.name, "sd1") && strcmp(j->config.name, "sd2")))) {
-        const char *config = config_text(j);
-        if (!config)
-            return sd_err_memory(err, 0);
-        set_pair(m, "sd_config", config);
-    }
-    for (size_t i = 0; i < j->drop_meta.n; i++)
-        drop_pair(m, j->drop_meta.v[i]);
-    for (size_t i = 0; i < j->meta.n; i++) {
-        const char *equals = strchr(j->meta.v[i], '=');
-        const char *key = sd_arena_strndup(&j->arena, j->meta.v[i], (size_t)(equals - j->meta.v[i]));
-        if (!key)
-            return sd_err_memory(err, 0);
-        set_pair(m, key, equals + 1);
-    }
-    return 0;
+    struct convert_metadata m = {
+        .keep = j->metadata,
+        .modelspec = j->modelspec,
+        .set = &j->meta,
+        .drop = &j->drop_meta,
+        .config = &j->config,
+        .parts = {j->from[0] != NULL, j->from[1] != NULL, j->from[2] != NULL},
+        .ldm = !strcmp(j->layout, "ldm"),
+        .output = j->output,
+    };
+    return convert_metadata(&m, source_file(j), &j->arena, pairs, count, err);
 }
 
 /* -- writing --------------------------------------------------------------------------------------------- */
@@ -264,19 +202,20 @@ static void write_file(struct job *j)
 {
     struct sd_err err = {0};
     struct sd_convert cv = start(j);
-    struct pairs meta = {0};
+    struct sd_store_meta *meta = NULL;
+    size_t meta_count = 0;
     int rc = 0;
     for (int p = 0; p < SD_PARTS && !rc; p++) {
         struct sd_part_names n;
         if (j->from[p] && (n = names_for(j, (enum sd_part)p), true))
             rc = sd_convert_part(&cv, j->from[p], (enum sd_part)p, &n, &err);
     }
-    rc = rc || add_leftovers(j, &cv, &err) || make_metadata(j, &meta, &err);
+    rc = rc || add_leftovers(j, &cv, &err) || make_metadata(j, &meta, &meta_count, &err);
     j->total = cv.total;
     if (!rc)
-        rc = j->target == TO_TORCH
-                 ? write_checkpoint(j, &cv, &err)
-                 : sd_store_write(j->output, cv.tensors, cv.count, meta.n ? meta.v : NULL, meta.n, &err);
+        rc = j->target == TO_TORCH ? write_checkpoint(j, &cv, &err)
+                                   : sd_store_write(j->output, cv.tensors, cv.count, meta_count ? meta : NULL,
+                                                    meta_count, &err);
     j->infinite = cv.infinite;
     sd_convert_free(&cv);
     check(j, rc, &err);
@@ -498,7 +437,7 @@ static void check_options(struct job *j)
     j->target = target_of(j);
     if (j->reference && j->target != TO_FOLDER)
         cmd_usage(&j->c, "--reference is for a folder");
-    if (j->target != TO_SAFETENSORS && (j->meta.n || j->drop_meta.n || !j->metadata))
+    if (j->target != TO_SAFETENSORS && (j->meta.n || j->drop_meta.n || !j->metadata || j->modelspec))
         cmd_usage(&j->c, "metadata goes into .safetensors files only");
     if (j->target != TO_TORCH && (j->epoch || j->global_step))
         cmd_usage(&j->c, "--epoch and --global-step are for a .ckpt");
@@ -546,6 +485,8 @@ int main(int argc, char **argv)
         {SD_OPT_LIST("meta", 'm', &j.meta, "KEY=VALUE", "set this metadata; may be given again")},
         {SD_OPT_LIST("drop-meta", 0, &j.drop_meta, "KEY", "leave this metadata out; may be given again")},
         {SD_OPT_BOOL("metadata", 0, &j.metadata, "keep the metadata there is")},
+        {SD_OPT_BOOL("modelspec", 0, &j.modelspec,
+                     "add modelspec.* (title, architecture, date, ...) as sd-scripts does")},
         SD_OPT_END,
     };
     j.c = (struct sd_cmd){

@@ -157,6 +157,10 @@ sd-convert meta.safetensors -m modelspec.title='b=c' -m new= --drop-meta note -o
 is 'kept, set, dropped; stale hashes go' "$(meta x.safetensors | jq -c 'del(.sd_config)')" '{"modelspec.title":"b=c","new":""}'
 sd-convert meta.safetensors --no-metadata -m k=v -o x.safetensors
 is 'none of it' "$(meta x.safetensors)" '{"k":"v"}'
+sd-convert 1.safetensors --no-metadata --modelspec --v-parameterization -m modelspec.author=me -o 'my model.safetensors'
+is 'modelspec' "$(meta 'my model.safetensors' | jq -c 'del(."modelspec.date") | to_entries | map("\(.key)=\(.value)") | join(" ")')" \
+    '"modelspec.sai_model_spec=1.0.1 modelspec.architecture=stable-diffusion-v1 modelspec.implementation=https://github.com/Stability-AI/generative-models modelspec.title=my model modelspec.resolution=512x512 modelspec.prediction_type=v modelspec.author=me"'
+like 'and a date' "$(meta 'my model.safetensors' | jq -r '."modelspec.date"')" '20??-??-??T??:??:??'
 try sd-convert 1.safetensors -m novalue -o no.safetensors
 like 'not a pair' "$status $(cat "$err")" '2 *--meta novalue: expected KEY=VALUE*'
 

@@ -51,6 +51,18 @@ static int to_file(const char *arch, const char *name, const char *key)
     return good;
 }
 
+static void test_averages(void)
+{
+    struct sd_buf b = SD_BUF_INIT;
+    ok(sd_name_ema(&b, "model.diffusion_model.input_blocks.10.0.in_layers.0.weight") == 1 &&
+           !strcmp(b.data, "model_ema.diffusion_modelinput_blocks100in_layers0weight"),
+       "what LDM calls a moving average");
+    ok(sd_name_ema(&b, "first_stage_model.quant_conv.bias") == 0, "the VAE has none");
+    ok(sd_name_is_stray("model_ema.decay") && sd_name_is_stray("betas") && !sd_name_is_stray("betas2"),
+       "what training leaves behind");
+    sd_buf_free(&b);
+}
+
 static void test_known_names(void)
 {
     static const struct {
@@ -486,6 +498,7 @@ int main(void)
         return 1;
     }
     test_known_names();
+    test_averages();
     test_original();
     struct sd_model_file *ours = open_model(OURS);
     if (ours) {
