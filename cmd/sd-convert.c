@@ -305,6 +305,15 @@ static enum target target_of(struct job *j)
               o);
 }
 
+/* A folder of a model that has a place for a part. */
+static bool expects(const struct job *j, const char *part)
+{
+    struct stat st;
+    char path[4096];
+    int n = snprintf(path, sizeof path, "%s/%s", sd_model_file_path(j->source), part);
+    return sd_model_file_is_folder(j->source) && n > 0 && (size_t)n < sizeof path && !stat(path, &st);
+}
+
 static void take_parts(struct job *j)
 {
     bool wanted[SD_PARTS] = {false};
@@ -325,7 +334,8 @@ static void take_parts(struct job *j)
     for (int p = 0; p < SD_PARTS; p++) {
         struct sd_model_file *mf = p == SD_PART_VAE && j->vae ? j->vae : j->source;
         struct sd_err err = {0};
-        if (wanted[p] && sd_model_file_need(mf, (enum sd_part)p, &err))
+        bool expected = wanted[p] || (all && mf == j->source && expects(j, names[p]));
+        if (expected && sd_model_file_need(mf, (enum sd_part)p, &err))
             cmd_die(&j->c, &err);
         if ((all && sd_model_file_has(mf, (enum sd_part)p)) || wanted[p]) {
             j->from[p] = mf;
@@ -333,6 +343,8 @@ static void take_parts(struct job *j)
             last = p;
         }
     }
+    if (j->vae && !j->from[SD_PART_VAE])
+        cmd_usage(&j->c, "--vae, but no VAE is written: --part vae");
     if (!j->prefix_given) /* as such files are published: a VAE alone, and what diffusers keeps in a file each
                            */
         j->prefix = taken > 1 || (last != SD_PART_VAE && !strcmp(j->layout, "ldm"));
@@ -340,9 +352,32 @@ static void take_parts(struct job *j)
         cmd_usage(&j->c, "--no-prefix is for one part: --part says which");
 }
 
-static void settle_config(struct job *j)
+/* It must have something to take, and its prediction type counts where the model's is not known. */
+static void look_at_reference(struct job *j, bool predicts)
 {
     struct sd_err err = {0};
+    struct stat st;
+    const char *scheduler = sd_arena_printf(&j->arena, "%s/scheduler/scheduler_config.json", j->reference);
+    const char *tokenizer = sd_arena_printf(&j->arena, "%s/tokenizer/vocab.json", j->reference);
+    bool has = scheduler && !stat(scheduler, &st);
+    if (!has && (!tokenizer || stat(tokenizer, &st)))
+        cmd_usage(&j->c,
+                  "--reference %s: there is no scheduler/scheduler_config.json and no tokenizer/vocab.json",
+                  j->reference);
+    if (!has || !predicts)
+        return;
+    cJSON *json = sd_json_read(scheduler, &err);
+    if (!json)
+        cmd_die(&j->c, &err);
+    if (sd_scheduler_config_parse(&j->config.prediction, json, &err)) {
+        sd_err_prefix(&err, "%s", scheduler);
+        cmd_die(&j->c, &err);
+    }
+    cJSON_Delete(json);
+}
+
+static void settle_config(struct job *j)
+{
     const struct sd_tensor_file *tf = source_file(j);
     j->config = *sd_model_file_config(j->source);
     if (j->vae)
@@ -353,12 +388,8 @@ static void settle_config(struct job *j)
         cmd_usage(&j->c, "%s: is a model of Stable Diffusion %d, which --v%d denies",
                   sd_model_file_path(j->source), sd2 ? 2 : 1, sd2 ? 1 : 2);
     bool known = sd_model_file_is_folder(j->source) || (tf && sd_tensor_file_meta(tf, "sd_config"));
-    if (j->reference && !known) {
-        struct sd_model_config c = j->config;
-        if (sd_model_config_read_folder(&c, j->reference, &err))
-            cmd_die(&j->c, &err);
-        j->config.prediction = c.prediction;
-    }
+    if (j->reference)
+        look_at_reference(j, !known);
     if (j->v_given)
         j->config.prediction = j->v ? SD_PREDICT_V : SD_PREDICT_EPSILON;
     if (!strcmp(j->config.name, "sd2") && j->config.prediction == SD_PREDICT_V) {
@@ -376,6 +407,8 @@ static void open_all(struct job *j, const char *path)
         (j->vae_path && (sd_model_file_open_variant(&j->vae, j->vae_path, NULL, &err) ||
                          sd_model_file_need(j->vae, SD_PART_VAE, &err))))
         cmd_die(&j->c, &err);
+    if (j->variant && !sd_model_file_is_folder(j->source))
+        cmd_usage(&j->c, "--variant is for a folder, and %s is a file", path);
     if (!sd_model_file_is_folder(j->source))
         return;
     struct stat st;
@@ -502,6 +535,10 @@ int main(int argc, char **argv)
     check_options(&j);
     if (layout_given && j.target == TO_FOLDER && !strcmp(j.layout, "ldm"))
         cmd_usage(&j.c, "a folder has diffusers' layout");
+    if (j.target == TO_FOLDER && j.prefix_given)
+        cmd_usage(&j.c, "--prefix and --no-prefix are for a file");
+    if (j.old_vae && j.target != TO_FOLDER && !strcmp(j.layout, "ldm"))
+        cmd_usage(&j.c, "--old-vae-names is for diffusers' layout");
     open_all(&j, argv[1]);
     take_parts(&j);
     settle_config(&j);

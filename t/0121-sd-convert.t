@@ -203,9 +203,18 @@ try sd-convert 2.safetensors -o d2
 like 'a folder with more in it is not' "$status $(cat "$err")" '1 sd-convert: d2/notes.txt: is no part of a diffusers model*'
 is 'and stays' "$(cat d2/notes.txt; ls -A | grep -c '[.]sd-')" 'mine
 0'
+mkdir -p half/unet && cp d/unet/*.safetensors half/unet
+try sd-convert 2.safetensors -o half
+like 'a folder with no configuration' "$status $(cat "$err")" '1 sd-convert: half: holds other files than a model*'
+mkdir half/vae && cp d/vae/config.json half/vae && cp d/unet/config.json half/unet
+try sd-convert half -o no.safetensors
+like 'a folder without weights' "$status $(cat "$err")" '1 sd-convert: half: there is no VAE in this model (no weights in vae)*'
+mkdir shelf && cp d/vae/config.json vae.safetensors shelf
+try sd-convert 2.safetensors -o shelf
+like 'nor one with models of other names' "$status $(cat "$err")" '1 sd-convert: shelf/vae.safetensors: is no part of a diffusers model*'
 mkdir other && echo '{}' >other/x.json
 try sd-convert 2.safetensors -o other
-like 'a folder that is no model' "$status $(cat "$err")" '1 sd-convert: other: holds other files than a model*'
+like 'a folder that is no model' "$status $(cat "$err")" '1 sd-convert: other/x.json: is no part of a diffusers model*'
 try sd-convert 2.safetensors --save-model-as diffusers_safetensors -o 1.safetensors
 like 'a file in the way' "$status $(cat "$err")" '1 sd-convert: 1.safetensors: is a file, expected a folder*'
 try sd-convert 2.safetensors -o none/d
@@ -282,6 +291,20 @@ try sd-convert 1.safetensors -o no.safetensors --fp16 --dtype f32
 like 'two types' "$status $(cat "$err")" '2 *more than one of*'
 try sd-convert 1.safetensors -o no.safetensors --no-prefix
 like 'no prefix for three parts' "$status $(cat "$err")" '2 *--no-prefix is for one part*'
+try sd-convert 1.safetensors -o no --reference nowhere
+like 'a reference that is none' "$status $(cat "$err")" '2 *--reference nowhere: there is no scheduler*'
+try sd-convert 1.safetensors -o no.safetensors --reference d
+like 'a reference for a file' "$status $(cat "$err")" '2 *--reference is for a folder*'
+try sd-convert 1.safetensors -o no.safetensors --variant fp16
+like 'a variant of a file' "$status $(cat "$err")" '2 *--variant is for a folder*'
+try sd-convert d -o no.safetensors --variant none
+like 'a variant that is not there' "$status $(cat "$err")" '1 *there is no U-Net in this model (no weights in unet)*'
+try sd-convert 1.safetensors -o no.safetensors --old-vae-names
+like 'old names in the original layout' "$status $(cat "$err")" "2 *--old-vae-names is for diffusers' layout*"
+try sd-convert 1.safetensors -o no.safetensors --unet-only --vae vae.safetensors
+like 'a VAE that would go nowhere' "$status $(cat "$err")" '2 *--vae, but no VAE is written*'
+try sd-convert 1.safetensors -o no --prefix
+like 'prefixes in a folder' "$status $(cat "$err")" '2 *are for a file*'
 try sd-convert 1.safetensors -o no --layout ldm
 like 'a folder in the original layout' "$status $(cat "$err")" "2 *a folder has diffusers' layout*"
 ok 'none of them left a file' test ! -e no -a ! -e no.safetensors -a ! -e no.ckpt

@@ -263,18 +263,30 @@ static bool ends_with(const char *s, const char *end)
     return n >= k && !strcmp(s + n - k, end);
 }
 
+static bool starts_with(const char *s, const char *start)
+{
+    return !strncmp(s, start, strlen(start));
+}
+
+/* Beside the folders of a model lie few files, and only of these names. */
 static bool is_of_a_model(const char *name, bool folder, bool inside)
 {
     static const char *const folders[] = {
         "unet", "vae", "text_encoder", "scheduler", "tokenizer", "safety_checker", "feature_extractor"};
+    static const char *const starts[] = {"model_index.json",        "config.json", "left-over.safetensors",
+                                         "diffusion_pytorch_model", "model.",      "pytorch_model."};
     static const char *const endings[] = {".json", ".safetensors", ".bin", "merges.txt"};
+    bool found = false;
     for (size_t i = 0; folder && !inside && i < sizeof folders / sizeof *folders; i++)
-        if (!strcmp(name, folders[i]))
+        found |= !strcmp(name, folders[i]);
+    if (folder)
+        return found;
+    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++)
+        found |= ends_with(name, endings[i]);
+    for (size_t i = 0; found && !inside && i < sizeof starts / sizeof *starts; i++)
+        if (starts_with(name, starts[i]))
             return true;
-    for (size_t i = 0; !folder && i < sizeof endings / sizeof *endings; i++)
-        if (ends_with(name, endings[i]))
-            return true;
-    return false;
+    return found && inside;
 }
 
 /* Counts what is in a folder in *n; *index tells of a model's own configuration. */
