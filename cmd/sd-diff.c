@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "adapter/lora_delta.h"
 #include "base/ordered.h"
 #include "cmd.h"
 #include "model/listing.h"
@@ -13,17 +14,20 @@ enum status { ONLY_A, ONLY_B, SHAPE, DIFFERENT, SAME, STATUSES };
 
 static const char *const status_names[STATUSES] = {"only_a", "only_b", "shape", "different", "same"};
 
-/* A name of either file. */
+/* A name of either file: a tensor, or under --lora a module. NULL where it is missing. */
 struct pair {
-    const struct sd_store_entry *a, *b; /* NULL where it is missing */
+    const char *name;
+    const struct sd_store_entry *a, *b;
+    const struct sd_delta_module *ma, *mb;
     enum status status;
     double distance; /* relative L2, infinite where NaN or infinities differ */
     struct sd_tensor_diff diff;
+    struct sd_err err; /* code 0 unless it could not be compared */
 };
 
 struct options {
     struct sd_cmd c;
-    bool exact, file_names, common, all;
+    bool exact, file_names, common, all, lora;
     int64_t top;
     double tolerance;
 };
@@ -60,13 +64,86 @@ static enum status judge(const struct options *o, const struct pair *p)
     return !p->diff.unequal || p->distance <= o->tolerance ? SAME : DIFFERENT;
 }
 
+/* Row by row, so that what two networks add to a large layer never has to be in memory. */
+static int compare_rows(struct sd_delta d[2], struct sd_tensor_diff *sum, struct sd_err *err)
+{
+    size_t bytes = (size_t)d[0].width * sizeof(double);
+    double *row[2] = {malloc(bytes), malloc(bytes)};
+    int rc = row[0] && row[1] ? 0 : sd_err_memory(err, bytes);
+    for (int64_t i = 0; i < d[0].out && !rc; i++) {
+        struct sd_store_entry e[2];
+        struct sd_tensor_diff one;
+        for (int k = 0; k < 2; k++) {
+            sd_delta_row(&d[k], i, row[k]);
+            e[k] = (struct sd_store_entry){.dtype = SD_STORE_F64, .data = row[k], .bytes = bytes};
+        }
+        sd_tensor_diff(&e[0], &e[1], &one);
+        sd_tensor_diff_add(sum, &one);
+    }
+    free(row[0]);
+    free(row[1]);
+    return rc;
+}
+
+static int compare_products(struct pair *p, struct sd_err *err)
+{
+    struct sd_delta d[2] = {{0}};
+    int rc = sd_delta_load(&d[0], p->ma, err) || sd_delta_load(&d[1], p->mb, err) ||
+             compare_rows(d, &p->diff, err);
+    sd_delta_free(&d[0]);
+    sd_delta_free(&d[1]);
+    return rc;
+}
+
+/* Modules without a product (OFT, norms) are compared tensor by tensor where the kinds agree. */
+static void compare_tensors_of(struct pair *p)
+{
+    for (int r = 0; r < SD_ROLES; r++) {
+        const struct sd_store_entry *a = p->ma->tensor[r], *b = p->mb->tensor[r];
+        struct sd_tensor_diff one;
+        if (!a != !b || (a && !same_shape(a, b, false))) {
+            p->status = SHAPE;
+            return;
+        }
+        if (a) {
+            sd_tensor_diff(a, b, &one);
+            sd_tensor_diff_add(&p->diff, &one);
+        }
+    }
+}
+
+static void compare_modules(const struct options *o, struct pair *p)
+{
+    const struct sd_delta_module *a = p->ma, *b = p->mb;
+    const char *fault = a->fault ? a->fault : b->fault;
+    if (fault) {
+        sd_err_set(&p->err, SD_ERR_DATA, "module %s: %s", a->fault ? a->name : b->name, fault);
+        return;
+    }
+    if (a->has_delta != b->has_delta ||
+        (a->has_delta && (a->out != b->out || a->in * a->window != b->in * b->window)))
+        p->status = SHAPE;
+    else if (!a->has_delta)
+        compare_tensors_of(p);
+    else if (compare_products(p, &p->err))
+        return;
+    if (p->status == SHAPE)
+        return;
+    p->distance = p->diff.nonfinite ? INFINITY : sd_tensor_diff_l2(&p->diff);
+    p->status = judge(o, p);
+}
+
 static void compare(void *ctx, int thread, size_t item)
 {
     struct run *run = ctx;
     struct pair *p = &run->pairs[item];
     (void)thread;
-    if (!p->a || !p->b || cmd_stopped(&run->o->c))
+    if (p->status != SAME || cmd_stopped(&run->o->c))
         return;
+    if (run->o->lora) {
+        compare_modules(run->o, p);
+        return;
+    }
     if (!same_shape(p->a, p->b, run->o->exact)) {
         p->status = SHAPE;
         return;
@@ -82,19 +159,41 @@ static void done(void *ctx, size_t item)
     cmd_progress(&run->o->c, item + 1, NULL);
 }
 
-/* Joins the two sorted lists by name. */
-static int join(struct run *run, const struct sd_listing *a, const struct sd_listing *b, struct sd_err *err)
+/* What is compared: tensors or modules. Both lists are sorted by name. */
+struct side {
+    struct sd_listing tensors;
+    struct sd_delta_file network;
+    size_t count;
+};
+
+static const char *side_name(const struct side *s, size_t i)
 {
+    return s->network.modules ? s->network.modules[i].place : s->tensors.entries[i].name;
+}
+
+/* Joins the two lists by name. */
+static int join(struct run *run, const struct side *a, const struct side *b, struct sd_err *err)
+{
+    bool lora = run->o->lora;
     size_t i = 0, k = 0;
     if (!(run->pairs = calloc(a->count + b->count + 1, sizeof *run->pairs)))
         return sd_err_memory(err, (a->count + b->count) * sizeof *run->pairs);
     while (i < a->count || k < b->count) {
-        int order = i == a->count ? 1 : k == b->count ? -1 : strcmp(a->entries[i].name, b->entries[k].name);
-        struct pair p = {.status = order < 0 ? ONLY_A : order > 0 ? ONLY_B : SAME};
-        if (order <= 0)
-            p.a = &a->entries[i++];
-        if (order >= 0)
-            p.b = &b->entries[k++];
+        int order = i == a->count ? 1 : k == b->count ? -1 : strcmp(side_name(a, i), side_name(b, k));
+        struct pair p = {.status = order < 0   ? ONLY_A
+                                   : order > 0 ? ONLY_B
+                                               : SAME,
+                         .name = order <= 0 ? side_name(a, i) : side_name(b, k)};
+        if (order <= 0 && lora)
+            p.ma = &a->network.modules[i];
+        else if (order <= 0)
+            p.a = &a->tensors.entries[i];
+        if (order >= 0 && lora)
+            p.mb = &b->network.modules[k];
+        else if (order >= 0)
+            p.b = &b->tensors.entries[k];
+        i += order <= 0;
+        k += order >= 0;
         if (!run->o->common || !order)
             run->pairs[run->count++] = p;
     }
@@ -102,11 +201,6 @@ static int join(struct run *run, const struct sd_listing *a, const struct sd_lis
 }
 
 /* ---- telling ---- */
-
-static const char *name_of(const struct pair *p)
-{
-    return p->a ? p->a->name : p->b->name;
-}
 
 static int by_difference(const void *pa, const void *pb)
 {
@@ -117,7 +211,7 @@ static int by_difference(const void *pa, const void *pb)
         return a->distance > b->distance ? -1 : 1;
     if (a->diff.max_abs != b->diff.max_abs)
         return a->diff.max_abs > b->diff.max_abs ? -1 : 1;
-    return strcmp(name_of(a), name_of(b));
+    return strcmp(a->name, b->name);
 }
 
 static int set_diff(struct sd_record *r, const struct sd_tensor_diff *d)
@@ -132,19 +226,30 @@ static int set_diff(struct sd_record *r, const struct sd_tensor_diff *d)
            sd_record_set_int(r, "nonfinite", (int64_t)d->nonfinite);
 }
 
-static int set_side(struct sd_record *r, const struct sd_store_entry *e, const char *dtype, const char *shape)
+static int set_tensor(struct sd_record *r, const struct sd_store_entry *e, const char *dtype,
+                      const char *shape)
 {
     return e && (sd_record_set_string(r, dtype, sd_store_dtype_name(e->dtype)) ||
                  sd_record_set_ints(r, shape, e->shape, (size_t)e->ndim));
+}
+
+static int set_module(struct sd_record *r, const struct sd_delta_module *m, const char *type,
+                      const char *rank, const char *alpha)
+{
+    return m &&
+           (sd_record_set_string(r, type, sd_delta_type_name(m->type)) ||
+            (m->rank && (sd_record_set_int(r, rank, m->rank) || sd_record_set_double(r, alpha, m->alpha))));
 }
 
 static void put_pair(struct options *o, const struct pair *p)
 {
     struct sd_record r = SD_RECORD_INIT;
     sd_record_reset(&r);
-    if (sd_record_set_string(&r, "tensor", name_of(p)) ||
+    if (sd_record_set_string(&r, o->lora ? "module" : "tensor", p->name) ||
         sd_record_set_string(&r, "status", status_names[p->status]) ||
-        set_side(&r, p->a, "dtype_a", "shape_a") || set_side(&r, p->b, "dtype_b", "shape_b") ||
+        set_tensor(&r, p->a, "dtype_a", "shape_a") || set_tensor(&r, p->b, "dtype_b", "shape_b") ||
+        set_module(&r, p->ma, "type_a", "rank_a", "alpha_a") ||
+        set_module(&r, p->mb, "type_b", "rank_b", "alpha_b") ||
         (p->status >= DIFFERENT && set_diff(&r, &p->diff)))
         cmd_status(&o->c, SD_ERR_MACHINE);
     cmd_put_next(&o->c, &r);
@@ -183,41 +288,68 @@ static _Noreturn void trouble(struct options *o, struct sd_err *err)
     cmd_die(&o->c, err);
 }
 
-/* By the names of parameters where both are models, else by the names in the files. */
-static void open_both(struct options *o, const char *const path[2], struct sd_listing l[2])
+static void close_sides(struct side s[2])
 {
-    struct sd_err err = {0};
-    if (!o->file_names && !sd_listing_parameters(&l[0], path[0], &err)) {
-        if (!sd_listing_parameters(&l[1], path[1], &err))
-            return;
-        sd_listing_close(&l[0]);
+    for (int i = 0; i < 2; i++) {
+        sd_listing_close(&s[i].tensors);
+        sd_delta_close(&s[i].network);
     }
-    for (int i = 0; i < 2; i++)
-        if (sd_listing_file(&l[i], path[i], &err))
-            trouble(o, &err);
 }
 
-static void diff(struct options *o, const char *const path[2])
+/* By the names of parameters where both are models, else by the names in the files. */
+static int open_tensors(const struct options *o, const char *const path[2], struct side s[2],
+                        struct sd_err *err)
 {
-    struct sd_listing l[2] = {{0}};
+    if (!o->file_names && !sd_listing_parameters(&s[0].tensors, path[0], err)) {
+        if (!sd_listing_parameters(&s[1].tensors, path[1], err))
+            return 0;
+        sd_listing_close(&s[0].tensors);
+    }
+    return sd_listing_file(&s[0].tensors, path[0], err) || sd_listing_file(&s[1].tensors, path[1], err);
+}
+
+static void open_sides(struct options *o, const char *const path[2], struct side s[2])
+{
     struct sd_err err = {0};
-    struct run run = {.o = o};
-    open_both(o, path, l);
-    if (join(&run, &l[0], &l[1], &err))
+    int rc = o->lora
+                 ? sd_delta_open(&s[0].network, path[0], &err) || sd_delta_open(&s[1].network, path[1], &err)
+                 : open_tensors(o, path, s, &err);
+    if (rc)
         trouble(o, &err);
-    o->c.total = run.count;
-    const struct sd_ordered work = {.n = run.count,
+    for (int i = 0; i < 2; i++)
+        s[i].count = o->lora ? s[i].network.count : s[i].tensors.count;
+}
+
+static void compare_all(struct run *run)
+{
+    struct options *o = run->o;
+    struct sd_err err = {0};
+    const struct sd_ordered work = {.n = run->count,
                                     .window = 4 * (size_t)o->c.common.jobs,
                                     .jobs = o->c.common.jobs,
                                     .work = compare,
                                     .finish = done,
-                                    .ctx = &run};
+                                    .ctx = run};
+    o->c.total = run->count;
     if (sd_ordered_run(&work, &err))
         trouble(o, &err);
-    if (!cmd_stopped(&o->c)) {
-        qsort(run.pairs, run.count, sizeof *run.pairs, by_difference);
+    for (size_t i = 0; i < run->count; i++)
+        if (run->pairs[i].err.code)
+            trouble(o, &run->pairs[i].err);
+    qsort(run->pairs, run->count, sizeof *run->pairs, by_difference);
+}
+
+static void diff(struct options *o, const char *const path[2])
+{
+    struct side s[2] = {0};
+    struct sd_err err = {0};
+    struct run run = {.o = o};
+    open_sides(o, path, s);
+    if (join(&run, &s[0], &s[1], &err))
+        trouble(o, &err);
+    compare_all(&run);
+    if (!cmd_stopped(&o->c))
         put_summary(&run, path[0], path[1]);
-    }
     int64_t shown = 0;
     for (size_t i = 0; i < run.count && shown != o->top && !cmd_stopped(&o->c); i++)
         if (run.pairs[i].status != SAME || o->all) {
@@ -225,8 +357,7 @@ static void diff(struct options *o, const char *const path[2])
             shown++;
         }
     free(run.pairs);
-    sd_listing_close(&l[0]);
-    sd_listing_close(&l[1]);
+    close_sides(s);
 }
 
 int main(int argc, char **argv)
@@ -242,6 +373,7 @@ int main(int argc, char **argv)
         {SD_OPT_BOOL("common", 0, &o.common, "leave out tensors that only one of the files has")},
         {SD_OPT_BOOL("file-names", 0, &o.file_names,
                      "go by the names in the files, not by the parameters of the model")},
+        {SD_OPT_BOOL("lora", 0, &o.lora, "compare what LoRA and similar networks add to the weights")},
         {SD_OPT_BOOL("all", 'a', &o.all, "show tensors that are the same, too")},
         SD_OPT_END};
     o.c = (struct sd_cmd){.program = {.name = "sd-diff",
@@ -255,6 +387,8 @@ int main(int argc, char **argv)
     cmd_start(&o.c, &argc, argv);
     if (o.exact && o.tolerance > 0)
         cmd_usage(&o.c, "--exact and --tolerance exclude each other");
+    if (o.lora && (o.exact || o.file_names))
+        cmd_usage(&o.c, "--lora and --%s exclude each other", o.exact ? "exact" : "file-names");
     diff(&o, (const char *const[]){argv[1], argv[2]});
     return cmd_finish(&o.c);
 }

@@ -8,21 +8,13 @@
 
 #include "base/json.h"
 #include "base/ordered.h"
-#include "cmd.h"
-#include "model/model_file.h"
+#include "inspect.h"
 #include "store/file_hash.h"
 #include "store/tensor_file.h"
 #include "store/tensor_stats.h"
 
-struct inspect {
-    struct sd_cmd c;
-    bool metadata_only, tensors_only, parameters, stats, hash, parse_metadata;
-    struct sd_model_file *model; /* of the argument at hand, under --parameters; else NULL */
-    struct sd_buf scratch;
-};
-
 /* Names from files may hold control characters, which a terminal should not get. */
-static void warn(struct inspect *in, const struct sd_err *err)
+void inspect_warn(struct inspect *in, const struct sd_err *err)
 {
     char text[sizeof err->msg];
     memcpy(text, err->msg, sizeof text);
@@ -33,12 +25,12 @@ static void warn(struct inspect *in, const struct sd_err *err)
     cmd_status(&in->c, err->code ? err->code : SD_ERR_DATA);
 }
 
-static void fail(struct inspect *in, const char *path, const struct sd_err *err)
+void inspect_fail(struct inspect *in, const char *path, const struct sd_err *err)
 {
     struct sd_record r = SD_RECORD_INIT;
     const char *msg = err->msg;
     size_t n = strlen(path);
-    warn(in, err);
+    inspect_warn(in, err);
     if (!strncmp(msg, path, n) && !strncmp(msg + n, ": ", 2))
         msg += n + 2;
     sd_record_reset(&r);
@@ -107,7 +99,7 @@ static int set_hashes(struct inspect *in, struct sd_record *r, const struct sd_t
 }
 
 /* The line about the file as a whole. */
-static void put_file(struct inspect *in, const struct sd_tensor_file *tf)
+static void put_file(struct inspect *in, const struct sd_tensor_file *tf, const struct lora_report *lora)
 {
     struct sd_record r = SD_RECORD_INIT;
     struct sd_err err = {0};
@@ -122,10 +114,10 @@ static void put_file(struct inspect *in, const struct sd_tensor_file *tf)
     if (sd_record_set_string(&r, "file", sd_tensor_file_path(tf)) ||
         sd_record_set_string(&r, "format", sd_tensor_file_format(tf)) ||
         sd_record_set_int(&r, "tensors", (int64_t)n) || sd_record_set_int(&r, "bytes", (int64_t)bytes) ||
-        (in->model && set_model(in, &r)))
+        (in->model && set_model(in, &r)) || (lora && lora_set_network(lora, &r)))
         cmd_status(&in->c, SD_ERR_MACHINE);
     if (in->hash && set_hashes(in, &r, tf, &err)) {
-        warn(in, &err);
+        inspect_warn(in, &err);
         sd_record_set_error(&r, "sd-inspect", err.msg);
     }
     if (set_metadata(in, &r, meta, meta_count))
@@ -193,7 +185,7 @@ static void put_tensor(struct inspect *in, const struct sd_tensor_file *tf, cons
         (result && !result->failed && set_stats(&r, &result->stats)))
         cmd_status(&in->c, SD_ERR_MACHINE);
     if (result && result->failed) {
-        warn(in, &result->err);
+        inspect_warn(in, &result->err);
         sd_record_set_error(&r, "sd-inspect", result->err.msg);
     }
     cmd_put_next(&in->c, &r);
@@ -270,7 +262,7 @@ static void put_tensors(struct inspect *in, const struct sd_tensor_file *tf)
         return;
     if (in->stats) {
         if (measure_tensors(in, tf, &err))
-            warn(in, &err);
+            inspect_warn(in, &err);
         return;
     }
     for (size_t i = 0; i < sd_tensor_file_count(tf) && !cmd_stopped(&in->c); i++)
@@ -282,11 +274,20 @@ static void inspect_file(struct inspect *in, const char *path)
     struct sd_tensor_file *tf;
     struct sd_err err = {0};
     if (sd_tensor_file_open(&tf, path, &err)) {
-        fail(in, path, &err);
+        inspect_fail(in, path, &err);
         return;
     }
-    put_file(in, tf);
-    put_tensors(in, tf);
+    struct lora_report *lora = NULL;
+    if (in->lora && lora_report_new(&lora, in, path, &err)) {
+        inspect_fail(in, path, &err);
+    } else {
+        put_file(in, tf, lora);
+        if (lora && !in->metadata_only)
+            lora_put_modules(lora);
+        else
+            put_tensors(in, tf);
+    }
+    lora_report_free(lora);
     sd_tensor_file_close(tf);
 }
 
@@ -299,7 +300,7 @@ static size_t inspect_folder(struct inspect *in, const char *folder, int depth)
     if (n < 0) {
         struct sd_err err = {0};
         sd_err_errno(&err, folder);
-        fail(in, folder, &err);
+        inspect_fail(in, folder, &err);
         return 1;
     }
     for (int i = 0; i < n; i++) {
@@ -326,12 +327,12 @@ static void inspect_argument(struct inspect *in, const char *path)
     struct stat st;
     struct sd_err err = {0};
     if (in->parameters && sd_model_file_open(&in->model, path, &err))
-        warn(in, &err);
+        inspect_warn(in, &err);
     if (stat(path, &st) || !S_ISDIR(st.st_mode)) {
         inspect_file(in, path);
     } else if (!inspect_folder(in, path, 4)) {
         sd_err_set(&err, SD_ERR_DATA, "%s: no tensor file in this folder", path);
-        fail(in, path, &err);
+        inspect_fail(in, path, &err);
     }
     sd_model_file_close(in->model);
     in->model = NULL;
@@ -348,6 +349,9 @@ int main(int argc, char **argv)
         {SD_OPT_BOOL("stats", 0, &in.stats, "read the tensors: min, max, mean, std, l2, nan, inf of each")},
         {SD_OPT_BOOL("hash", 0, &in.hash,
                      "read the file: its hashes as web UIs and sd-scripts compute them")},
+        {SD_OPT_BOOL("lora", 0, &in.lora,
+                     "of LoRA and similar networks: their modules, ranks, alphas and norms, in place of the "
+                     "tensors")},
         {SD_OPT_BOOL("parse-metadata", 0, &in.parse_metadata,
                      "metadata that are JSON objects or arrays as such, not as strings")},
         SD_OPT_END};
@@ -363,6 +367,8 @@ int main(int argc, char **argv)
         cmd_usage(&in.c, "--metadata-only and --tensors-only exclude each other");
     if (in.metadata_only && in.stats)
         cmd_usage(&in.c, "--stats is told of each tensor, which --metadata-only leaves out");
+    if (in.stats && in.lora)
+        cmd_usage(&in.c, "--stats is told of each tensor, in whose place --lora puts modules");
     if (in.tensors_only && (in.hash || in.parse_metadata))
         cmd_usage(&in.c, "--%s is told of each file, which --tensors-only leaves out",
                   in.hash ? "hash" : "parse-metadata");

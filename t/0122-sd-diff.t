@@ -68,6 +68,27 @@ done
 ok 'two models of different shapes are compared' jq -se '.[0] | .different > 100 and .shape > 50 and .only_a > 0' j1
 same 'the same for any number of threads' j1 j3
 
+net=$root/t/data/inspect
+try sd-diff --tolerance 1e-6 "$net"/networks.safetensors "$net"/rescaled.safetensors
+is 'the factors of these networks differ' "$(head -n 1 "$out" | jq '.different > 10')" true
+try sd-diff --lora --tolerance 1e-6 "$net"/networks.safetensors "$net"/rescaled.safetensors
+is '--lora: what they add to the weights does not, but for two' \
+    "$status $(jq -r 'select(.module) | [.status, .module] | join(":")' "$out" | paste -sd ' ')" \
+    '1 only_a:oft_unet_down_blocks_1_attentions_0_proj_in different:lora_unet_mid_block_resnets_0_conv1'
+is '--lora: by a tenth' "$(jq 'select(.status == "different").relative_l2 - 0.1 | fabs < 1e-6' "$out")" true
+is '--lora: ranks and alphas' "$(jq -c 'select(.status == "different") | [.rank_a, .alpha_a, .rank_b, .alpha_b, .elements]' "$out")" '[3,3,3,1.5,315]'
+try sd-diff --lora --common "$net"/networks.safetensors "$net"/networks.safetensors
+is '--lora: a network and itself, OFT too' "$status $(jq .same "$out")" '0 12'
+try sd-diff --lora --common --all "$net"/networks.safetensors "$net"/peft.safetensors
+is "--lora: PEFT's spelling, whose alpha is the rank" "$(jq -c 'select(.module) | [.status, .relative_l2 * 1000 | tostring]' "$out" | paste -sd ' ')" \
+    '["different","1000"] ["same","0"]'
+try sd-diff --lora "$net"/networks.safetensors "$model"/sd1-small.safetensors
+is '--lora: no network is trouble' "$status$(cat "$out")" 2
+for args in --exact --file-names; do
+    try sd-diff --lora $args "$net"/peft.safetensors "$net"/peft.safetensors
+    is "--lora $args: wrong usage" "$status$(cat "$out")" 2
+done
+
 for bad in nothing "$root/README.md" "$tmp"; do
     try sd-diff a "$bad"
     is "trouble with the second: status 2" "$status$(cat "$out")" 2
