@@ -7,7 +7,7 @@
 
 struct inspect {
     struct sd_cmd c;
-    bool metadata_only, tensors_only, parameters, stats, hash, parse_metadata, lora;
+    bool metadata_only, tensors_only, parameters, stats, hash, parse_metadata, lora, identify;
     struct sd_model_file *model; /* of the argument at hand, under --parameters; else NULL */
     struct sd_buf scratch;
 };
@@ -28,5 +28,10 @@ void lora_report_free(struct lora_report *r); /* takes NULL */
 
 int lora_set_network(const struct lora_report *r, struct sd_record *record); /* sets "network" */
 void lora_put_modules(const struct lora_report *r);                          /* a line for each module */
+
+/* ---- --identify ---- */
+
+/* The line about a file, or about a model folder as a whole. */
+void inspect_identify(struct inspect *in, const char *path);
 
 #endif

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "adapter/identify.h"
 #include "base/json.h"
 #include "base/ordered.h"
 #include "inspect.h"
@@ -269,6 +270,22 @@ static void put_tensors(struct inspect *in, const struct sd_tensor_file *tf)
         put_tensor(in, tf, sd_tensor_file_entry(tf, i), NULL);
 }
 
+static void inspect_tensors(struct inspect *in, const struct sd_tensor_file *tf)
+{
+    struct lora_report *lora = NULL;
+    struct sd_err err = {0};
+    if (in->lora && lora_report_new(&lora, in, sd_tensor_file_path(tf), &err)) {
+        inspect_fail(in, sd_tensor_file_path(tf), &err);
+        return;
+    }
+    put_file(in, tf, lora);
+    if (!lora)
+        put_tensors(in, tf);
+    else if (!in->metadata_only)
+        lora_put_modules(lora);
+    lora_report_free(lora);
+}
+
 static void inspect_file(struct inspect *in, const char *path)
 {
     struct sd_tensor_file *tf;
@@ -277,17 +294,14 @@ static void inspect_file(struct inspect *in, const char *path)
         inspect_fail(in, path, &err);
         return;
     }
-    struct lora_report *lora = NULL;
-    if (in->lora && lora_report_new(&lora, in, path, &err)) {
+    if ((in->identify || in->lora) && !strcmp(sd_tensor_file_format(tf), "npz")) {
+        sd_err_set(&err, SD_ERR_DATA, "%s: an npz archive is neither a model nor a network", path);
         inspect_fail(in, path, &err);
+    } else if (in->identify) {
+        inspect_identify(in, path);
     } else {
-        put_file(in, tf, lora);
-        if (lora && !in->metadata_only)
-            lora_put_modules(lora);
-        else
-            put_tensors(in, tf);
+        inspect_tensors(in, tf);
     }
-    lora_report_free(lora);
     sd_tensor_file_close(tf);
 }
 
@@ -328,7 +342,9 @@ static void inspect_argument(struct inspect *in, const char *path)
     struct sd_err err = {0};
     if (in->parameters && sd_model_file_open(&in->model, path, &err))
         inspect_warn(in, &err);
-    if (stat(path, &st) || !S_ISDIR(st.st_mode)) {
+    if (in->identify && sd_is_model_folder(path)) {
+        inspect_identify(in, path);
+    } else if (stat(path, &st) || !S_ISDIR(st.st_mode)) {
         inspect_file(in, path);
     } else if (!inspect_folder(in, path, 4)) {
         sd_err_set(&err, SD_ERR_DATA, "%s: no tensor file in this folder", path);
@@ -352,6 +368,8 @@ int main(int argc, char **argv)
         {SD_OPT_BOOL("lora", 0, &in.lora,
                      "of LoRA and similar networks: their modules, ranks, alphas and norms, in place of the "
                      "tensors")},
+        {SD_OPT_BOOL("identify", 0, &in.identify,
+                     "tell only what each file or model folder is: kind, family, layout, what is missing")},
         {SD_OPT_BOOL("parse-metadata", 0, &in.parse_metadata,
                      "metadata that are JSON objects or arrays as such, not as strings")},
         SD_OPT_END};
@@ -367,6 +385,9 @@ int main(int argc, char **argv)
         cmd_usage(&in.c, "--metadata-only and --tensors-only exclude each other");
     if (in.metadata_only && in.stats)
         cmd_usage(&in.c, "--stats is told of each tensor, which --metadata-only leaves out");
+    if (in.identify &&
+        (in.stats || in.lora || in.hash || in.parse_metadata || in.parameters || in.tensors_only))
+        cmd_usage(&in.c, "--identify is told alone");
     if (in.stats && in.lora)
         cmd_usage(&in.c, "--stats is told of each tensor, in whose place --lora puts modules");
     if (in.tensors_only && (in.hash || in.parse_metadata))

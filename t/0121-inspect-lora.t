@@ -37,7 +37,7 @@ is '--tensors-only: only the modules' "$(jq -s 'length, all(.module)' "$out" | p
 try sd-inspect --lora "$root"/t/data/store/plain.safetensors "$data"/peft.safetensors "$root"/t/data/store/plain.npz
 is 'no network: its line tells, the others are there' \
     "$status $(jq -r 'if .error then .error.message else .module // "file" end' "$out" | cut -c1-20 | paste -sd ,)" \
-    "1 no tensor in it is o,file,text_encoder.text_mo,base_model.model.une,unet.down_blocks.0.a,no tensor in it is o"
+    "1 no tensor in it is o,file,text_encoder.text_mo,base_model.model.une,unet.down_blocks.0.a,an npz archive is ne"
 # st NAME HEADER BYTES: a safetensors file with that many zeros for data
 st() {
     _n=$(printf '%s' "$2" | wc -c)

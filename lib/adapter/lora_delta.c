@@ -69,9 +69,10 @@ static int ending_of(const char *key)
     return -1;
 }
 
-bool sd_delta_is_key(const char *key)
+enum sd_delta_type sd_delta_type_of(const char *key)
 {
-    return ending_of(key) >= 0;
+    int ending = ending_of(key);
+    return ending < 0 ? SD_DELTA_OTHER : endings[ending].type;
 }
 
 const char *sd_delta_role_name(enum sd_delta_role r)

@@ -80,8 +80,8 @@ struct sd_delta_file {
 int sd_delta_open(struct sd_delta_file *f, const char *path, struct sd_err *err);
 void sd_delta_close(struct sd_delta_file *f); /* takes a zeroed struct */
 
-/* True when a tensor of this name belongs to a network. */
-bool sd_delta_is_key(const char *key);
+/* What a tensor of this name belongs to; SD_DELTA_OTHER also where it is of no network. */
+enum sd_delta_type sd_delta_type_of(const char *key);
 
 /* One module's factors in f32. */
 struct sd_delta {

@@ -27,6 +27,11 @@ size_t sd_store_dtype_bytes(enum sd_store_dtype d)
     return types[d].bytes;
 }
 
+bool sd_store_dtype_is_float(enum sd_store_dtype d)
+{
+    return types[d].name[0] == 'F' || d == SD_STORE_BF16;
+}
+
 int sd_store_dtype_parse(const char *name, enum sd_store_dtype *out)
 {
     for (int d = 0; d < SD_STORE_DTYPES; d++)

@@ -31,6 +31,7 @@ enum sd_store_dtype {
 
 const char *sd_store_dtype_name(enum sd_store_dtype d); /* "F32" */
 size_t sd_store_dtype_bytes(enum sd_store_dtype d);
+bool sd_store_dtype_is_float(enum sd_store_dtype d);
 int sd_store_dtype_parse(const char *name, enum sd_store_dtype *out); /* 0, or -1 when unknown */
 
 /* Bytes of a tensor, -1 when a dimension is negative or the product does not fit into 2^62. */
