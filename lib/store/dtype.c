@@ -147,6 +147,16 @@ SD_CLONES int sd_store_from_f32(enum sd_store_dtype d, const float *src, size_t 
     }
 }
 
+void sd_store_round(enum sd_store_dtype d, float *v, size_t count)
+{
+    if (d == SD_STORE_F16)
+        for (size_t i = 0; i < count; i++)
+            v[i] = sd_f16_to_f32(sd_f32_to_f16(v[i]));
+    else if (d == SD_STORE_BF16)
+        for (size_t i = 0; i < count; i++)
+            v[i] = sd_bf16_to_f32(sd_f32_to_bf16(v[i]));
+}
+
 const char *sd_store_shape_text(int ndim, const int64_t *shape, char *text, size_t size)
 {
     size_t used = (size_t)snprintf(text, size, "[");

@@ -56,6 +56,9 @@ void sd_store_to_f32(enum sd_store_dtype d, const void *src, size_t count, float
 /* Converts count f32 to F64, F32, F16 or BF16 (round to nearest even). Returns -1 for another type. */
 int sd_store_from_f32(enum sd_store_dtype d, const float *src, size_t count, void *dst);
 
+/* Rounds f32 values in place to what F16 or BF16 can hold; other types leave them as they are. */
+void sd_store_round(enum sd_store_dtype d, float *v, size_t count);
+
 /* Writes "[320,4,3,3]" into text and returns it. Shapes that are too long end in "...". */
 const char *sd_store_shape_text(int ndim, const int64_t *shape, char *text, size_t size);
 

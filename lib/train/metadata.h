@@ -24,7 +24,4 @@ int sd_train_metadata(const struct sd_train_config *config, const struct sd_trai
                       const struct sd_dataset *data, const struct sd_train_progress *progress,
                       struct sd_arena *arena, struct sd_store_meta **meta, size_t *count, struct sd_err *err);
 
-/* Python's repr of a float: the shortest digits that read back the same, 1e-05 style exponents. */
-void sd_python_float(double v, char text[32]);
-
 #endif

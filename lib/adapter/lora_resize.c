@@ -1,0 +1,129 @@
+#include "adapter/lora_resize.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "adapter/svd.h"
+
+/* Below this a matrix counts as zero. */
+static const double least_value = 1e-6;
+
+/* How many of s[n], the values of a matrix of `full` in all, the method keeps. sd-scripts adds one to what it
+ * looks for, and once more to what it finds. */
+static int64_t choose(const struct sd_lora_resize_options *o, const double *s, int64_t n, int64_t full)
+{
+    double total = 0, sum = 0;
+    int64_t index = 0;
+    bool fro = o->method == SD_LORA_RESIZE_FRO;
+    for (int64_t i = 0; i < n; i++)
+        total += fro ? s[i] * s[i] : s[i];
+    if (o->method == SD_LORA_RESIZE_RATIO) {
+        while (index < n && s[index] > s[0] / o->param)
+            index++;
+    } else {
+        double target = fro ? o->param * o->param : o->param;
+        for (; index < n; index++) {
+            sum += fro ? s[index] * s[index] : s[index];
+            if (sum / total >= target)
+                break;
+        }
+        index++;
+    }
+    index = index < full - 1 ? index : full - 1;
+    return (index > 1 ? index : 1) + 1;
+}
+
+static void retained(struct sd_lora_resized *r, const double *s, int64_t n)
+{
+    double sum = 0, kept = 0, square = 0, kept_square = 0;
+    for (int64_t i = 0; i < n; i++) {
+        sum += s[i];
+        square += s[i] * s[i];
+        if (i + 1 == r->rank) {
+            kept = sum;
+            kept_square = square;
+        }
+    }
+    r->sum_retained = (r->rank >= n ? sum : kept) / sum;
+    r->fro_retained = sqrt((r->rank >= n ? square : kept_square) / square);
+    r->max_ratio = r->rank <= n ? s[0] / s[r->rank - 1] : INFINITY;
+}
+
+static int resize(const struct sd_lora_pair *p, const struct sd_lora_resize_options *o, struct sd_svd *svd,
+                  struct sd_lora_resized *r, struct sd_err *err)
+{
+    float *up, *down;
+    int64_t width = sd_lora_pair_width(p), full = p->out < width ? p->out : width;
+    int64_t most = p->conv ? o->conv_rank : o->rank;
+    if (sd_lora_pair_read(p, &up, &down, err))
+        return -1;
+    int rc = sd_svd_product(svd, up, down, p->out, p->rank, width, err);
+    free(up);
+    free(down);
+    if (rc)
+        return sd_err_prefix(err, "%s", p->name);
+    most = most < full ? most : full;
+    r->old_rank = p->rank;
+    r->rank = o->method == SD_LORA_RESIZE_FIXED ? most : choose(o, svd->s, svd->rank, full);
+    if (svd->s[0] <= least_value)
+        r->rank = 1;
+    r->rank = r->rank < most ? r->rank : most;
+    r->alpha = (double)((float)r->rank * (p->alpha / (float)p->rank));
+    retained(r, svd->s, svd->rank);
+    return sd_svd_truncate(svd, r->rank, err);
+}
+
+static int resize_into(const struct sd_lora_pair *p, const struct sd_lora_resize_options *o,
+                       struct sd_lora_out *out, struct sd_lora_resized *r, struct sd_err *err)
+{
+    struct sd_svd svd = {0};
+    int rc = resize(p, o, &svd, r, err);
+    if (!rc) {
+        struct sd_lora_shape shape = {r->rank, p->in, p->out, p->kernel, p->conv, p->spelling};
+        bool implied = p->spelling != SD_LORA_KOHYA && !p->alpha_entry;
+#pragma omp critical(sd_lora_resize)
+        rc = sd_lora_out_module(out, p->name, &shape, implied ? NAN : (float)r->alpha, svd.vt, svd.us,
+                                o->save, err);
+    }
+    sd_svd_free(&svd);
+    return rc;
+}
+
+/* Tensors of other kinds go along, converted as sd-scripts does. */
+static int add_others(const struct sd_lora_modules *m, enum sd_store_dtype save, struct sd_lora_out *out,
+                      struct sd_err *err)
+{
+    for (size_t i = 0; i < m->other_count; i++) {
+        const struct sd_store_entry *e = m->others[i];
+        size_t n = e->bytes / sd_store_dtype_bytes(e->dtype);
+        float *v = malloc((n + 1) * sizeof *v);
+        if (!v)
+            return sd_err_memory(err, n * sizeof *v);
+        sd_store_to_f32(e->dtype, e->data, n, v);
+        int rc = sd_lora_out_add(out, e->name, v, e->ndim, e->shape, save, err);
+        free(v);
+        if (rc)
+            return -1;
+    }
+    return 0;
+}
+
+int sd_lora_resize(const struct sd_lora_modules *m, const struct sd_lora_resize_options *o, int threads,
+                   struct sd_lora_out *out, struct sd_lora_resized *results, struct sd_err *err)
+{
+    bool failed = false;
+    if (sd_lora_out_init(out, 3 * m->count + m->other_count, err) || add_others(m, o->save, out, err))
+        return -1;
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
+    for (size_t i = 0; i < m->count; i++) {
+        struct sd_err mine = {0};
+        if (resize_into(&m->pairs[i], o, out, &results[i], &mine)) {
+#pragma omp critical(sd_lora_resize)
+            if (!failed) {
+                *err = mine;
+                failed = true;
+            }
+        }
+    }
+    return failed ? -1 : 0;
+}

@@ -1,0 +1,245 @@
+/* The LoRA workbench against sd-scripts' own scripts (t/data/lora-tools, made by t/ref/lora_tools.py):
+ * products of up and down matrices, times alpha / rank, agree within 1e-4 of their norm. */
+#include "tap.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "adapter/lora_bake.h"
+#include "adapter/lora_extract.h"
+#include "adapter/lora_resize.h"
+
+#define DATA "t/data/lora-tools/"
+#define BASE "t/data/model/sd1-small-ldm.safetensors"
+#define LBW "[1,0.5,1,0.25,1,1,1,0.75,1,1,1,1,1,1,1,2,1]"
+
+static const double tolerance = 1e-4;
+static char out_path[] = "/tmp/sd-lora-tools.XXXXXX";
+
+static struct sd_lora_modules lora(const char *path)
+{
+    struct sd_lora_modules m;
+    struct sd_err err = {0};
+    if (sd_lora_modules_open(&m, path, &err)) {
+        printf("Bail out! %s\n", err.msg);
+        exit(1);
+    }
+    return m;
+}
+
+static float *product(const struct sd_lora_pair *p)
+{
+    float *up = NULL, *down = NULL;
+    int64_t width = sd_lora_pair_width(p);
+    float *w = calloc((size_t)(p->out * width), sizeof *w);
+    if (!w || sd_lora_pair_read(p, &up, &down, NULL))
+        exit(1);
+    for (int64_t i = 0; i < p->out; i++)
+        for (int64_t r = 0; r < p->rank; r++)
+            for (int64_t j = 0; j < width; j++)
+                w[i * width + j] += up[i * p->rank + r] * down[r * width + j] * (p->alpha / (float)p->rank);
+    free(up);
+    free(down);
+    return w;
+}
+
+static double distance(const float *a, const float *b, int64_t n)
+{
+    double d = 0, norm = 0;
+    for (int64_t i = 0; i < n; i++) {
+        d += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
+        norm += (double)b[i] * b[i];
+    }
+    return norm > 0 ? sqrt(d / norm) : sqrt(d);
+}
+
+/* Compares the file that was written with a fixture, and removes it. */
+static void compare(const char *name)
+{
+    char path[256];
+    snprintf(path, sizeof path, DATA "%s.safetensors", name);
+    struct sd_lora_modules got = lora(out_path), want = lora(path);
+    double worst = 0;
+    size_t alike = 0;
+    const char *where = "";
+    for (size_t i = 0; i < want.count; i++) {
+        const struct sd_lora_pair *w = &want.pairs[i], *g = sd_lora_modules_find(&got, w->name);
+        if (!g || g->rank != w->rank || g->out != w->out || g->down->ndim != w->down->ndim ||
+            sd_lora_pair_width(g) != sd_lora_pair_width(w)) {
+            printf("# %s: %s\n", w->name, g ? "another rank or shape" : "missing");
+            continue;
+        }
+        float *a = product(g), *b = product(w);
+        double d = distance(a, b, w->out * sd_lora_pair_width(w));
+        free(a);
+        free(b);
+        alike++;
+        if (!(d <= worst)) {
+            worst = d;
+            where = w->name;
+        }
+    }
+    ok(alike == want.count && got.count == want.count, "%s: the same modules, ranks and shapes", name);
+    if (!ok(worst <= tolerance, "%s: the same products", name))
+        printf("# %g in %s\n", worst, where);
+    else
+        printf("# %g at most\n", worst);
+    sd_lora_modules_close(&got);
+    sd_lora_modules_close(&want);
+    unlink(out_path);
+}
+
+static void write_out(struct sd_lora_out *out)
+{
+    struct sd_err err = {0};
+    ok(!sd_lora_out_write(out, out_path, NULL, 0, &err), "written %s", err.msg);
+    sd_lora_out_free(out);
+}
+
+static void extract(const char *name, const struct sd_lora_extract_options *o, bool text)
+{
+    struct sd_model_file *a, *b;
+    struct sd_lora_out out = {0};
+    struct sd_lora_extract_report report;
+    struct sd_err err = {0};
+    if (sd_model_file_open(&a, BASE, &err) || sd_model_file_open(&b, DATA "tuned.safetensors", &err)) {
+        printf("Bail out! %s\n", err.msg);
+        exit(1);
+    }
+    ok(!sd_lora_extract(a, b, o, &out, &report, &err), "%s %s", name, err.msg);
+    ok(report.text_encoder == text && report.different, "%s: the text encoder is %s", name,
+       text ? "in" : "out");
+    write_out(&out);
+    compare(name);
+    sd_model_file_close(a);
+    sd_model_file_close(b);
+}
+
+static void combine(const char *name, const char *second, double r0, double r1, const char *lbw,
+                    const struct sd_lora_combine_options *o)
+{
+    struct sd_lora_modules a = lora(DATA "a.safetensors"), b = lora(second);
+    double blocks[SD_LORA_BLOCKS];
+    struct sd_err err = {0};
+    struct sd_lora_out out = {0};
+    struct sd_lora_combine_report report;
+    if (lbw)
+        ok(!sd_lora_block_weights(lbw, blocks, &err), "block weights %s", err.msg);
+    struct sd_lora_share shares[2] = {{&a, r0, lbw ? blocks : NULL}, {&b, r1, lbw ? blocks : NULL}};
+    ok(!sd_lora_combine(shares, 2, o, &out, &report, &err), "%s %s", name, err.msg);
+    write_out(&out);
+    compare(name);
+    sd_lora_modules_close(&a);
+    sd_lora_modules_close(&b);
+}
+
+static void resize(const char *name, const struct sd_lora_resize_options *o)
+{
+    struct sd_lora_modules a = lora(DATA "a.safetensors");
+    struct sd_lora_resized *r = calloc(a.count, sizeof *r);
+    struct sd_lora_out out = {0};
+    struct sd_err err = {0};
+    ok(!sd_lora_resize(&a, o, 2, &out, r, &err), "%s %s", name, err.msg);
+    write_out(&out);
+    compare(name);
+    free(r);
+    sd_lora_modules_close(&a);
+}
+
+/* The merged model: the tensors that sd-scripts' merge changed, to the last bits; all others as they were. */
+static void bake(void)
+{
+    struct sd_lora_modules a = lora(DATA "a.safetensors"), c = lora(DATA "c.safetensors");
+    struct sd_lora_share shares[2] = {{&a, 0.8, NULL}, {&c, -0.5, NULL}};
+    struct sd_lora_bake_options o = {.precision = SD_STORE_F32, .save = SD_STORE_F32, .threads = 2};
+    struct sd_lora_bake_report report;
+    struct sd_model_file *mf;
+    struct sd_tensor_file *got, *want, *base;
+    struct sd_err err = {0};
+    if (sd_model_file_open(&mf, BASE, &err) || sd_tensor_file_open(&want, DATA "model.safetensors", &err) ||
+        sd_tensor_file_open(&base, BASE, &err)) {
+        printf("Bail out! %s\n", err.msg);
+        exit(1);
+    }
+    ok(!sd_lora_bake(mf, shares, 2, &o, out_path, NULL, 0, &report, &err), "merged %s", err.msg);
+    ok(!report.unmatched && report.layers == sd_tensor_file_count(want), "%zu layers changed", report.layers);
+    if (sd_tensor_file_open(&got, out_path, &err)) {
+        printf("Bail out! %s\n", err.msg);
+        exit(1);
+    }
+    double worst = 0;
+    size_t same = 0, changed = 0, kinds = 0;
+    for (size_t i = 0; i < sd_tensor_file_count(got); i++) {
+        const struct sd_store_entry *g = sd_tensor_file_entry(got, i),
+                                    *b = sd_tensor_file_find(base, g->name);
+        const struct sd_store_entry *w = sd_tensor_file_find(want, g->name), *like = w ? w : b;
+        size_t n = g->bytes / sd_store_dtype_bytes(g->dtype);
+        if (!like || like->bytes / sd_store_dtype_bytes(like->dtype) != n)
+            continue;
+        kinds += g->dtype == (b->dtype == SD_STORE_F16 ? SD_STORE_F32 : b->dtype);
+        float *x = malloc((n + 1) * sizeof *x), *y = malloc((n + 1) * sizeof *y);
+        sd_store_to_f32(g->dtype, g->data, n, x);
+        sd_store_to_f32(like->dtype, like->data, n, y);
+        if (w)
+            worst = fmax(worst, distance(x, y, (int64_t)n));
+        changed += w != NULL;
+        same += !w && !memcmp(x, y, n * sizeof *x);
+        free(x);
+        free(y);
+    }
+    ok(worst < 1e-6 && changed == sd_tensor_file_count(want), "changed layers: %g", worst);
+    ok(same + changed == sd_tensor_file_count(base), "all others are as they were");
+    ok(kinds == sd_tensor_file_count(base), "weights are F32, strays keep their types");
+    sd_tensor_file_close(got);
+    sd_tensor_file_close(want);
+    sd_tensor_file_close(base);
+    sd_model_file_close(mf);
+    sd_lora_modules_close(&a);
+    sd_lora_modules_close(&c);
+    unlink(out_path);
+}
+
+int main(void)
+{
+    if (mkstemp(out_path) < 0)
+        return 1;
+    const struct sd_lora_extract_options whole = {.dim = 3,
+                                                  .conv_dim = 5,
+                                                  .clamp_quantile = 0.99,
+                                                  .min_diff = 0.001,
+                                                  .load = SD_STORE_F32,
+                                                  .save = SD_STORE_F32,
+                                                  .threads = 2};
+    struct sd_lora_extract_options part = whole;
+    part.dim = 2;
+    part.conv_dim = 0;
+    part.min_diff = 100;
+    part.clamp_quantile = 0.9;
+    extract("extract", &whole, true);
+    extract("unet", &part, false);
+
+    struct sd_lora_combine_options c = {.precision = SD_STORE_F32, .save = SD_STORE_F32, .threads = 2};
+    combine("add", DATA "b.safetensors", 0.7, -0.4, NULL, &c);
+    c.how = SD_LORA_CONCAT;
+    combine("concat", DATA "c.safetensors", 0.7, 0.3, NULL, &c);
+    c.shuffle = true;
+    combine("concat", DATA "c.safetensors", 0.7, 0.3, NULL, &c); /* the order of ranks changes no product */
+    c = (struct sd_lora_combine_options){
+        .how = SD_LORA_SVD, .save = SD_STORE_F32, .rank = 2, .conv_rank = 3, .threads = 2};
+    combine("svd", DATA "c.safetensors", 0.7, 0.3, LBW, &c);
+
+    struct sd_lora_resize_options r = {.rank = 2, .conv_rank = 3, .save = SD_STORE_F32};
+    resize("fixed", &r);
+    r = (struct sd_lora_resize_options){4, 4, SD_LORA_RESIZE_RATIO, 3, SD_STORE_F32};
+    resize("ratio", &r);
+    r.method = SD_LORA_RESIZE_FRO;
+    r.param = 0.9;
+    resize("fro", &r);
+    r.method = SD_LORA_RESIZE_CUMULATIVE;
+    r.param = 0.7;
+    resize("cumulative", &r);
+    bake();
+    return tap_end();
+}
