@@ -12,6 +12,7 @@ static const struct ending {
     [SD_LORA_KOHYA] = {".lora_down.weight", ".lora_up.weight"},
     [SD_LORA_PEFT] = {".lora_A.weight", ".lora_B.weight"},
     [SD_LORA_DIFFUSERS] = {".lora.down.weight", ".lora.up.weight"},
+    [SD_LORA_DIFFUSERS_TEXT] = {".lora_linear_layer.down.weight", ".lora_linear_layer.up.weight"},
     [SD_LORA_CONTROL] = {".down.weight", ".up.weight"},
 };
 
@@ -138,13 +139,12 @@ static int by_name(const void *a, const void *b)
     return strcmp((*x)->name, (*y)->name);
 }
 
-int sd_lora_modules_open(struct sd_lora_modules *m, const char *path, struct sd_err *err)
+/* Finds the pairs of m->file; on failure m is closed. */
+static int read_pairs(struct sd_lora_modules *m, struct sd_err *err)
 {
     struct sd_buf key = SD_BUF_INIT;
+    const char *path = sd_tensor_file_path(m->file);
     int rc = -1;
-    *m = (struct sd_lora_modules){0};
-    if (sd_tensor_file_open(&m->file, path, err))
-        return -1;
     size_t n = sd_tensor_file_count(m->file);
     m->pairs = sd_arena_array(&m->arena, n + 1, sizeof *m->pairs);
     m->others = sd_arena_array(&m->arena, n + 1, sizeof *m->others);
@@ -180,6 +180,19 @@ out:
     if (rc)
         sd_lora_modules_close(m);
     return rc;
+}
+
+int sd_lora_modules_open(struct sd_lora_modules *m, const char *path, struct sd_err *err)
+{
+    *m = (struct sd_lora_modules){0};
+    return sd_tensor_file_open(&m->file, path, err) ? -1 : read_pairs(m, err);
+}
+
+int sd_lora_modules_parse(struct sd_lora_modules *m, const void *bytes, size_t size, const char *name,
+                          struct sd_err *err)
+{
+    *m = (struct sd_lora_modules){0};
+    return sd_tensor_file_parse(&m->file, bytes, size, name, err) ? -1 : read_pairs(m, err);
 }
 
 void sd_lora_modules_close(struct sd_lora_modules *m)

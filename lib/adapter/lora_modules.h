@@ -8,10 +8,11 @@
 
 /* How keys end. */
 enum sd_lora_spelling {
-    SD_LORA_KOHYA,     /* .lora_down.weight, .lora_up.weight */
-    SD_LORA_PEFT,      /* .lora_A.weight, .lora_B.weight */
-    SD_LORA_DIFFUSERS, /* .lora.down.weight, .lora.up.weight: diffusers before 0.20 */
-    SD_LORA_CONTROL,   /* .down.weight, .up.weight: ControlLoRA */
+    SD_LORA_KOHYA,          /* .lora_down.weight, .lora_up.weight */
+    SD_LORA_PEFT,           /* .lora_A.weight, .lora_B.weight */
+    SD_LORA_DIFFUSERS,      /* .lora.down.weight, .lora.up.weight: diffusers before 0.20 */
+    SD_LORA_DIFFUSERS_TEXT, /* .lora_linear_layer.down.weight, ...up.weight: its text encoders */
+    SD_LORA_CONTROL,        /* .down.weight, .up.weight: ControlLoRA */
     SD_LORA_SPELLINGS,
 };
 
@@ -44,6 +45,10 @@ struct sd_lora_modules {
 
 /* Shapes that do not fit, and a down matrix without its up matrix, are errors. */
 int sd_lora_modules_open(struct sd_lora_modules *m, const char *path, struct sd_err *err);
+
+/* The same of bytes in memory, which must outlive the result; name stands for the file in messages. */
+int sd_lora_modules_parse(struct sd_lora_modules *m, const void *bytes, size_t size, const char *name,
+                          struct sd_err *err);
 void sd_lora_modules_close(struct sd_lora_modules *m); /* takes a zeroed struct */
 
 /* The module of that name, or NULL. */
