@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-
 /* Parts of paths; no part is the beginning of two readings of one name. */
 static const char *const parts[] = {
     "down_blocks",

@@ -9,7 +9,9 @@
 
 #include "adapter/lora_bake.h"
 #include "adapter/lora_extract.h"
+#include "adapter/lora_names.h"
 #include "adapter/lora_resize.h"
+#include "adapter/target.h"
 
 #define DATA "t/data/lora-tools/"
 #define BASE "t/data/model/sd1-small-ldm.safetensors"
@@ -201,6 +203,100 @@ static void bake(void)
     unlink(out_path);
 }
 
+/* Names of every layer of a model are those of its path, and back. */
+static void names(const char *arch)
+{
+    struct sd_arena arena = SD_ARENA_INIT;
+    struct sd_target *t;
+    struct sd_buf there = SD_BUF_INIT, back = SD_BUF_INIT;
+    struct sd_err err = {0};
+    size_t n = 0, good = 0;
+    ok(!sd_targets(sd_model_config_builtin(arch), &arena, &t, &n, &err), "layers of %s", arch);
+    for (size_t i = 0; i < n; i++)
+        good += sd_lora_name_to_diffusers(t[i].name, &there) == 1 && !strcmp(there.data, t[i].path) &&
+                sd_lora_name_to_kohya(there.data, &back) == 1 && !strcmp(back.data, t[i].name);
+    ok(good == n && n > 200, "names of all %zu layers, there and back", n);
+    sd_buf_free(&there);
+    sd_buf_free(&back);
+    sd_arena_free(&arena);
+}
+
+/* LoCon's CP form: down [2,3,1,1], mid [2,2,3,3], up [4,2,1,1]. */
+static void cp_form(void)
+{
+    float down[6], mid[36], up[8], alpha = 1;
+    for (int i = 0; i < 36; i++)
+        mid[i] = (float)(i % 7) - 3;
+    for (int i = 0; i < 8; i++)
+        up[i] = (float)(i % 3) - 1;
+    for (int i = 0; i < 6; i++)
+        down[i] = (float)(i % 5) - 2;
+    const struct sd_store_tensor tensors[] = {
+        {.name = "x.alpha", .dtype = SD_STORE_F32, .data = &alpha},
+        {.name = "x.lora_down.weight",
+         .dtype = SD_STORE_F32,
+         .ndim = 4,
+         .shape = (int64_t[]){2, 3, 1, 1},
+         .data = down},
+        {.name = "x.lora_mid.weight",
+         .dtype = SD_STORE_F32,
+         .ndim = 4,
+         .shape = (int64_t[]){2, 2, 3, 3},
+         .data = mid},
+        {.name = "x.lora_up.weight",
+         .dtype = SD_STORE_F32,
+         .ndim = 4,
+         .shape = (int64_t[]){4, 2, 1, 1},
+         .data = up},
+    };
+    struct sd_err err = {0};
+    ok(!sd_store_write(out_path, tensors, 4, NULL, 0, &err), "CP form %s", err.msg);
+    struct sd_lora_modules m = lora(out_path);
+    const struct sd_lora_pair *p = m.pairs;
+    ok(p->kernel == 3 && p->rank == 2 && p->in == 3 && p->out == 4 && sd_lora_pair_width(p) == 27,
+       "its sizes");
+    float *w = product(p);
+    double worst = 0;
+    for (int o = 0; o < 4; o++)
+        for (int i = 0; i < 3; i++)
+            for (int a = 0; a < 9; a++) {
+                double v = 0;
+                for (int r = 0; r < 2; r++)
+                    for (int q = 0; q < 2; q++)
+                        v += (double)up[o * 2 + r] * mid[(r * 2 + q) * 9 + a] * down[q * 3 + i] / 2;
+                worst = fmax(worst, fabs(v - w[(o * 3 + i) * 9 + a]));
+            }
+    ok(worst < 1e-6, "its product");
+    free(w);
+    sd_lora_modules_close(&m);
+    unlink(out_path);
+}
+
+static void blocks(void)
+{
+    static const struct {
+        const char *name;
+        int block;
+    } cases[] = {
+        {"lora_te_text_model_encoder_layers_0_mlp_fc1", 0},
+        {"lora_unet_down_blocks_0_attentions_0_proj_in", 2},
+        {"lora_unet_down_blocks_0_downsamplers_0_conv", 4},
+        {"lora_unet_down_blocks_3_resnets_1_conv1", 12},
+        {"lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q", 13},
+        {"lora_unet_up_blocks_0_resnets_0_conv1", 14},
+        {"lora_unet_up_blocks_1_upsamplers_0_conv", 19},
+        {"lora_unet_up_blocks_3_attentions_2_transformer_blocks_0_ff_net_2", 25},
+        {"lora_unet_up_blocks_9_attentions_2_proj_in", -1},
+        {"lora_unet_strange", -1},
+    };
+    double w[SD_LORA_BLOCKS];
+    struct sd_err err = {0};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        ok(sd_lora_block(cases[i].name) == cases[i].block, "block of %s", cases[i].name);
+    ok(!sd_lora_block_weights(LBW, w, &err) && w[1] == 1 && w[2] == 0.5 && w[13] == 0.75 && w[24] == 2,
+       "block weights");
+}
+
 int main(void)
 {
     if (mkstemp(out_path) < 0)
@@ -241,5 +337,9 @@ int main(void)
     r.param = 0.7;
     resize("cumulative", &r);
     bake();
+    names("sd1");
+    names("sd2");
+    cp_form();
+    blocks();
     return tap_end();
 }
