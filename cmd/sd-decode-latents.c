@@ -83,8 +83,7 @@ int main(int argc, char **argv)
 {
     struct options o = {.precision = "no"};
     const struct sd_option options[] = {
-        {SD_OPT_STRING("model", 'm', &o.model, "FILE|FOLDER",
-                       "model file or diffusers folder with the VAE"),
+        {SD_OPT_STRING("model", 'm', &o.model, "FILE|FOLDER", "model file or diffusers folder with the VAE"),
          .alias = "pretrained-model-name-or-path"},
         {SD_OPT_STRING("vae", 0, &o.vae, "FILE|FOLDER", "another VAE")},
         {SD_OPT_STRING("output", 'o', &o.output, "FOLDER", "where the pictures go: NUMBER-CACHE.png")},

@@ -84,8 +84,7 @@ int main(int argc, char **argv)
                         .filter = "auto"};
     const struct sd_option options[] = {
         {SD_OPT_HEADING("Model")},
-        {SD_OPT_STRING("model", 'm', &o.model, "FILE|FOLDER",
-                       "model file or diffusers folder with the VAE"),
+        {SD_OPT_STRING("model", 'm', &o.model, "FILE|FOLDER", "model file or diffusers folder with the VAE"),
          .alias = "pretrained-model-name-or-path"},
         {SD_OPT_STRING("vae", 0, &o.vae, "FILE|FOLDER", "another VAE")},
         {SD_OPT_INT("batch-size", 'b', &o.batch_size, "N", "pictures of one bucket encoded together"),

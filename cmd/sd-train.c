@@ -321,8 +321,7 @@ int main(int argc, char **argv)
     struct sd_train_config *t = &o.t;
     const struct sd_option options[] = {
         {SD_OPT_HEADING("Model and output")},
-        {SD_OPT_STRING("model", 'm', &o.model, "FILE|FOLDER",
-                       "base model: a file or diffusers folder"),
+        {SD_OPT_STRING("model", 'm', &o.model, "FILE|FOLDER", "base model: a file or diffusers folder"),
          .alias = "pretrained-model-name-or-path"},
         {SD_OPT_STRING("vae", 0, &o.vae, "FILE|FOLDER", "the VAE that made the latents, if not the model's")},
         {SD_OPT_BOOL("allow-other-vae", 0, &o.any_vae, "take latents that another VAE made")},

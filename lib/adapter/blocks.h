@@ -5,18 +5,18 @@
 
 #include "adapter/target.h"
 
-enum { SD_LORA_SIDE_BLOCKS = 12, SD_LORA_BLOCKS = 2 * SD_LORA_SIDE_BLOCKS + 1 };
+enum { SD_UNET_SIDE_BLOCKS = 12, SD_UNET_BLOCKS = 2 * SD_UNET_SIDE_BLOCKS + 1 };
 
 /* Rank and alpha by block; rank 0: the block's layers get nothing. */
 struct sd_lora_blocks {
-    int64_t rank[SD_LORA_BLOCKS];
-    float alpha[SD_LORA_BLOCKS];
+    int64_t rank[SD_UNET_BLOCKS];
+    float alpha[SD_UNET_BLOCKS];
     bool conv; /* residual blocks, down- and upsamplers get modules, and their 3x3 convolutions these: */
-    int64_t conv_rank[SD_LORA_BLOCKS];
-    float conv_alpha[SD_LORA_BLOCKS];
+    int64_t conv_rank[SD_UNET_BLOCKS];
+    float conv_alpha[SD_UNET_BLOCKS];
 };
 
 /* The block of a layer; -1 in the text encoder, and where a U-Net is larger than those 25 blocks. */
-int sd_lora_block(const struct sd_target *target);
+int sd_target_block(const struct sd_target *target);
 
 #endif

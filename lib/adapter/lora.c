@@ -109,7 +109,7 @@ int sd_lora_place(struct sd_lora *l, bool trainable, struct sd_err *err)
 static int64_t rank_of(const struct sd_lora_options *o, const struct sd_target *t, float *alpha)
 {
     const struct sd_lora_blocks *b = t->kind == SD_TARGET_TEXT ? NULL : o->blocks;
-    int block = b ? sd_lora_block(t) : 0;
+    int block = b ? sd_target_block(t) : 0;
     if (t->kind == SD_TARGET_RESNET && !(b ? b->conv : o->conv_rank > 0))
         return 0;
     int64_t rank = t->kernel > 1 ? o->conv_rank : o->rank;
@@ -164,10 +164,10 @@ static int check_blocks(const struct sd_lora_options *o, const struct sd_target 
                         struct sd_err *err)
 {
     for (size_t i = 0; i < n && o->blocks; i++)
-        if (targets[i].kind != SD_TARGET_TEXT && sd_lora_block(&targets[i]) < 0)
+        if (targets[i].kind != SD_TARGET_TEXT && sd_target_block(&targets[i]) < 0)
             return sd_err_set(err, SD_ERR_USAGE,
                               "%s lies outside of the %d blocks by which ranks and rates are set",
-                              targets[i].path, SD_LORA_BLOCKS);
+                              targets[i].path, SD_UNET_BLOCKS);
     return 0;
 }
 

@@ -90,17 +90,17 @@ static int list(struct words *w, const char *key, bool empty, double *v, int max
     }
 }
 
-static bool blocks(struct words *w, const char *key, bool whole, double v[SD_LORA_BLOCKS])
+static bool blocks(struct words *w, const char *key, bool whole, double v[SD_UNET_BLOCKS])
 {
     char what[80];
     if (w->failed || !value_of(w, key))
         return false;
-    int n = list(w, key, false, v, SD_LORA_BLOCKS);
-    if (!w->failed && n != SD_LORA_BLOCKS) {
-        snprintf(what, sizeof what, "%d numbers, expected one for each of %d blocks", n, SD_LORA_BLOCKS);
+    int n = list(w, key, false, v, SD_UNET_BLOCKS);
+    if (!w->failed && n != SD_UNET_BLOCKS) {
+        snprintf(what, sizeof what, "%d numbers, expected one for each of %d blocks", n, SD_UNET_BLOCKS);
         fail(w, key, what);
     }
-    for (int i = 0; whole && i < SD_LORA_BLOCKS && !w->failed; i++)
+    for (int i = 0; whole && i < SD_UNET_BLOCKS && !w->failed; i++)
         if (v[i] != floor(v[i]) || v[i] < 0 || v[i] > MAX_RANK)
             fail(w, key, "a rank is a whole number from 0 to 65536");
     return !w->failed;
@@ -109,10 +109,10 @@ static bool blocks(struct words *w, const char *key, bool whole, double v[SD_LOR
 /* --- rates by block */
 
 /* A curve over the blocks of one side, NAME or NAME+X. */
-static bool preset(const char *text, double v[SD_LORA_SIDE_BLOCKS])
+static bool preset(const char *text, double v[SD_UNET_SIDE_BLOCKS])
 {
     static const char *const names[] = {"sine", "cosine", "linear", "reverse_linear", "zeros"};
-    const int last = SD_LORA_SIDE_BLOCKS - 1;
+    const int last = SD_UNET_SIDE_BLOCKS - 1;
     size_t len = strcspn(text, "+");
     double base = 0;
     int kind = 0;
@@ -161,11 +161,11 @@ static bool rates(struct words *w, struct sd_network_args *a, const char *key, d
 
 static void parse_rates(struct words *w, struct sd_network_args *a)
 {
-    double threshold = 0, *middle = a->rate + SD_LORA_SIDE_BLOCKS;
+    double threshold = 0, *middle = a->rate + SD_UNET_SIDE_BLOCKS;
     bool limited = one(w, "block_lr_zero_threshold", -1e30, 1e30, &threshold);
-    bool down = rates(w, a, "down_lr_weight", threshold, SD_LORA_SIDE_BLOCKS, a->rate);
+    bool down = rates(w, a, "down_lr_weight", threshold, SD_UNET_SIDE_BLOCKS, a->rate);
     bool mid = rates(w, a, "mid_lr_weight", threshold, 1, middle);
-    bool up = rates(w, a, "up_lr_weight", threshold, SD_LORA_SIDE_BLOCKS, middle + 1);
+    bool up = rates(w, a, "up_lr_weight", threshold, SD_UNET_SIDE_BLOCKS, middle + 1);
     a->by_rate = down || mid || up;
     if (limited && !a->by_rate)
         fail(w, "block_lr_zero_threshold", "needs down_lr_weight, mid_lr_weight or up_lr_weight");
@@ -182,8 +182,8 @@ static void needs(struct words *w, const char *key, bool met, const char *what)
 static void parse_blocks(struct words *w, struct sd_network_args *a, int64_t rank, float alpha)
 {
     struct sd_lora_blocks *b = &a->blocks;
-    double dims[SD_LORA_BLOCKS], alphas[SD_LORA_BLOCKS], conv_dims[SD_LORA_BLOCKS],
-        conv_alphas[SD_LORA_BLOCKS];
+    double dims[SD_UNET_BLOCKS], alphas[SD_UNET_BLOCKS], conv_dims[SD_UNET_BLOCKS],
+        conv_alphas[SD_UNET_BLOCKS];
     bool has_dims = blocks(w, "block_dims", true, dims);
     a->by_block = has_dims || a->by_rate;
     bool has_alphas = blocks(w, "block_alphas", false, alphas);
@@ -194,7 +194,7 @@ static void parse_blocks(struct words *w, struct sd_network_args *a, int64_t ran
     needs(w, "conv_block_alphas", has_conv, "needs conv_block_dims");
     needs(w, "conv_alpha", has_conv || a->conv, "needs conv_dim");
     b->conv = has_conv || a->conv;
-    for (int i = 0; i < SD_LORA_BLOCKS; i++) {
+    for (int i = 0; i < SD_UNET_BLOCKS; i++) {
         bool still = a->by_rate && a->rate[i] == 0;
         b->rank[i] = still ? 0 : has_dims ? (int64_t)dims[i] : rank;
         b->alpha[i] = has_alphas ? (float)alphas[i] : alpha;

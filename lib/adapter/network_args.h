@@ -24,7 +24,7 @@ struct sd_network_args {
     bool by_block; /* blocks below */
     struct sd_lora_blocks blocks;
     bool by_rate; /* the factors below */
-    double rate[SD_LORA_BLOCKS];
+    double rate[SD_UNET_BLOCKS];
     double plus_text, plus_unet; /* NaN: up matrices learn at the same rate */
     double rank_dropout, module_dropout;
     bool shapes;      /* something other than rates was given: ranks, dropout, LoRA+ */

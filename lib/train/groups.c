@@ -8,7 +8,7 @@
 /* Where a module belongs: 0 the text encoder, 1 the whole U-Net, 2 + block. */
 static int place_of(const struct sd_lora_module *m, bool by_block)
 {
-    return m->target->kind == SD_TARGET_TEXT ? 0 : by_block ? 2 + sd_lora_block(m->target) : 1;
+    return m->target->kind == SD_TARGET_TEXT ? 0 : by_block ? 2 + sd_target_block(m->target) : 1;
 }
 
 /* The group of a place and a side (1: up matrices apart), made when its first variable comes; -1 at rate 0.
@@ -31,7 +31,7 @@ static int find_group(struct sd_train_groups *g, int (*known)[2], int place, int
 int sd_train_groups_make(struct sd_train_groups *g, struct sd_lora *lora, const struct sd_network_args *args,
                          double text_rate, double unet_rate, struct sd_err *err)
 {
-    int known[2 + SD_LORA_BLOCKS][2] = {0}; /* 1 + number of the group */
+    int known[2 + SD_UNET_BLOCKS][2] = {0}; /* 1 + number of the group */
     bool by_block = args && args->by_rate;
     *g = (struct sd_train_groups){.vars = calloc(2 * lora->count + 1, sizeof *g->vars),
                                   .group_of = calloc(2 * lora->count + 1, sizeof *g->group_of)};

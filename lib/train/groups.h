@@ -6,7 +6,7 @@
 #include "adapter/network_args.h"
 #include "optim/optimizer.h"
 
-enum { SD_TRAIN_GROUPS = 2 * (SD_LORA_BLOCKS + 1) };
+enum { SD_TRAIN_GROUPS = 2 * (SD_UNET_BLOCKS + 1) };
 
 struct sd_train_groups {
     struct sd_optim_group group[SD_TRAIN_GROUPS]; /* their names lie below: copy no struct of these */
