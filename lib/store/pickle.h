@@ -23,7 +23,7 @@
 #include "base/arena.h"
 #include "store/dtype.h"
 
-#define SD_PICKLE_LIMIT ((size_t)64 << 20)
+#define SD_PICKLE_LIMIT ((size_t)16 << 20)
 #define SD_PICKLE_FACTOR 48
 #define SD_PICKLE_ALLOWANCE ((size_t)1 << 16)
 
