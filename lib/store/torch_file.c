@@ -6,6 +6,9 @@
  * and place with an offset, a shape and strides, all counted in elements data/KEY     the bytes of a storage,
  * which several tensors may share byteorder    "little" or "big" (since 2.1), version
  *
+ * CRCs are not looked at: torch.save may be told not to compute them (set_crc32_options), and torch.load does
+ * not ask.
+ *
  * Before, one file had five pickles after one another: a magic number, the protocol 1001, what the machine
  * was like, what was saved, the list of the storages' keys; and then for each key the count of its elements
  * (8 bytes) and these. The form of before 2017, a tar archive, is not read. */
@@ -120,7 +123,7 @@ static int read_pickle(struct sd_tensor_file *tf, const struct sd_zip *zip, size
     if (m.size > SD_PICKLE_LIMIT)
         return sd_err_set(err, SD_ERR_DATA, "%s: its pickle has %llu bytes, of which %zu are allowed",
                           tf->path, (unsigned long long)m.size, SD_PICKLE_LIMIT);
-    if (sd_zip_check(&m, err) || sd_pickle_parse(&p, m.packed, m.size, err))
+    if (sd_pickle_parse(&p, m.packed, m.size, err))
         return sd_err_prefix(err, "%s: " DATA_PKL, tf->path);
     int rc = sd_torch_collect(tf, &p, blobs, err);
     sd_pickle_free(&p);

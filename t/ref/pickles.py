@@ -220,7 +220,7 @@ def archives():
     bad("big-endian.pt", "byte order", archive(good, [where, ("byteorder", b"big")]))
     bad("script.pt", "TorchScript", archive(good, [where, ("constants.pkl", b"")]))
     damaged = whole.replace(b"FloatStorage", b"LongxStorage")
-    bad("damaged.pt", "damaged", bytes(damaged))
+    bad("damaged.pt", "refers to torch.LongxStorage", bytes(damaged))
     b = io.BytesIO()
     with zipfile.ZipFile(b, "w") as z:
         z.writestr(zipfile.ZipInfo("a/data.pkl"), good)

@@ -104,6 +104,9 @@ def write(out):
     hyper = {"layer": "linear", 320: [{"a.weight": ramp(2, 2)}, {"a.weight": ramp(2)}], 640: (ramp(1), ramp(3))}
     save(out, "nested.pt", hyper, flat(hyper))
     save(out, "alone.pt", ramp(3), {"tensor": ramp(3)})
+    torch.serialization.set_crc32_options(False)
+    save(out, "no-crc.pt", {"x": ramp(3)}, {"x": ramp(3)})
+    torch.serialization.set_crc32_options(True)
     save(out, "list.pt", [ramp(3), ramp(2)], {"0": ramp(3), "1": ramp(2)})
 
 
