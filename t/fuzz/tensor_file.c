@@ -1,5 +1,5 @@
 /* Any bytes as a tensor file of any format: what is accepted can be walked, looked up, read, and recognised
- * as a model. */
+ * as a model. fuzz-seeds: t/data/torch t/data/store */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
