@@ -20,6 +20,11 @@ try sd-lora-resize -j 1 "$a" --new-rank 2 --new-conv-rank 3 -o one.safetensors
 same 'the same bytes for any number of threads' one.safetensors fixed.safetensors
 try sd-lora-resize "$a" --new-rank 2 --save-precision fp16 -o half.safetensors
 is 'in half precision' "$status $(sd-inspect --tensors-only half.safetensors | jq -r .dtype | sort -u)" '0 F16'
+for c in "$root"/t/data/lora-tools/c.safetensors "$root"/t/data/lora-tools/c.pt; do
+    sd-lora-resize "$c" --new-rank 2 -o c.safetensors 2>/dev/null
+    meta c.safetensors .sshs_model_hash
+done >hashes
+is 'a file of torch.save, in columns, is the same LoRA' "$(uniq hashes | wc -l) $(wc -l <hashes) $(grep -c null hashes)" '1 2 0'
 
 refused() {
     _name=$1 _want=$2

@@ -26,6 +26,9 @@ struct bake {
     size_t n_sites;
     float *values;         /* of the merged tensor at hand */
     const void *values_of; /* which that is: a struct source */
+    const struct sd_tensor_file *tf;
+    unsigned char *unpacked; /* the tensor at hand, where the file does not hold its bytes as they are */
+    const void *unpacked_of;
     uint64_t done, total;
 };
 
@@ -158,16 +161,37 @@ static int merge_pair(const struct bake *b, const struct sd_lora_share *share, c
     return product ? 0 : -1;
 }
 
+/* The tensor's bytes, or NULL. */
+static const unsigned char *bytes_of(struct source *s, struct sd_err *err)
+{
+    struct bake *b = s->b;
+    if (s->e->data || !s->e->bytes)
+        return s->e->data ? s->e->data : (const void *)"";
+    if (b->unpacked_of == s)
+        return b->unpacked;
+    free(b->unpacked);
+    b->unpacked = malloc(s->e->bytes);
+    b->unpacked_of = b->unpacked ? s : NULL;
+    if (!b->unpacked)
+        sd_err_memory(err, s->e->bytes);
+    else if (sd_tensor_file_read(b->tf, s->e, b->unpacked, err))
+        b->unpacked_of = NULL;
+    return b->unpacked_of ? b->unpacked : NULL;
+}
+
 static int merge_tensor(struct source *s, struct sd_err *err)
 {
     struct bake *b = s->b;
     size_t n = s->e->bytes / sd_store_dtype_bytes(s->e->dtype);
+    const unsigned char *bytes = bytes_of(s, err);
+    if (!bytes)
+        return -1;
     free(b->values);
     b->values_of = s;
     b->values = malloc(n * sizeof *b->values);
     if (!b->values)
         return sd_err_memory(err, n * sizeof *b->values);
-    sd_store_to_f32(s->e->dtype, s->e->data, n, b->values);
+    sd_store_to_f32(s->e->dtype, bytes, n, b->values);
     sd_store_round(b->o->precision, b->values, n);
     for (size_t i = 0; i < s->n_sites; i++) {
         const struct sd_target *t = s->sites[i].target;
@@ -191,7 +215,10 @@ static int fill(void *ctx, uint64_t offset, void *dst, size_t bytes, struct sd_e
     struct bake *b = s->b;
     size_t to = sd_store_dtype_bytes(s->dtype), from = sd_store_dtype_bytes(s->e->dtype);
     size_t first = (size_t)offset / to, n = bytes / to;
-    const unsigned char *src = (const unsigned char *)s->e->data + first * from;
+    const unsigned char *src = bytes_of(s, err);
+    if (!src)
+        return -1;
+    src += first * from;
     if (s->sites && b->values_of != s && merge_tensor(s, err))
         return -1;
     if (s->sites) {
@@ -300,7 +327,7 @@ int sd_lora_bake(struct sd_model_file *mf, const struct sd_lora_share *shares, s
     size_t count;
     int rc = -1;
     *report = (struct sd_lora_bake_report){0};
-    const struct sd_tensor_file *tf = whole_file(mf, err);
+    const struct sd_tensor_file *tf = b.tf = whole_file(mf, err);
     if (!tf)
         return -1;
     for (size_t i = 0; i < n; i++)
@@ -315,6 +342,7 @@ int sd_lora_bake(struct sd_model_file *mf, const struct sd_lora_share *shares, s
     rc = write_all(&b, mf, tf, path, meta, meta_count, err);
 out:
     free(b.values);
+    free(b.unpacked);
     sd_arena_free(&b.arena);
     return rc;
 }

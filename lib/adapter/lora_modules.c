@@ -76,12 +76,11 @@ static int measure(struct sd_lora_pair *p, const struct sd_tensor_file *tf, stru
     return 0;
 }
 
-static float read_alpha(const struct sd_store_entry *e, float otherwise)
+static float read_alpha(const struct sd_tensor_file *tf, const struct sd_store_entry *e, float otherwise)
 {
     float value = otherwise;
-    if (e && e->bytes == sd_store_dtype_bytes(e->dtype))
-        sd_store_to_f32(e->dtype, e->data, 1, &value);
-    return isfinite(value) ? value : otherwise;
+    bool one = e && e->bytes == sd_store_dtype_bytes(e->dtype);
+    return one && !sd_tensor_file_read_f32(tf, e, &value, NULL) && isfinite(value) ? value : otherwise;
 }
 
 /* Puts the pair of this down matrix into *p: 1, 0 when e is none, -1. */
@@ -95,7 +94,8 @@ static int read_pair(struct sd_lora_modules *m, const struct sd_store_entry *e, 
             break;
     if (!len)
         return 0;
-    *p = (struct sd_lora_pair){.name = sd_arena_strndup(&m->arena, e->name, len), .spelling = s, .down = e};
+    *p = (struct sd_lora_pair){
+        .file = m->file, .name = sd_arena_strndup(&m->arena, e->name, len), .spelling = s, .down = e};
     if (!p->name)
         return sd_err_memory(err, len);
     p->up = find(m->file, p->name, endings[s].up, key);
@@ -106,7 +106,7 @@ static int read_pair(struct sd_lora_modules *m, const struct sd_store_entry *e, 
     p->alpha_entry = find(m->file, p->name, ".alpha", key);
     if (measure(p, m->file, err))
         return -1;
-    p->alpha = read_alpha(p->alpha_entry, (float)p->rank);
+    p->alpha = read_alpha(m->file, p->alpha_entry, (float)p->rank);
     return 1;
 }
 
@@ -225,14 +225,16 @@ int64_t sd_lora_pair_width(const struct sd_lora_pair *p)
     return p->in * p->kernel * p->kernel;
 }
 
-static float *read_values(const struct sd_store_entry *e, struct sd_err *err)
+static float *read_values(const struct sd_tensor_file *tf, const struct sd_store_entry *e, struct sd_err *err)
 {
     size_t n = e->bytes / sd_store_dtype_bytes(e->dtype);
     float *v = malloc(n * sizeof *v);
-    if (v)
-        sd_store_to_f32(e->dtype, e->data, n, v);
-    else
+    if (!v) {
         sd_err_memory(err, n * sizeof *v);
+    } else if (sd_tensor_file_read_f32(tf, e, v, err)) {
+        free(v);
+        v = NULL;
+    }
     return v;
 }
 
@@ -240,7 +242,8 @@ static float *read_values(const struct sd_store_entry *e, struct sd_err *err)
 static float *multiply_out(const struct sd_lora_pair *p, const float *down, struct sd_err *err)
 {
     int64_t area = p->kernel * p->kernel;
-    float *mid = read_values(p->mid, err), *wide = calloc((size_t)(p->rank * p->in * area), sizeof *wide);
+    float *mid = read_values(p->file, p->mid, err),
+          *wide = calloc((size_t)(p->rank * p->in * area), sizeof *wide);
     if (mid && !wide)
         sd_err_memory(err, (size_t)(p->rank * p->in * area) * sizeof *wide);
     for (int64_t r = 0; mid && wide && r < p->rank; r++)
@@ -259,8 +262,8 @@ static float *multiply_out(const struct sd_lora_pair *p, const float *down, stru
 
 int sd_lora_pair_read(const struct sd_lora_pair *p, float **up, float **down, struct sd_err *err)
 {
-    *up = read_values(p->up, err);
-    *down = *up ? read_values(p->down, err) : NULL;
+    *up = read_values(p->file, p->up, err);
+    *down = *up ? read_values(p->file, p->down, err) : NULL;
     if (*down && p->mid) {
         float *wide = multiply_out(p, *down, err);
         free(*down);

@@ -21,6 +21,7 @@ const char *sd_lora_up_ending(enum sd_lora_spelling s);
 
 /* A product up down, times alpha / rank. */
 struct sd_lora_pair {
+    const struct sd_tensor_file *file;
     const char *name; /* "lora_unet_..._to_q" */
     enum sd_lora_spelling spelling;
     const struct sd_store_entry *down;        /* [rank,in] or [rank,in,k,k]; of CP form [rank,in,1,1] */

@@ -99,8 +99,8 @@ static int add_others(const struct sd_lora_modules *m, enum sd_store_dtype save,
         float *v = malloc((n + 1) * sizeof *v);
         if (!v)
             return sd_err_memory(err, n * sizeof *v);
-        sd_store_to_f32(e->dtype, e->data, n, v);
-        int rc = sd_lora_out_add(out, e->name, v, e->ndim, e->shape, save, err);
+        int rc = sd_tensor_file_read_f32(m->file, e, v, err) ||
+                 sd_lora_out_add(out, e->name, v, e->ndim, e->shape, save, err);
         free(v);
         if (rc)
             return -1;

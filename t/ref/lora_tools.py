@@ -14,6 +14,7 @@ Writes
   unet.safetensors            the same with --dim 2 --min_diff 100 --clamp_quantile 0.9 (no text encoder, no convolutions)
   a, b, c.safetensors         LoRAs for some layers of sd1-small, with 1x1 and 3x3 convolutions: rank 4 and alpha 2; rank 4
                               and alpha 1; rank 3, no alpha, some layers that the others lack
+  c.pt                        c by torch.save, its matrices lying in columns
   model.safetensors           merge_lora.py --sd_model sd1-small-ldm --models a c --ratios 0.8 -0.5: the layers it changed
   add.safetensors             merge_lora.py --models a b --ratios 0.7 -0.4
   concat.safetensors          merge_lora.py --models a c --ratios 0.7 0.3 --concat
@@ -136,6 +137,7 @@ def main(argv):
     random_lora("a", 4, 2.0, some("layers_0", "down_blocks_1", "mid_block"), at("a"))
     random_lora("b", 4, 1.0, some("layers_0", "down_blocks_1", "mid_block"), at("b"))
     random_lora("c", 3, None, some("layers_0", "down_blocks_1_attentions_0", "down_blocks_1_resnets", "up_blocks_2_attentions_1"), at("c"))
+    torch.save({k: v.t().contiguous().t() if v.ndim == 2 else v for k, v in load_file(at("c")).items()}, os.path.join(out, "c.pt"))
     script("merge_lora.py", "--sd_model", base, "--models", at("a"), at("c"), "--ratios", "0.8", "-0.5", "--save_to", at("model"))
     before, after = load_file(base), load_file(at("model"))
     changed = {k: v for k, v in after.items() if k in before and before[k].is_floating_point() and not torch.equal(before[k].float(), v.float())}
