@@ -18,6 +18,7 @@ struct merge {
     bool v2, concat, shuffle, no_metadata;
     /* one each of `models` */
     struct sd_lora_modules *files;
+    struct sd_network_file **networks;
     struct sd_lora_share *shares;
     double (*blocks)[SD_LORA_BLOCKS];
 };
@@ -51,10 +52,36 @@ static void *array(struct merge *m, size_t n, size_t size)
     return p;
 }
 
-static void open_loras(struct merge *m)
+/* Opens LoRA i; to be merged into a model of this configuration (else NULL), it may be a network of any kind.
+ */
+static void open_lora(struct merge *m, size_t i, const struct sd_model_config *config)
+{
+    struct sd_err err = {0};
+    struct sd_lora_report report;
+    const char *path = m->models.v[i];
+    int rc = sd_lora_modules_open(&m->files[i], path, &err);
+    if (config && (rc || m->files[i].other_count)) {
+        sd_lora_modules_close(&m->files[i]);
+        rc = sd_network_file_open(&m->networks[i], config, path, &report, &err);
+        if (!rc && !sd_network_file_count(m->networks[i]))
+            rc = sd_err_set(&err, SD_ERR_DATA, "%s: no LoRA, nor another network, for this model", path);
+    }
+    if (rc)
+        cmd_die(&m->c, &err);
+    m->shares[i].modules = m->networks[i] ? NULL : &m->files[i];
+    m->shares[i].network = m->networks[i];
+}
+
+static const struct sd_tensor_file *tensors_of(const struct merge *m, size_t i)
+{
+    return m->networks[i] ? sd_network_file_tensors(m->networks[i]) : m->files[i].file;
+}
+
+static void open_loras(struct merge *m, const struct sd_model_config *config)
 {
     struct sd_err err = {0};
     m->files = array(m, m->models.n, sizeof *m->files);
+    m->networks = array(m, m->models.n, sizeof *m->networks);
     m->shares = array(m, m->models.n, sizeof *m->shares);
     m->blocks = array(m, m->models.n, sizeof *m->blocks);
     for (size_t i = 0; i < m->models.n; i++) {
@@ -65,9 +92,7 @@ static void open_loras(struct merge *m)
                 cmd_usage(&m->c, "%s", err.msg);
             s->blocks = m->blocks[i];
         }
-        s->modules = &m->files[i];
-        if (sd_lora_modules_open(&m->files[i], m->models.v[i], &err))
-            cmd_die(&m->c, &err);
+        open_lora(m, i, config);
     }
 }
 
@@ -76,7 +101,7 @@ static const char *merged_from(struct merge *m, struct sd_meta *meta, const stru
 {
     const char *text = model ? sd_meta_title(meta, model, m->model) : NULL;
     for (size_t i = 0; i < m->models.n; i++) {
-        const char *title = sd_meta_title(meta, m->files[i].file, m->models.v[i]);
+        const char *title = sd_meta_title(meta, tensors_of(m, i), m->models.v[i]);
         if (text && title)
             text = sd_arena_printf(&meta->arena, "%s, %s", text, title);
         else if (!i && !model)
@@ -112,6 +137,7 @@ static void merge_into_model(struct merge *m)
         cmd_usage(&m->c, "--v2, but %s is no SD 2.x model", m->model);
     if (sd_model_file_need(mf, SD_PART_UNET, &err))
         cmd_die(&m->c, &err);
+    open_loras(m, config);
     const struct sd_tensor_file *tf = sd_model_file_tensors(mf, SD_PART_UNET);
     /* what sd_model_file_open goes by where shapes do not tell */
     sd_meta_set(&meta, "sd_config", sd_tensor_file_meta(tf, "sd_config"));
@@ -195,6 +221,7 @@ static void merge_together(struct merge *m)
         .seed = (uint64_t)m->seed,
         .threads = m->c.common.jobs,
     };
+    open_loras(m, NULL);
     if (sd_lora_combine(m->shares, m->models.n, &o, &out, &report, &err))
         cmd_die(&m->c, &err);
     set_network(m, &meta, &o, &report);
@@ -278,13 +305,15 @@ int main(int argc, char **argv)
         if (sd_strings_add(&m.models, argv[i]))
             cmd_usage(&m.c, "out of memory");
     check(&m);
-    open_loras(&m);
     if (m.model)
         merge_into_model(&m);
     else
         merge_together(&m);
-    for (size_t i = 0; i < m.models.n; i++)
+    for (size_t i = 0; i < m.models.n; i++) {
         sd_lora_modules_close(&m.files[i]);
+        sd_network_file_close(m.networks[i]);
+    }
+    free(m.networks);
     free(m.files);
     free(m.shares);
     free(m.blocks);

@@ -26,6 +26,11 @@ is 'a model in another layout' "$status" 0
 try sd-lora-merge --sd-model "$root/t/data/model/sd2-small-ldm.safetensors" "$d/a.safetensors" -o x2.safetensors
 like 'a LoRA for another model' "$status $(cat "$err")" '1 *is for a layer from*'
 
+try sd-lora-merge --sd-model "$base" "$root/t/data/network/loha.safetensors" "$d/a.safetensors" --ratios 0.5 1 -o loha.safetensors
+is 'a LoHa into a model, and a LoRA' "$status" 0
+try sd-lora-merge "$root/t/data/network/loha.safetensors" --new-rank 2 -o x3.safetensors
+like 'a LoHa is no LoRA' "$status $(cat "$err")" '1 *no LoRA*'
+
 try sd-lora-merge --models "$d/a.safetensors" "$d/b.safetensors" --ratios 0.7 -0.4 -o add.safetensors
 is 'by addition' "$status $(meta add.safetensors '[.ss_network_dim, .ss_network_alpha, .ss_v2, .ss_base_model_version, ."modelspec.merged_from"]')" \
     '0 ["4","2.0","False","sd_v1","LoRA a, LoRA b"]'

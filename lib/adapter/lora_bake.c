@@ -46,9 +46,31 @@ static int by_key(const void *a, const void *b)
     return strcmp(((const struct site *)a)->key, ((const struct site *)b)->key);
 }
 
-static const struct sd_lora_pair *pair_of(const struct bake *b, size_t share, const struct sd_target *t)
+/* A share holds one of the two. */
+static const struct sd_lora_pair *pair_of(const struct sd_lora_share *s, const struct sd_target *t)
 {
-    return sd_lora_modules_find(b->shares[share].modules, t->name);
+    return s->modules ? sd_lora_modules_find(s->modules, t->name) : NULL;
+}
+
+static const struct sd_network_layer *layer_of(const struct sd_lora_share *s, const struct sd_target *t)
+{
+    return s->network ? sd_network_file_find(s->network, t->path) : NULL;
+}
+
+static size_t count_of(const struct sd_lora_share *s)
+{
+    return s->modules ? s->modules->count : sd_network_file_count(s->network);
+}
+
+static const char *name_of(const struct sd_lora_share *s, size_t i)
+{
+    return s->modules ? s->modules->pairs[i].name : sd_network_file_layer(s->network, i)->target->name;
+}
+
+static double ratio_of(const struct sd_lora_share *s, const struct sd_target *t)
+{
+    int block = s->blocks ? sd_lora_block(t->name) : -1;
+    return s->ratio * (block < 0 ? 1 : s->blocks[block]);
 }
 
 /* Finds what is to be changed, and which modules find no layer. */
@@ -65,11 +87,12 @@ static int find_sites(struct bake *b, struct sd_model_file *mf, const struct sd_
     }
     for (size_t i = 0; i < count; i++) {
         const struct sd_target *t = &targets[i];
-        enum sd_part part = t->kind == SD_TARGET_TEXT ? SD_PART_TEXT : SD_PART_UNET;
+        const char *rest;
+        enum sd_part part = (enum sd_part)sd_part_of(t->path, &rest);
         struct site *s = &b->sites[b->n_sites];
         size_t before = matched;
         for (size_t k = 0; k < b->n; k++)
-            matched += pair_of(b, k, t) != NULL;
+            matched += pair_of(&b->shares[k], t) || layer_of(&b->shares[k], t);
         const struct sd_part_names *names = matched > before ? sd_model_file_names(mf, part) : NULL;
         if (!names) {
             matched = before;
@@ -92,7 +115,7 @@ static int find_sites(struct bake *b, struct sd_model_file *mf, const struct sd_
     qsort(b->sites, b->n_sites, sizeof *b->sites, by_key);
     b->report->layers = b->n_sites;
     for (size_t k = 0; k < b->n; k++)
-        b->report->unmatched += b->shares[k].modules->count;
+        b->report->unmatched += count_of(&b->shares[k]);
     b->report->unmatched -= matched;
     rc = 0;
 out:
@@ -104,8 +127,8 @@ out:
 static void name_unmatched(struct bake *b, const struct sd_target *targets, size_t count)
 {
     for (size_t k = 0; k < b->n; k++)
-        for (size_t i = 0; i < b->shares[k].modules->count; i++) {
-            const char *name = b->shares[k].modules->pairs[i].name;
+        for (size_t i = 0; i < count_of(&b->shares[k]); i++) {
+            const char *name = name_of(&b->shares[k], i);
             bool found = false;
             for (size_t t = 0; t < count && !found; t++)
                 found = !strcmp(targets[t].name, name);
@@ -134,8 +157,7 @@ static int merge_pair(const struct bake *b, const struct sd_lora_share *share, c
         return -1;
     product = malloc(n * sizeof *product);
     if (product) {
-        int block = share->blocks ? sd_lora_block(p->name) : -1;
-        double ratio = share->ratio * (block < 0 ? 1 : share->blocks[block]);
+        double ratio = ratio_of(share, t);
         float scale = p->alpha / (float)p->rank;
         sd_store_round(d, up, (size_t)(p->out * p->rank));
         sd_store_round(d, down, (size_t)(p->rank * width));
@@ -159,6 +181,20 @@ static int merge_pair(const struct bake *b, const struct sd_lora_share *share, c
     free(down);
     free(product);
     return product ? 0 : -1;
+}
+
+/* w[rows,width] += ratio * what the network adds to it. */
+static int merge_layer(const struct bake *b, const struct sd_lora_share *share,
+                       const struct sd_network_layer *layer, float *w, struct sd_err *err)
+{
+    size_t n = sd_network_weight_count(layer);
+    float *delta = malloc(n * sizeof *delta), ratio = (float)ratio_of(share, layer->target);
+    int rc = delta ? sd_network_delta(layer, w, delta, err) : sd_err_memory(err, n * sizeof *delta);
+    for (size_t i = 0; !rc && i < n; i++)
+        w[i] += ratio * delta[i];
+    sd_store_round(b->o->precision, w, n);
+    free(delta);
+    return rc;
 }
 
 /* The tensor's bytes, or NULL. */
@@ -200,8 +236,11 @@ static int merge_tensor(struct source *s, struct sd_err *err)
         if (at + own > n || (s->sites[i].slice < 0 && own != n))
             return sd_err_set(err, SD_ERR_DATA, "%s has %zu values, expected %zu", s->e->name, n, own);
         for (size_t k = 0; k < b->n; k++) {
-            const struct sd_lora_pair *p = pair_of(b, k, t);
-            if (p && merge_pair(b, &b->shares[k], p, t, b->values + at, err))
+            const struct sd_lora_share *share = &b->shares[k];
+            const struct sd_lora_pair *p = pair_of(share, t);
+            const struct sd_network_layer *layer = layer_of(share, t);
+            if ((p && merge_pair(b, share, p, t, b->values + at, err)) ||
+                (layer && merge_layer(b, share, layer, b->values + at, err)))
                 return -1;
         }
     }
@@ -331,10 +370,10 @@ int sd_lora_bake(struct sd_model_file *mf, const struct sd_lora_share *shares, s
     if (!tf)
         return -1;
     for (size_t i = 0; i < n; i++)
-        if (sd_lora_modules_only_pairs(shares[i].modules, err))
+        if (shares[i].modules && sd_lora_modules_only_pairs(shares[i].modules, err))
             return -1;
     openblas_set_num_threads(o->threads);
-    if (sd_targets(sd_model_file_config(mf), &b.arena, &targets, &count, err) ||
+    if (sd_layers(sd_model_file_config(mf), &b.arena, &targets, &count, err) ||
         find_sites(&b, mf, targets, count, err))
         goto out;
     if (report->unmatched)

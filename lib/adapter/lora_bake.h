@@ -2,8 +2,9 @@
  *
  *     W + ratio * (up down) * alpha / rank        of every layer, one LoRA after the other
  *
- * The file keeps its layout and names. Its weights are converted to the type asked for; tensors that are no
- * weights of the model (position_ids, schedules, EMA copies) stay as they are. */
+ * and what networks of other kinds (network_file.h) add, times ratio. The file keeps its layout and names.
+ * Its weights are converted to the type asked for; tensors that are no weights of the model (position_ids,
+ * schedules, EMA copies) stay as they are. */
 #ifndef SD_ADAPTER_LORA_BAKE_H
 #define SD_ADAPTER_LORA_BAKE_H
 

@@ -5,6 +5,7 @@
 
 #include "adapter/lora_blocks.h"
 #include "adapter/lora_out.h"
+#include "adapter/network_file.h"
 
 enum sd_lora_combination {
     SD_LORA_ADD,    /* matrices are added: right only where the LoRAs descend from the same one */
@@ -14,7 +15,8 @@ enum sd_lora_combination {
 
 /* One of the LoRAs to merge. */
 struct sd_lora_share {
-    const struct sd_lora_modules *modules;
+    const struct sd_lora_modules *modules; /* NULL: network, which only sd_lora_bake takes */
+    const struct sd_network_file *network;
     double ratio;
     const double *blocks; /* [SD_LORA_BLOCKS] more factors, or NULL; not for SD_LORA_ADD and SD_LORA_CONCAT */
 };

@@ -55,7 +55,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         struct sd_lora_out resized = {0}, merged = {0}, renamed = {0};
         struct sd_meta meta = {0};
         struct sd_lora_resized *results = calloc(m.count, sizeof *results);
-        struct sd_lora_share shares[2] = {{&m, 1, NULL}, {&m, -0.5, NULL}};
+        struct sd_lora_share shares[2] = {{&m, NULL, 1, NULL}, {&m, NULL, -0.5, NULL}};
         struct sd_lora_combine_report report;
         const struct sd_lora_resize_options r = {2, 2, SD_LORA_RESIZE_FRO, 0.9, SD_STORE_F16};
         const struct sd_lora_combine_options c = {.how = size % 3,

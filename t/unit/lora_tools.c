@@ -129,7 +129,8 @@ static void combine(const char *name, const char *second, double r0, double r1, 
     struct sd_lora_combine_report report;
     if (lbw)
         ok(!sd_lora_block_weights(lbw, blocks, &err), "block weights %s", err.msg);
-    struct sd_lora_share shares[2] = {{&a, r0, lbw ? blocks : NULL}, {&b, r1, lbw ? blocks : NULL}};
+    struct sd_lora_share shares[2] = {{&a, NULL, r0, lbw ? blocks : NULL},
+                                      {&b, NULL, r1, lbw ? blocks : NULL}};
     ok(!sd_lora_combine(shares, 2, o, &out, &report, &err), "%s %s", name, err.msg);
     write_out(&out);
     compare(name);
@@ -154,7 +155,7 @@ static void resize(const char *name, const struct sd_lora_resize_options *o)
 static void bake(void)
 {
     struct sd_lora_modules a = lora(DATA "a.safetensors"), c = lora(DATA "c.safetensors");
-    struct sd_lora_share shares[2] = {{&a, 0.8, NULL}, {&c, -0.5, NULL}};
+    struct sd_lora_share shares[2] = {{&a, NULL, 0.8, NULL}, {&c, NULL, -0.5, NULL}};
     struct sd_lora_bake_options o = {.precision = SD_STORE_F32, .save = SD_STORE_F32, .threads = 2};
     struct sd_lora_bake_report report;
     struct sd_model_file *mf;
@@ -200,6 +201,58 @@ static void bake(void)
     sd_model_file_close(mf);
     sd_lora_modules_close(&a);
     sd_lora_modules_close(&c);
+    unlink(out_path);
+}
+
+/* A network of another kind, merged: the difference of the models is what its own modules add. */
+static void bake_network(const char *kind)
+{
+    struct sd_model_file *base, *merged = NULL;
+    struct sd_network_file *net = NULL;
+    struct sd_tensor_file *want;
+    struct sd_lora_report found;
+    struct sd_lora_bake_report report;
+    struct sd_lora_bake_options o = {.precision = SD_STORE_F32, .save = SD_STORE_F32, .threads = 1};
+    struct sd_err err = {0};
+    char path[128];
+    double worst = 0;
+    snprintf(path, sizeof path, "t/data/network/%s.safetensors", kind);
+    if (sd_model_file_open(&base, BASE, &err) ||
+        sd_tensor_file_open(&want, "t/data/network/want.safetensors", &err) ||
+        sd_network_file_open(&net, sd_model_file_config(base), path, &found, &err)) {
+        printf("Bail out! %s\n", err.msg);
+        exit(1);
+    }
+    const char *config = sd_tensor_file_meta(sd_model_file_tensors(base, SD_PART_UNET), "sd_config");
+    struct sd_store_meta meta = {"sd_config", config};
+    struct sd_lora_share share = {NULL, net, 1, NULL};
+    ok(!sd_lora_bake(base, &share, 1, &o, out_path, &meta, 1, &report, &err) && !report.unmatched &&
+           report.layers == sd_network_file_count(net) && !sd_model_file_open(&merged, out_path, &err),
+       "%s merged %s", kind, err.msg);
+    for (size_t i = 0; merged && i < sd_network_file_count(net); i++) {
+        const struct sd_network_layer *l = sd_network_file_layer(net, i);
+        struct sd_store_entry a, b;
+        char name[256];
+        snprintf(name, sizeof name, "%s/%s", kind, l->target->path);
+        const struct sd_store_entry *w = sd_tensor_file_find(want, name);
+        snprintf(name, sizeof name, "%s.weight", l->target->path);
+        size_t n = sd_network_weight_count(l);
+        float *x = malloc(3 * n * sizeof *x);
+        if (!w || !sd_model_file_find(base, name, &a) || !sd_model_file_find(merged, name, &b) || !x)
+            exit(1);
+        sd_store_to_f32(a.dtype, a.data, n, x);
+        sd_store_to_f32(b.dtype, b.data, n, x + n);
+        sd_store_to_f32(w->dtype, w->data, n, x + 2 * n);
+        for (size_t k = 0; k < n; k++)
+            x[n + k] -= x[k];
+        worst = fmax(worst, distance(x + n, x + 2 * n, (int64_t)n));
+        free(x);
+    }
+    ok(worst < tolerance, "%s: as its own modules: %g", kind, worst);
+    sd_tensor_file_close(want);
+    sd_network_file_close(net);
+    sd_model_file_close(merged);
+    sd_model_file_close(base);
     unlink(out_path);
 }
 
@@ -337,6 +390,9 @@ int main(void)
     r.param = 0.7;
     resize("cumulative", &r);
     bake();
+    static const char *const kinds[] = {"locon-cp", "loha", "loha-cp", "lokr", "lokr-full", "dylora", "oft"};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        bake_network(kinds[i]);
     names("sd1");
     names("sd2");
     cp_form();
