@@ -294,19 +294,42 @@ static int relate(struct sd_network_file *f, const struct sd_model_config *c, st
     return rc;
 }
 
+/* Takes tf over; rc tells whether it could be opened. */
+static int finish(struct sd_network_file **file, const struct sd_model_config *c, struct sd_tensor_file *tf,
+                  int rc, struct sd_lora_report *report, struct sd_err *err)
+{
+    struct sd_network_file *f = rc ? NULL : calloc(1, sizeof *f);
+    *report = (struct sd_lora_report){0};
+    *file = NULL;
+    if (rc)
+        return -1;
+    if (!f) {
+        sd_tensor_file_close(tf);
+        return sd_err_memory(err, sizeof *f);
+    }
+    f->tensors = tf;
+    if (relate(f, c, report, err)) {
+        sd_network_file_close(f);
+        return -1;
+    }
+    *file = f;
+    return 0;
+}
+
 int sd_network_file_open(struct sd_network_file **file, const struct sd_model_config *c, const char *path,
                          struct sd_lora_report *report, struct sd_err *err)
 {
-    struct sd_network_file *f = *file = calloc(1, sizeof *f);
-    *report = (struct sd_lora_report){0};
-    if (!f)
-        return sd_err_memory(err, sizeof *f);
-    if (sd_tensor_file_open(&f->tensors, path, err) || relate(f, c, report, err)) {
-        sd_network_file_close(f);
-        *file = NULL;
-        return -1;
-    }
-    return 0;
+    struct sd_tensor_file *tf;
+    int rc = sd_tensor_file_open(&tf, path, err);
+    return finish(file, c, tf, rc, report, err);
+}
+
+int sd_network_file_parse(struct sd_network_file **file, const struct sd_model_config *c, const void *bytes,
+                          size_t size, const char *name, struct sd_lora_report *report, struct sd_err *err)
+{
+    struct sd_tensor_file *tf;
+    int rc = sd_tensor_file_parse(&tf, bytes, size, name, err);
+    return finish(file, c, tf, rc, report, err);
 }
 
 void sd_network_file_close(struct sd_network_file *f)

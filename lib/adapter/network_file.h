@@ -53,6 +53,9 @@ struct sd_network_file;
  * known kind, or of wrong shapes, are refused. */
 int sd_network_file_open(struct sd_network_file **file, const struct sd_model_config *c, const char *path,
                          struct sd_lora_report *report, struct sd_err *err);
+/* The same of bytes in memory, which must outlive the result; name stands for the file in messages. */
+int sd_network_file_parse(struct sd_network_file **file, const struct sd_model_config *c, const void *bytes,
+                          size_t size, const char *name, struct sd_lora_report *report, struct sd_err *err);
 void sd_network_file_close(struct sd_network_file *file); /* takes NULL */
 
 const struct sd_tensor_file *sd_network_file_tensors(const struct sd_network_file *file);
