@@ -1,5 +1,7 @@
 #include "adapter/merged.h"
 
+#include "tensor/frozen.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,6 +64,9 @@ static int take(struct sd_merged *m, struct layer *l, const struct sd_network_la
                                        .data = l->values,
                                        .bytes = n * sizeof *l->values};
     m->bytes += l->entry.bytes;
+    /* The file's bytes are not read again. */
+    sd_var_drop_pages(&(struct sd_var){
+        .dtype = SD_U8, .ndim = 1, .dim = {(int64_t)e.bytes}, .data = e.data, .mapped = e.mapped});
     return 0;
 }
 

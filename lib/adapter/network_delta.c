@@ -157,60 +157,53 @@ static int lokr(const struct sd_network_layer *l, float *y, struct sd_err *err)
     return rc;
 }
 
-/* Solves m x = rhs in place; m [n,n] is I + Q with Q skew-symmetric, whose symmetric part is the identity: no
- * pivot is below 1, so none is sought. rhs [n,cols]. */
-static void solve(double *m, double *rhs, int64_t n, int64_t cols)
+/* Solves m x = rhs in place, both [n,n]; m is I + Q with Q skew-symmetric, whose symmetric part is the
+ * identity: no pivot is below 1, so none is sought. */
+static void solve(double *m, double *rhs, int64_t n)
 {
-    for (int64_t k = 0; k < n; k++) {
-#pragma omp parallel for schedule(static)
+    for (int64_t k = 0; k < n; k++)
+#pragma omp parallel for schedule(static) if (n > 64)
         for (int64_t i = k + 1; i < n; i++) {
             double f = m[i * n + k] / m[k * n + k];
-            if (f == 0)
-                continue;
             for (int64_t j = k + 1; j < n; j++)
                 m[i * n + j] -= f * m[k * n + j];
-            for (int64_t j = 0; j < cols; j++)
-                rhs[i * cols + j] -= f * rhs[k * cols + j];
+            for (int64_t j = 0; j < n; j++)
+                rhs[i * n + j] -= f * rhs[k * n + j];
         }
-    }
     for (int64_t k = n - 1; k >= 0; k--) {
         for (int64_t i = k + 1; i < n; i++)
-            for (int64_t j = 0; j < cols; j++)
-                rhs[k * cols + j] -= m[k * n + i] * rhs[i * cols + j];
-        for (int64_t j = 0; j < cols; j++)
-            rhs[k * cols + j] /= m[k * n + k];
+            for (int64_t j = 0; j < n; j++)
+                rhs[k * n + j] -= m[k * n + i] * rhs[i * n + j];
+        for (int64_t j = 0; j < n; j++)
+            rhs[k * n + j] /= m[k * n + k];
     }
 }
 
-/* With R = (I + Q) (I - Q)^-1 (Cayley, 1846), sd-scripts takes R^T W = (I + Q)^-1 (I - Q) W, block by block.
- */
+/* With R = (I + Q) (I - Q)^-1 (Cayley, 1846), sd-scripts takes R^T W, block by block; R^T - I is
+ * -2 (I + Q)^-1 Q, which loses no digits to the difference. */
 static int oft_block(const float *b, double factor, const float *weight, int64_t n, int64_t cols, float *y,
                      struct sd_err *err)
 {
-    double *m = malloc((size_t)(n * n) * sizeof *m), *x = malloc((size_t)(n * cols) * sizeof *x);
-    if (!m || !x) {
+    size_t count = (size_t)(n * n);
+    double *m = malloc(2 * count * sizeof *m), *x = m + count;
+    float *turn = malloc(count * sizeof *turn);
+    if (!m || !turn) {
         free(m);
-        free(x);
-        return sd_err_memory(err, (size_t)(n * (n + cols)) * sizeof *m);
+        free(turn);
+        return sd_err_memory(err, 3 * count * sizeof *m);
     }
     for (int64_t i = 0; i < n; i++)
-        for (int64_t j = 0; j < n; j++)
-            m[i * n + j] = ((double)b[i * n + j] - (double)b[j * n + i]) * factor;
-#pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < n; i++) {
-        for (int64_t q = 0; q < cols; q++)
-            x[i * cols + q] = (double)weight[i * cols + q];
-        for (int64_t j = 0; j < n; j++)
-            for (int64_t q = 0; q < cols; q++)
-                x[i * cols + q] -= m[i * n + j] * (double)weight[j * cols + q];
-    }
-    for (int64_t i = 0; i < n; i++)
-        m[i * n + i] += 1;
-    solve(m, x, n, cols);
-    for (int64_t i = 0; i < n * cols; i++)
-        y[i] = (float)(x[i] - (double)weight[i]);
+        for (int64_t j = 0; j < n; j++) {
+            double q = ((double)b[i * n + j] - (double)b[j * n + i]) * factor;
+            m[i * n + j] = q + (i == j);
+            x[i * n + j] = -2 * q;
+        }
+    solve(m, x, n);
+    for (size_t i = 0; i < count; i++)
+        turn[i] = (float)x[i];
+    product(turn, false, weight, 1, n, n, cols, y);
     free(m);
-    free(x);
+    free(turn);
     return 0;
 }
 
