@@ -5,6 +5,7 @@
 
 #include "base/clones.h"
 #include "base/half.h"
+#include "base/half_row.h"
 
 static const struct {
     const char *name;
@@ -139,7 +140,8 @@ SD_CLONES int sd_store_from_f32(enum sd_store_dtype d, const float *src, size_t 
     case SD_STORE_F64:
         STORE_LOOP(double, src[i]);
     case SD_STORE_F16:
-        STORE_LOOP(sd_f16, sd_f32_to_f16(src[i]));
+        sd_f32_to_f16_row(src, count, dst);
+        return 0;
     case SD_STORE_BF16:
         STORE_LOOP(sd_bf16, sd_f32_to_bf16(src[i]));
     default:
