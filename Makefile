@@ -5,6 +5,7 @@
 # make test     the tests, with the release build only
 # make fuzz     run the fuzz targets for FUZZ_SECONDS each; FUZZ_CC=clang takes libFuzzer
 # make bench    measure everything against the peers; BENCH_NAMES="unet lora" picks
+# make check-peers   have diffusers and sd-scripts read what we write (doc/interop.md); SD_SCRIPTS=CHECKOUT
 # make lint     what a machine can see of the house rules
 # make install, uninstall   programs, manual, completions; PREFIX=/usr/local DESTDIR=
 # V=1           show the commands
@@ -153,6 +154,11 @@ bench: all benches
 	@[ -x "$(BENCH_PYTHON)" ] || t/ref/venv "$(BENCH_VENV)" || echo "no peers: t/ref/venv failed" >&2
 	@SD_BENCH_PYTHON=$$([ ! -x "$(BENCH_PYTHON)" ] || echo "$(BENCH_PYTHON)") bench/run $(BENCH_NAMES)
 
+# Full-size models: 20 GB of disk in $TMPDIR, 12 GB of memory, a quarter of an hour.
+check-peers: all
+	@[ -x "$(BENCH_PYTHON)" ] || t/ref/venv "$(BENCH_VENV)"
+	@for s in t/ref/check_peers_*.py; do echo "== $$s" && "$(BENCH_PYTHON)" "$$s" || exit 1; done
+
 lint:
 	@t/lint
 
@@ -160,5 +166,5 @@ clean:
 	rm -rf build bin
 
 .SECONDARY:
-.PHONY: all unit benches man completions install uninstall deps demo test check fuzzers fuzz bench lint clean
+.PHONY: all unit benches man completions install uninstall deps demo test check check-peers fuzzers fuzz bench lint clean
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
