@@ -27,7 +27,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int rc = sd_network_args_parse(&args, &words, 4, 1, &err);
     if (rc && !*err.msg)
         abort();
-    for (int i = 0; !rc && i < SD_LORA_BLOCKS; i++)
+    for (int i = 0; !rc && i < SD_UNET_BLOCKS; i++)
         if (args.blocks.rank[i] < 0 || args.blocks.conv_rank[i] < 0 || !isfinite(args.rate[i]))
             abort();
     sd_strings_free(&words);
