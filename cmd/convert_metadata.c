@@ -1,11 +1,10 @@
 #include "convert_metadata.h"
 
-#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
+#include "adapter/lora_meta.h"
 #include "base/json.h"
-#include "base/path.h"
 #include "model/config_json.h"
 
 #define OURS 8 /* pairs of sd_config and modelspec */
@@ -69,27 +68,18 @@ static void put_config(struct pairs *m, const struct convert_metadata *o)
     sd_buf_free(&all);
 }
 
-/* As library/sai_model_spec.py has it for checkpoints. */
 static void put_modelspec(struct pairs *m, const struct convert_metadata *o)
 {
-    bool v2 = o->config->text.act == SD_ACT_GELU, v = o->config->prediction == SD_PREDICT_V;
-    const char *name = sd_path_base(o->output);
-    char *title = sd_arena_strndup(m->arena, name, sd_path_stem_len(name));
-    time_t now = time(NULL);
-    struct tm tm;
-    char text[64];
-    put(m, "modelspec.sai_model_spec", "1.0.1");
-    put(m, "modelspec.architecture",
-        !v2 ? "stable-diffusion-v1"
-        : v ? "stable-diffusion-v2-768-v"
-            : "stable-diffusion-v2-512");
-    put(m, "modelspec.implementation",
-        o->ldm ? "https://github.com/Stability-AI/generative-models" : "diffusers");
-    put(m, "modelspec.title", title);
-    put(m, "modelspec.resolution", v2 && v ? "768x768" : "512x512");
-    strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", localtime_r(&now, &tm));
-    put(m, "modelspec.date", text);
-    put(m, "modelspec.prediction_type", v ? "v" : "epsilon");
+    struct sd_meta spec = {0};
+    sd_meta_modelspec(&spec, &(struct sd_modelspec){.v2 = o->config->text.act == SD_ACT_GELU,
+                                                    .v_prediction = o->config->prediction == SD_PREDICT_V,
+                                                    .diffusers = !o->ldm,
+                                                    .path = o->output,
+                                                    .date = time(NULL)});
+    for (size_t i = 0; i < spec.n; i++)
+        put(m, spec.v[i].key, spec.v[i].value);
+    m->failed |= spec.failed;
+    sd_meta_free(&spec);
 }
 
 int convert_metadata(const struct convert_metadata *o, const struct sd_tensor_file *source,

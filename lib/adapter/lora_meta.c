@@ -1,5 +1,7 @@
 #include "adapter/lora_meta.h"
 
+#include "base/path.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -79,8 +81,8 @@ void sd_meta_free(struct sd_meta *m)
 
 static const char *stem(struct sd_meta *m, const char *path)
 {
-    const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path, *dot = strrchr(base, '.');
-    char *s = sd_arena_strndup(&m->arena, base, dot && dot > base ? (size_t)(dot - base) : strlen(base));
+    const char *base = sd_path_base(path);
+    char *s = sd_arena_strndup(&m->arena, base, sd_path_stem_len(base));
     m->failed |= !s;
     return s;
 }
@@ -100,7 +102,7 @@ void sd_meta_modelspec(struct sd_meta *m, const struct sd_modelspec *s)
     sd_meta_set(m, "modelspec.sai_model_spec", "1.0.1");
     sd_meta_set(m, "modelspec.architecture", text);
     sd_meta_set(m, "modelspec.implementation",
-                s->lora ? "diffusers" : "https://github.com/Stability-AI/generative-models");
+                s->lora || s->diffusers ? "diffusers" : "https://github.com/Stability-AI/generative-models");
     sd_meta_set(m, "modelspec.title", stem(m, s->path));
     sd_meta_set(m, "modelspec.resolution", s->v2 && s->v_prediction ? "768x768" : "512x512");
     if (localtime_r(&s->date, &tm) && strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &tm))

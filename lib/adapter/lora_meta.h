@@ -26,6 +26,7 @@ void sd_meta_free(struct sd_meta *m);
 /* https://github.com/Stability-AI/ModelSpec */
 struct sd_modelspec {
     bool v2, v_prediction, lora;
+    bool diffusers;          /* under diffusers' names; a LoRA counts as that */
     const char *path;        /* of the file to be written; its title comes from it */
     const char *merged_from; /* or NULL */
     time_t date;

@@ -1,12 +1,13 @@
 /* Files of adapter networks of any kind, read to change weights: what a layer's tensors mean, and what they
  * add to its weight W [out, in k k].
  *
- *     LoRA, DyLoRA     s up down                          sd-scripts networks.lora, networks.dylora
- *     LoCon (CP)       s up mid down over k x k           lora_mid; LyCORIS
- *     LoHa             s (a1 b1) * (a2 b2), elementwise   hada_w1_a, hada_w1_b, ... (Hyeon-Woo et al.,
- * FedPara, 2022) LoKr             s w1 (x) w2, Kronecker's product   lokr_w1, lokr_w2, or each as a product
- * lokr_w1_a lokr_w1_b OFT              (R - 1) W, R orthogonal by blocks  oft_blocks; sd-scripts networks.oft
- * (Qiu et al., 2023)
+ *     LoRA, DyLoRA   s up down                  sd-scripts networks.lora, networks.dylora
+ *     LoCon (CP)     s up mid down over k x k   lora_mid; LyCORIS
+ *     LoHa           s (a1 b1) * (a2 b2)        elementwise; hada_w1_a, ... (Hyeon-Woo, FedPara, 2022)
+ *     LoKr           s w1 (x) w2                Kronecker's product; lokr_w1, lokr_w2, or each as a product
+ *                                               lokr_w1_a lokr_w1_b
+ *     OFT            (R - 1) W                  R orthogonal by blocks; oft_blocks; sd-scripts networks.oft
+ *                                               (Qiu et al., 2023)
  *
  * s is alpha / rank, 1 without alpha. LyCORIS (Yeh et al., 2024) trains its kinds with s once; the weights
  * that its own merging computes for LoHa and LoKr have s twice. Its weight decomposition (dora_scale), and

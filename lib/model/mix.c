@@ -28,15 +28,6 @@ struct plan {
     struct sd_err *err;
 };
 
-const char *sd_mix_block_name(int block)
-{
-    static const char *const names[SD_MIX_BLOCKS] = {
-        "IN00",  "IN01",  "IN02",  "IN03",  "IN04",  "IN05",  "IN06",  "IN07",  "IN08",
-        "IN09",  "IN10",  "IN11",  "M00",   "OUT00", "OUT01", "OUT02", "OUT03", "OUT04",
-        "OUT05", "OUT06", "OUT07", "OUT08", "OUT09", "OUT10", "OUT11"};
-    return block >= 0 && block < SD_MIX_BLOCKS ? names[block] : NULL;
-}
-
 /* The block of a key of the original U-Net, without its prefix; -1 for none. */
 static int block_of(const char *key)
 {
@@ -559,11 +550,6 @@ void sd_mix_free(struct sd_mix *m)
     pthread_mutex_destroy(&m->lock);
     sd_arena_free(&m->arena);
     free(m);
-}
-
-size_t sd_mix_count(const struct sd_mix *m)
-{
-    return m->count;
 }
 
 const struct sd_strings *sd_mix_lacking(const struct sd_mix *m, size_t model)

@@ -21,8 +21,7 @@
 
 enum { SD_MIX_BLOCKS = 25 };
 
-/* "IN00" .. "OUT11" for 0 .. SD_MIX_BLOCKS-1. */
-const char *sd_mix_block_name(int block);
+/* IN00 .. IN11, M00, OUT00 .. OUT11 */
 
 struct sd_mix_recipe {
     bool difference; /* A + multiplier (B - C) of three models; else the sum of weights[i] times model i */
@@ -45,8 +44,6 @@ struct sd_mix;
 int sd_mix_plan(struct sd_mix **m, const struct sd_mix_recipe *recipe, struct sd_model_file *const *models,
                 size_t count, struct sd_model_file *vae, struct sd_err *err);
 void sd_mix_free(struct sd_mix *m); /* takes NULL */
-
-size_t sd_mix_count(const struct sd_mix *m); /* tensors of the result */
 
 /* Tensors that did not fit, for telling. Of models 1..: those of the first model that it lacks, and those it
  * has that are not in the first. Of the first: those that have no original name. They live as long as m. */

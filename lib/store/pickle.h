@@ -107,8 +107,6 @@ const struct sd_pickle_value *sd_pickle_get(const struct sd_pickle_value *dict, 
 
 bool sd_pickle_is_text(const struct sd_pickle_value *v, const char *text); /* a STR with this content */
 
-/* "torch.FloatStorage" */
-const char *sd_pickle_module(const struct sd_pickle_global *g);
 const char *sd_pickle_name(const struct sd_pickle_global *g);
 
 #endif

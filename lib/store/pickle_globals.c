@@ -101,11 +101,6 @@ static const struct sd_pickle_global known[] = {
     {"numpy._core.multiarray", "_reconstruct", INERT, 0},
 };
 
-const char *sd_pickle_module(const struct sd_pickle_global *g)
-{
-    return g->module;
-}
-
 const char *sd_pickle_name(const struct sd_pickle_global *g)
 {
     return g->name;

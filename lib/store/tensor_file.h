@@ -5,9 +5,8 @@
  *     torch-legacy   what it wrote before 1.6
  *     npz            NumPy's archives: store/npz.h
  *     shards         a model in several of these, by the JSON index that diffusers and transformers put
- * beside them
- *                    (*.index.json: {"metadata":.., "weight_map": {tensor: file}}); all its files must be
- * there and lie in its folder
+ * beside them (*.index.json: {"metadata":.., "weight_map": {tensor: file}}); all its files must be there and
+ * lie in its folder
  *
  * The file is mapped, and all that it says of its tensors is checked before anything is handed out: each
  * one's bytes lie inside of the file and agree with shape and type. Messages name the file, the tensor, and
