@@ -32,7 +32,7 @@ void sd_picture_done(struct sd_picture_bytes *b);
 int sd_picture_load(struct sd_archives *all, const char *path, int channels, unsigned flags,
                     struct sd_image *im, struct sd_err *err);
 
-/* sd_image_load_small. */
+/* sd_image_decode_small; full may be NULL. */
 int sd_picture_load_small(struct sd_archives *all, const char *path, int channels, uint32_t width,
                           uint32_t height, uint32_t full[2], struct sd_image *im, struct sd_err *err);
 

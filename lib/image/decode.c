@@ -61,17 +61,6 @@ static int decode(const void *bytes, size_t len, const struct sd_image_want *wan
     return bad;
 }
 
-static int load(const char *path, const struct sd_image_want *want, struct sd_image *im, struct sd_err *err)
-{
-    struct sd_buf file = SD_BUF_INIT;
-    *im = SD_IMAGE_INIT;
-    int bad = sd_file_read(path, FILE_BYTES, &file, err);
-    if (!bad && decode(file.data, file.len, want, im, err))
-        bad = sd_err_prefix(err, "%s", path);
-    sd_buf_free(&file);
-    return bad;
-}
-
 int sd_image_decode(const void *bytes, size_t len, int channels, unsigned flags, struct sd_image *im,
                     struct sd_err *err)
 {
@@ -86,13 +75,13 @@ int sd_image_decode_small(const void *bytes, size_t len, int channels, uint32_t 
 
 int sd_image_load(const char *path, int channels, unsigned flags, struct sd_image *im, struct sd_err *err)
 {
-    return load(path, &(struct sd_image_want){.channels = channels, .flags = flags}, im, err);
-}
-
-int sd_image_load_small(const char *path, int channels, uint32_t width, uint32_t height, uint32_t full[2],
-                        struct sd_image *im, struct sd_err *err)
-{
-    return load(path, &(struct sd_image_want){channels, 0, width, height, full}, im, err);
+    struct sd_buf file = SD_BUF_INIT;
+    *im = SD_IMAGE_INIT;
+    int bad = sd_file_read(path, FILE_BYTES, &file, err);
+    if (!bad && sd_image_decode(file.data, file.len, channels, flags, im, err))
+        bad = sd_err_prefix(err, "%s", path);
+    sd_buf_free(&file);
+    return bad;
 }
 
 int sd_image_crop(const struct sd_image *from, uint32_t x, uint32_t y, uint32_t width, uint32_t height,

@@ -49,8 +49,6 @@ int sd_image_load(const char *path, int channels, unsigned flags, struct sd_imag
  * they are. The pixels are not those of the full picture resized: not for training. */
 int sd_image_decode_small(const void *bytes, size_t len, int channels, uint32_t width, uint32_t height,
                           uint32_t full[2], struct sd_image *im, struct sd_err *err);
-int sd_image_load_small(const char *path, int channels, uint32_t width, uint32_t height, uint32_t full[2],
-                        struct sd_image *im, struct sd_err *err);
 
 /* ---- editing: *to is made, from is kept ---- */
 int sd_image_crop(const struct sd_image *from, uint32_t x, uint32_t y, uint32_t width, uint32_t height,

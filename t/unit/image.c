@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "image/jpeg.h"
+#include "data/picture.h"
 #include "image/png.h"
 #include "image/probe.h"
 #include "image/resize.h"
@@ -14,6 +15,7 @@
 #define DIR "t/data/image/"
 
 static struct sd_err err;
+static struct sd_archives archives;
 
 /* What there is to say of a failed check. */
 static void explain(int good)
@@ -152,11 +154,11 @@ static void test_jpeg(void)
                    cases[i].want_h));
         sd_image_free(&im);
     }
-    explain(ok(!sd_image_load_small(DIR "cmyk.jpg", 4, 2, 2, full, &im, &err) && im.width == 3 &&
+    explain(ok(!sd_picture_load_small(&archives, DIR "cmyk.jpg", 4, 2, 2, full, &im, &err) && im.width == 3 &&
                    full[0] == 21 && full[1] == 15 && im.channels == 4,
                "CMYK at an eighth"));
     sd_image_free(&im);
-    explain(ok(!sd_image_load_small(DIR "rgb.png", 3, 2, 2, NULL, &im, &err) && im.width == 21,
+    explain(ok(!sd_picture_load_small(&archives, DIR "rgb.png", 3, 2, 2, NULL, &im, &err) && im.width == 21,
                "a PNG comes as it is"));
 
     uint8_t *before = malloc((size_t)im.width * im.height * 3);
