@@ -1,0 +1,53 @@
+/* The cuda backend's own declarations, shared by the files of gpu/. */
+#ifndef SD_GPU_CUDA_H
+#define SD_GPU_CUDA_H
+
+extern "C" {
+#include "tensor/backend.h"
+}
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct sd_cuda_libraries; /* libraries.h; there is none in the emulator */
+struct sd_cuda_memory;    /* backend.cu */
+
+struct sd_cuda {
+    struct sd_backend base;
+    int device;
+    cudaStream_t stream;
+    struct sd_cuda_memory *frozen, *states; /* device memory of frozen and mutable variables */
+    size_t frozen_bytes;
+    struct sd_cuda_libraries *libraries;
+};
+
+static inline struct sd_cuda *sd_cuda_of(const struct sd_call *c)
+{
+    return reinterpret_cast<struct sd_cuda *>(c->backend);
+}
+
+static inline cudaStream_t sd_cuda_stream(const struct sd_call *c)
+{
+    return sd_cuda_of(c)->stream;
+}
+
+/* 0, or -1 with err set to "what: CUDA's message". */
+int sd_cuda_check(cudaError_t status, const char *what, struct sd_err *err);
+
+/* Device memory that lives until sd_cuda_free; NULL with err set to what was asked for and what is free. */
+void *sd_cuda_alloc(struct sd_cuda *cuda, size_t bytes, struct sd_err *err);
+void sd_cuda_free(void *memory);
+/* The same, filled from the host's memory; for tables that plan() makes. */
+void *sd_cuda_copy(struct sd_cuda *cuda, const void *host, size_t bytes, struct sd_err *err);
+
+/* plan() of kernels that take f32, f16 and bf16 only. */
+int sd_cuda_plan_floats(struct sd_call *c, struct sd_err *err);
+
+/* The kernels, one an op; backend.cu lists them in its table. */
+extern "C" {
+#define OP(name, ...) extern const struct sd_kernel sd_cuda_##name;
+#include "tensor/ops.def"
+#undef OP
+}
+
+#endif
