@@ -130,7 +130,8 @@ static void run(struct job *j, char part)
         die(err.msg);
     for (int i = 0; i < 3 && in[i]; i++)
         feed(j, p, in[i]);
-    sd_plan_run(p);
+    if (sd_plan_run(p, &err))
+        die(err.msg);
     const float *data = sd_plan_data(p, y);
     int64_t channels = y->dim[y->ndim - 1];
     if (part == 'e') {

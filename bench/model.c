@@ -158,14 +158,12 @@ static void build_lora(struct bench *b)
 static void run(struct bench *b)
 {
     struct sd_err err = {0};
-    float loss;
-    if (b->m->part != LORA) {
-        sd_plan_run(b->plan);
-        return;
-    }
-    if (sd_trainer_batch(b->trainer, &b->batch, &loss, &err))
+    float loss, norm;
+    bool bad = b->m->part != LORA ? sd_plan_run(b->plan, &err)
+                                  : sd_trainer_batch(b->trainer, &b->batch, &loss, &err) ||
+                                        sd_optimizer_update(&b->optimizer, 1, &norm, &err);
+    if (bad)
         die(&err);
-    sd_optimizer_update(&b->optimizer, 1);
 }
 
 /* --- figures
@@ -239,13 +237,14 @@ int main(int argc, char **argv)
         if (!strcmp(argv[2], measures[i].name))
             b.m = &measures[i];
     int runs = argc > 3 ? atoi(argv[3]) : 5;
+    const char *device = getenv("BENCH_DEVICE");
     if (!b.m || runs < 1 || runs > 64) {
         fputs("usage: model MODEL NAME [RUNS]\n       model --list\n", stderr);
         return 2;
     }
     if (sd_model_file_open(&b.file, argv[1], &err) ||
         !(b.weights = sd_weights_new(sd_model_file_find, b.file, &err)) ||
-        !(b.backend = sd_backend_new("cpu", &err)))
+        !(b.backend = sd_backend_new(device ? device : "cpu", &err)))
         die(&err);
     b.config = sd_model_file_config(b.file);
     measure(&b, runs);

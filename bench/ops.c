@@ -176,11 +176,12 @@ static double time_op(const struct bench *b, enum sd_dtype dtype, int runs, stru
     for (int i = 0; i < g->n_nodes; i++)
         if (g->nodes[i]->op == SD_OP_input)
             memset(sd_plan_data(p, g->nodes[i]->out[0]), 0x3c, sd_tensor_bytes(g->nodes[i]->out[0]));
-    sd_plan_run(p);
+    if (sd_plan_run(p, err))
+        goto out;
     sd_plan_profile(p, true);
     for (int i = 0; i < runs; i++) {
         double before = sd_plan_seconds(p, b->op);
-        sd_plan_run(p);
+        sd_plan_run(p, err);
         double t = sd_plan_seconds(p, b->op) - before;
         best = best < 0 || t < best ? t : best;
     }
@@ -217,7 +218,7 @@ static double time_adamw(int64_t n, int runs, struct sd_err *err)
             memset(sd_plan_data(p, g->nodes[i]->out[0]), 0x3c, sd_tensor_bytes(g->nodes[i]->out[0]));
     for (int i = 0; i <= runs; i++) {
         double start = omp_get_wtime();
-        sd_plan_run(p);
+        sd_plan_run(p, err);
         double s = omp_get_wtime() - start;
         best = i && (best < 0 || s < best) ? s : best;
     }

@@ -72,7 +72,7 @@ int sd_optimizer_init(struct sd_optimizer *o, const struct sd_adamw *config,
                       const struct sd_optim_group *groups, int n_groups, struct sd_var *const *vars,
                       const int *group_of, int n, struct sd_backend *backend, struct sd_err *err)
 {
-    *o = (struct sd_optimizer){.config = *config, .n_groups = n_groups};
+    *o = (struct sd_optimizer){.config = *config, .n_groups = n_groups, .backend = backend};
     o->groups = malloc(((size_t)n_groups + 1) * sizeof *o->groups);
     if (!o->groups)
         return sd_err_memory(err, (size_t)n_groups * sizeof *o->groups);
@@ -116,7 +116,7 @@ static void fill_hyper(const struct sd_adamw *c, double lr, double t, float *h)
     h[SD_ADAMW_ROOT] = idle ? 1 : (float)(1 / sqrt(1 - pow(c->beta2, t)));
 }
 
-float sd_optimizer_update(struct sd_optimizer *o, double factor)
+int sd_optimizer_update(struct sd_optimizer *o, double factor, float *norm, struct sd_err *err)
 {
     const struct sd_adamw *c = &o->config;
     o->updates++;
@@ -129,6 +129,24 @@ float sd_optimizer_update(struct sd_optimizer *o, double factor)
         fill_hyper(c, o->groups[p->group].lr * factor, p->idle ? 0 : (double)p->updates,
                    sd_plan_data(o->plan, p->hyper));
     }
-    sd_plan_run(o->plan);
-    return ((const float *)sd_plan_data(o->plan, o->clip))[0];
+    if (sd_plan_run(o->plan, err))
+        return -1;
+    *norm = *(const float *)sd_plan_data(o->plan, o->clip);
+    return 0;
+}
+
+int sd_optimizer_pull(struct sd_optimizer *o, struct sd_err *err)
+{
+    for (int i = 0; i < o->n_params; i++)
+        if (sd_var_pull(o->backend, o->params[i].var, err))
+            return -1;
+    return 0;
+}
+
+int sd_optimizer_push(struct sd_optimizer *o, struct sd_err *err)
+{
+    for (int i = 0; i < o->n_params; i++)
+        if (sd_var_push(o->backend, o->params[i].var, err))
+            return -1;
+    return 0;
 }

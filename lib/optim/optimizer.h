@@ -45,6 +45,7 @@ struct sd_optimizer {
     int64_t updates;        /* done so far */
     struct sd_graph *graph; /* private from here */
     struct sd_plan *plan;
+    struct sd_backend *backend;
     struct sd_tensor *clip;
     float *memory;
 };
@@ -58,7 +59,11 @@ void sd_optimizer_free(struct sd_optimizer *o);
 /* The gradient variable of a trained variable, NULL when it has none here. */
 struct sd_var *sd_optimizer_grad(struct sd_optimizer *o, const struct sd_var *var);
 
-/* One update with every group's rate times factor. Returns the gradients' norm before clipping. */
-float sd_optimizer_update(struct sd_optimizer *o, double factor);
+/* One update with every group's rate times factor; *norm is the gradients' before clipping. 0 or -1. */
+int sd_optimizer_update(struct sd_optimizer *o, double factor, float *norm, struct sd_err *err);
+
+/* The trained variables' values, from a device to their memory on the host, and back. 0 or -1. */
+int sd_optimizer_pull(struct sd_optimizer *o, struct sd_err *err);
+int sd_optimizer_push(struct sd_optimizer *o, struct sd_err *err);
 
 #endif

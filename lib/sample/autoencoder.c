@@ -139,7 +139,8 @@ int sd_autoencoder_encode(struct sd_autoencoder *a, const struct sd_image *const
     for (int64_t i = 0; i < n; i++)
         for (size_t k = 0; k < count; k++) /* sd-scripts: x/255, then (x - 0.5)/0.5 */
             in[(size_t)i * count + k] = ((float)pictures[i]->data[k] / 255.0f - 0.5f) / 0.5f;
-    sd_plan_run(p->plan);
+    if (sd_plan_run(p->plan, err))
+        return -1;
     posterior(sd_plan_data(p->plan, p->out), noise, n, a->config.latent_channels,
               p->out->dim[1] * p->out->dim[2], latents);
     return 0;
@@ -176,7 +177,10 @@ int sd_autoencoder_decode(struct sd_autoencoder *a, const float *latents, int64_
     for (int64_t k = 0; k < c; k++)
         for (int64_t i = 0; i < h * w; i++)
             in[i * c + k] = latents[k * h * w + i];
-    sd_plan_run(p->plan);
+    if (sd_plan_run(p->plan, err)) {
+        sd_image_free(im);
+        return -1;
+    }
     to_bytes(sd_plan_data(p->plan, p->out), im->data, (size_t)im->width * im->height * 3);
     return 0;
 }

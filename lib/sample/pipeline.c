@@ -148,10 +148,10 @@ static void *in(struct stage_plan *s, int i)
     return sd_plan_data(s->plan, s->in[i]);
 }
 
-static const float *run(struct stage_plan *s)
+/* The output, NULL with err set when the device failed. */
+static const float *run(struct stage_plan *s, struct sd_err *err)
 {
-    sd_plan_run(s->plan);
-    return sd_plan_data(s->plan, s->out);
+    return sd_plan_run(s->plan, err) ? NULL : sd_plan_data(s->plan, s->out);
 }
 
 /* --- drawing
@@ -191,7 +191,9 @@ static float *encode(struct sd_pipeline *p, const struct sd_draw *d, int64_t n, 
         if (sd_clip_bpe_chunks(p->bpe, t, strlen(t), length, ids + (size_t)i * chunks * SD_CLIP_CONTEXT, err))
             return NULL;
     }
-    const float *states = run(s);
+    const float *states = run(s, err);
+    if (!states)
+        return NULL;
     float *copy = malloc(sd_tensor_bytes(s->out));
     if (copy)
         memcpy(copy, states, sd_tensor_bytes(s->out));
@@ -233,7 +235,10 @@ static int denoise(struct sd_pipeline *p, const struct sd_draw *d, struct sd_sam
             t[k] = sampler->timestep[i];
         if (n == 2)
             memcpy(input + count, input, count * sizeof *input);
-        const float *out = run(s), *cond = out + (size_t)(n - 1) * count;
+        const float *out = run(s, err);
+        if (!out)
+            return -1;
+        const float *cond = out + (size_t)(n - 1) * count;
         for (size_t k = 0; k < count; k++)
             guided[k] = n == 2 ? out[k] + (float)d->scale * (cond[k] - out[k]) : out[k];
         sd_sampler_step(sampler, i, guided, x, count);

@@ -32,19 +32,51 @@ struct sd_kernel {
     void (*drop)(struct sd_call *c); /* may be NULL; frees state */
 };
 
+/* Memory and order of a backend that computes beside the host. Copies, kernels and replays happen in the
+ * order they were enqueued; a failure among them shows in the next wait(), and the backend is of no use after
+ * it. */
+struct sd_device {
+    void *(*alloc)(struct sd_backend *b, size_t bytes,
+                   struct sd_err *err); /* 256-byte aligned, on the device */
+    void (*release)(struct sd_backend *b, void *memory);
+    void *(*alloc_host)(struct sd_backend *b, size_t bytes, struct sd_err *err); /* for copies below */
+    void (*release_host)(struct sd_backend *b, void *memory);
+    void (*copy_in)(struct sd_backend *b, void *device, const void *host, size_t bytes);
+    void (*copy_out)(struct sd_backend *b, void *host, const void *device, size_t bytes);
+    int (*wait)(struct sd_backend *b, struct sd_err *err); /* until all that was enqueued is done */
+    /* What is enqueued between record and recorded does not run: it becomes a recording, NULL with err set
+     * when it cannot be one. */
+    int (*record)(struct sd_backend *b, struct sd_err *err);
+    void *(*recorded)(struct sd_backend *b, struct sd_err *err);
+    void (*replay)(struct sd_backend *b, void *recording);
+    void (*forget)(struct sd_backend *b, void *recording);
+    /* The device's memory of a mutable variable, filled from var->state when it is made. */
+    void *(*state)(struct sd_backend *b, struct sd_var *var, struct sd_err *err);
+    int (*push)(struct sd_backend *b, const struct sd_var *var, struct sd_err *err); /* sd_var_push, _pull */
+    int (*pull)(struct sd_backend *b, struct sd_var *var, struct sd_err *err);
+};
+
 struct sd_backend {
     const char *name;
+    const struct sd_device *device; /* NULL: computes in the host's memory */
     bool share_small; /* run small plans on all threads too, which is slower: for tests of what threads do */
     const struct sd_kernel *const *kernel; /* [SD_OP_COUNT] */
     void (*free)(struct sd_backend *b);
-    /* A frozen variable as plain dense memory of dtype, made at most once; NULL with err set when memory is
-     * out. */
+    /* A frozen variable as plain dense memory of dtype where the backend computes, made at most once; NULL
+     * with err set when memory is out. */
     const void *(*frozen)(struct sd_backend *b, struct sd_var *var, enum sd_dtype dtype, struct sd_err *err);
     size_t (*frozen_bytes)(const struct sd_backend *b); /* memory held for converted and packed weights */
 };
 
-/* "ref" or "cpu". NULL with err set for a name that is not built in or cannot run here. */
+/* "ref", "cpu", or "cuda" with ":N" for the card of that number (plugin.h). NULL with err set for a name that
+ * is none of these or cannot run here. Variables must outlive the backends that used them. */
 struct sd_backend *sd_backend_new(const char *name, struct sd_err *err);
 void sd_backend_free(struct sd_backend *b);
+
+/* A device has mutable variables in memory of its own. Whoever writes var->state between runs pushes it
+ * after, whoever reads it pulls it before; both do nothing where the host computes, and for variables that no
+ * plan of the backend has. 0, or -1 when the device failed. */
+int sd_var_push(struct sd_backend *b, const struct sd_var *var, struct sd_err *err);
+int sd_var_pull(struct sd_backend *b, struct sd_var *var, struct sd_err *err);
 
 #endif

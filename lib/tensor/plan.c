@@ -6,12 +6,11 @@
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <time.h>
-#include <unistd.h>
 
 #define ALIGN ((size_t)64)
-#define HUGE_PAGE ((size_t)2 << 20)
+
+#define NOWHERE SIZE_MAX
 
 struct sd_plan {
     const struct sd_graph *graph;
@@ -24,6 +23,10 @@ struct sd_plan {
     struct sd_workspace *workspace, own;
     unsigned generation; /* of the workspace when the calls were bound to it */
     size_t scratch_bytes;
+    char *mirror;      /* device: the host's side of inputs and outputs */
+    size_t *mirror_at; /* by tensor id; NOWHERE: not in it */
+    bool warm; /* device: ran once since it was bound, so that libraries have made what they make late */
+    void *recording;
     bool serial; /* one thread: its nodes are too small to share */
     bool profile;
     double seconds[SD_OP_COUNT];
@@ -60,13 +63,25 @@ static void *address(struct sd_plan *p, const struct sd_tensor *t, struct sd_err
         root = root->node->in[0];
     if (root->node->op == SD_OP_var) {
         struct sd_var *v = root->node->attr.var;
-        return v->state ? v->state : (void *)p->backend->frozen(p->backend, v, root->dtype, err);
+        if (!v->state)
+            return (void *)p->backend->frozen(p->backend, v, root->dtype, err);
+        return p->backend->device ? p->backend->device->state(p->backend, v, err) : v->state;
     }
     return p->workspace->arena + p->layout.buffers[p->layout.buffer_of[t->id]].offset;
 }
 
+static void forget(struct sd_plan *p)
+{
+    if (p->recording)
+        p->backend->device->forget(p->backend, p->recording);
+    p->recording = NULL;
+    p->warm = false;
+}
+
 static int bind_memory(struct sd_plan *p, struct sd_err *err)
 {
+    forget(p);
+    p->generation = p->workspace->generation;
     for (int i = 0; i < p->n_calls; i++) {
         struct sd_call *c = &p->calls[i];
         c->scratch = p->workspace->scratch;
@@ -113,50 +128,26 @@ static int make_calls(struct sd_plan *p, struct sd_err *err)
     return 0;
 }
 
-/* The kernel promises memory it has not got; asking it for the real amount beats being killed half-way. */
-static int fits_machine(size_t bytes, struct sd_err *err)
+static bool is_outside(const struct sd_tensor *t)
 {
-    size_t pages = (size_t)sysconf(_SC_PHYS_PAGES), page = (size_t)sysconf(_SC_PAGESIZE);
-    if (bytes / page < pages)
-        return 0;
-    return sd_err_set(err, SD_ERR_MACHINE,
-                      "this size needs %zu MiB of activations, the machine has %zu MiB of memory",
-                      bytes >> 20, pages * page >> 20);
+    return t->output || t->node->op == SD_OP_input;
 }
 
-/* At least bytes at *p, which held *have; what was there is lost. */
-static int grow(char **p, size_t *have, size_t bytes, struct sd_err *err)
+/* Inputs and outputs are written and read in memory of the host, which copies connect with the arena. */
+static int make_mirror(struct sd_plan *p, struct sd_err *err)
 {
-    bytes = (bytes + ALIGN) & ~(ALIGN - 1);
-    if (*p && *have >= bytes)
-        return 0;
-    if (fits_machine(bytes, err))
-        return -1;
-    free(*p);
-    *have = 0;
-    *p = aligned_alloc(bytes >= HUGE_PAGE ? HUGE_PAGE : ALIGN, (bytes + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1));
-    if (!*p)
-        return sd_err_memory(err, bytes);
-    *have = bytes;
-    madvise(*p, bytes, MADV_HUGEPAGE); /* fewer page faults and TLB misses; a refusal does no harm */
-    return 1;
-}
-
-static int claim(struct sd_plan *p, struct sd_err *err)
-{
-    struct sd_workspace *w = p->workspace;
-    int arena = grow(&w->arena, &w->arena_bytes, p->layout.arena, err);
-    int scratch = arena < 0 ? -1 : grow(&w->scratch, &w->scratch_bytes, p->scratch_bytes, err);
-    if (arena > 0 || scratch > 0)
-        w->generation++;
-    return scratch < 0 ? -1 : 0;
-}
-
-void sd_workspace_free(struct sd_workspace *w)
-{
-    free(w->arena);
-    free(w->scratch);
-    *w = (struct sd_workspace){0};
+    const struct sd_graph *g = p->graph;
+    size_t bytes = 0;
+    p->mirror_at = malloc(((size_t)g->n_tensors + 1) * sizeof *p->mirror_at);
+    if (!p->mirror_at)
+        return sd_err_memory(err, (size_t)g->n_tensors * sizeof *p->mirror_at);
+    for (int i = 0; i < g->n_tensors; i++) {
+        const struct sd_tensor *t = g->tensors[i];
+        p->mirror_at[i] = is_outside(t) ? bytes : NOWHERE;
+        bytes += is_outside(t) ? (sd_tensor_bytes(t) + ALIGN - 1) & ~(ALIGN - 1) : 0;
+    }
+    p->mirror = p->backend->device->alloc_host(p->backend, bytes + 1, err);
+    return p->mirror ? 0 : -1;
 }
 
 /* Below this many operations a node on average, waking the other threads costs more than they bring. */
@@ -195,13 +186,14 @@ struct sd_plan *sd_plan_new_in(const struct sd_graph *g, struct sd_backend *b, s
     p->serial = !b->share_small && sd_graph_flops(g) < SHARED_FLOPS * g->n_nodes;
     int threads = threads_for(p);
     bool bad = sd_graph_verify(g, err) || sd_layout_make(g, &p->layout, err) || make_calls(p, err) ||
-               plan_kernels(p, err) || claim(p, err) || bind_memory(p, err);
+               plan_kernels(p, err) ||
+               sd_workspace_claim(p->workspace, b, p->layout.arena, p->scratch_bytes, err) ||
+               bind_memory(p, err) || (b->device && make_mirror(p, err));
     omp_set_num_threads(threads);
     if (bad) {
         sd_plan_free(p);
         return NULL;
     }
-    p->generation = p->workspace->generation;
     return p;
 }
 
@@ -219,6 +211,12 @@ void sd_plan_free(struct sd_plan *p)
         if (k && k->drop)
             k->drop(&p->calls[i]);
     }
+    if (p->backend->device) {
+        p->backend->device->wait(p->backend, NULL); /* whoever runs it no longer needs it */
+        forget(p);
+        p->backend->device->release_host(p->backend, p->mirror);
+    }
+    free(p->mirror_at);
     sd_layout_free(&p->layout);
     free(p->calls);
     free(p->pointers);
@@ -234,27 +232,81 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-void sd_plan_run(struct sd_plan *p)
+static void run_calls(struct sd_plan *p)
 {
-    if (p->generation !=
-        p->workspace->generation) { /* another plan made the workspace grow; nothing here can fail */
-        bind_memory(p, NULL);
-        p->generation = p->workspace->generation;
-    }
     int threads = threads_for(p);
     for (int i = 0; i < p->n_calls; i++) {
         const struct sd_call *c = &p->calls[i];
         double start = p->profile ? now() : 0;
         p->backend->kernel[c->node->op]->run(c);
+        if (p->profile && p->backend->device)
+            p->backend->device->wait(p->backend, NULL);
         if (p->profile)
             p->seconds[c->node->op] += now() - start;
     }
     omp_set_num_threads(threads);
 }
 
+/* Inputs in, everything, outputs out: what a device can record, since no address and no number of it changes.
+ */
+static void enqueue(struct sd_plan *p)
+{
+    const struct sd_device *d = p->backend->device;
+    const struct sd_graph *g = p->graph;
+    for (int i = 0; i < g->n_tensors; i++)
+        if (g->tensors[i]->node->op == SD_OP_input && p->layout.buffer_of[i] >= 0)
+            d->copy_in(p->backend, address(p, g->tensors[i], NULL), p->mirror + p->mirror_at[i],
+                       sd_tensor_bytes(g->tensors[i]));
+    run_calls(p);
+    for (int i = 0; i < g->n_tensors; i++)
+        if (g->tensors[i]->output && p->layout.buffer_of[i] >= 0)
+            d->copy_out(p->backend, p->mirror + p->mirror_at[i], address(p, g->tensors[i], NULL),
+                        sd_tensor_bytes(g->tensors[i]));
+}
+
+static int start_device(struct sd_plan *p, struct sd_err *err)
+{
+    const struct sd_device *d = p->backend->device;
+    if (p->profile || !p->warm) {
+        enqueue(p);
+        p->warm = true;
+        return 0;
+    }
+    if (!p->recording) {
+        if (d->record(p->backend, err))
+            return -1;
+        enqueue(p);
+        if (!(p->recording = d->recorded(p->backend, err)))
+            return -1;
+    }
+    d->replay(p->backend, p->recording);
+    return 0;
+}
+
+int sd_plan_start(struct sd_plan *p, struct sd_err *err)
+{
+    /* Another plan may have made the workspace grow. */
+    if (p->generation != p->workspace->generation && bind_memory(p, err))
+        return -1;
+    if (p->backend->device)
+        return start_device(p, err);
+    run_calls(p);
+    return 0;
+}
+
+int sd_plan_wait(struct sd_plan *p, struct sd_err *err)
+{
+    return p->backend->device ? p->backend->device->wait(p->backend, err) : 0;
+}
+
+int sd_plan_run(struct sd_plan *p, struct sd_err *err)
+{
+    return sd_plan_start(p, err) || sd_plan_wait(p, err) ? -1 : 0;
+}
+
 void *sd_plan_data(struct sd_plan *p, const struct sd_tensor *t)
 {
-    return address(p, t, NULL);
+    return p->backend->device ? p->mirror + p->mirror_at[t->id] : address(p, t, NULL);
 }
 
 struct sd_plan_memory sd_plan_memory(const struct sd_plan *p)

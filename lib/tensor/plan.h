@@ -5,19 +5,9 @@
 #ifndef SD_TENSOR_PLAN_H
 #define SD_TENSOR_PLAN_H
 
-#include "tensor/backend.h"
+#include "tensor/workspace.h"
 
 struct sd_plan;
-
-/* Memory that several plans take turns in: it grows to what the largest needs. Inputs are then written just
- * before a plan's run, and outputs read before another plan's. */
-struct sd_workspace {
-    char *arena, *scratch; /* owned */
-    size_t arena_bytes, scratch_bytes;
-    unsigned generation; /* changes when the memory moved */
-};
-
-void sd_workspace_free(struct sd_workspace *w); /* after its plans */
 
 struct sd_plan_memory {
     size_t arena;   /* activations, inputs and outputs */
@@ -34,9 +24,14 @@ struct sd_plan *sd_plan_new_in(const struct sd_graph *g, struct sd_backend *b, s
                                struct sd_err *err);
 void sd_plan_free(struct sd_plan *p);
 
-void sd_plan_run(struct sd_plan *p);
-/* Memory of an input or output tensor, valid until a plan is made or freed. Write inputs before, read outputs
- * after a run. */
+/* Runs it: 0, or -1 when the device failed (SD_ERR_MACHINE), which nothing but a new backend mends. */
+int sd_plan_run(struct sd_plan *p, struct sd_err *err);
+/* The two halves of it. Between them the caller may do other work, but must leave inputs and outputs alone;
+ * plans of one backend run in the order they were started. */
+int sd_plan_start(struct sd_plan *p, struct sd_err *err);
+int sd_plan_wait(struct sd_plan *p, struct sd_err *err);
+/* The host's memory of an input or output tensor, valid until a plan is made or freed. Write inputs before,
+ * read outputs after a run. */
 void *sd_plan_data(struct sd_plan *p, const struct sd_tensor *t);
 struct sd_plan_memory sd_plan_memory(const struct sd_plan *p);
 

@@ -38,6 +38,7 @@ struct run {
     int32_t *ids;
     float *good;       /* the weights before the last update: the last that are known to give a finite loss */
     int64_t good_step; /* updates in them */
+    bool on_host;      /* the weights to save are those in the host's memory: no device has newer ones */
     float *losses;     /* by batch of an epoch: those of the running average */
     size_t n_losses;
     int64_t started_ns, shown_ns;
@@ -214,6 +215,8 @@ static int save(struct run *r, const char *path, int64_t epoch, struct sd_err *e
     struct sd_train_progress p = r->progress;
     p.finished = time(NULL);
     p.epoch = epoch;
+    if (!r->on_host && sd_optimizer_pull(&r->optimizer, err))
+        return -1;
     int rc = sd_train_metadata(r->config, &r->plan, r->data, &p, &arena, &meta, &count, err) ||
                      sd_lora_save(r->lora, path, r->config->save_dtype, meta, count, err)
                  ? -1
@@ -331,8 +334,8 @@ static bool stopping(const struct run *r)
     return r->hooks->stop && r->hooks->stop(r->hooks->ctx);
 }
 
-/* Copies the trained weights to r->good, or back. */
-static void keep_weights(struct run *r, bool back)
+/* Copies the trained weights of the host to r->good, or back. */
+static void copy_weights(struct run *r, bool back)
 {
     float *good = r->good;
     for (int i = 0; i < r->optimizer.n_params; i++) {
@@ -343,10 +346,29 @@ static void keep_weights(struct run *r, bool back)
     }
 }
 
+static int keep_weights(struct run *r, struct sd_err *err)
+{
+    if (sd_optimizer_pull(&r->optimizer, err))
+        return -1;
+    copy_weights(r, false);
+    r->good_step = r->progress.step;
+    return 0;
+}
+
+/* Back to the weights before the last update; nothing is computed with them any more. */
+static void restore_weights(struct run *r)
+{
+    copy_weights(r, true);
+    r->progress.step = r->good_step;
+    r->on_host = true;
+}
+
 /* Ends the run with the error at hand; what was trained is saved, and the message says where. */
 static int stop_and_save(struct run *r, struct sd_err *err)
 {
     struct sd_err why = *err, not_saved;
+    if (r->progress.step && !r->on_host && sd_optimizer_pull(&r->optimizer, NULL)) /* the device is lost */
+        restore_weights(r);
     int64_t step = r->progress.step;
     if (!step)
         sd_err_set(err, why.code, "%s; nothing is trained yet, so nothing is saved", why.msg);
@@ -362,10 +384,8 @@ static int stop_at_nan(struct run *r, float loss, struct sd_err *err)
 {
     sd_err_set(err, SD_ERR_DATA, "the loss became %s at step %lld (learning rate too high?)",
                isnan(loss) ? "NaN" : "infinite", (long long)r->progress.step + 1);
-    if (r->progress.step) { /* the last update may be what broke the weights */
-        keep_weights(r, true);
-        r->progress.step = r->good_step;
-    }
+    if (r->progress.step) /* the last update may be what broke the weights */
+        restore_weights(r);
     return stop_and_save(r, err);
 }
 
@@ -384,7 +404,15 @@ static void rest_dropped(struct run *r)
         r->lora->modules[i].live = false;
 }
 
-static void update(struct run *r, double loss, size_t batches)
+static int limit_norms(struct run *r, struct sd_lora_norms *norms, struct sd_err *err)
+{
+    if (sd_optimizer_pull(&r->optimizer, err))
+        return -1;
+    sd_lora_limit_norms(r->lora, r->config->scale_weight_norms, norms);
+    return sd_optimizer_push(&r->optimizer, err);
+}
+
+static int update(struct run *r, double loss, size_t batches, struct sd_err *err)
 {
     double factor = sd_lr_factor(&r->lr, r->optimizer.updates);
     double lr[SD_TRAIN_GROUPS];
@@ -393,15 +421,18 @@ static void update(struct run *r, double loss, size_t batches)
     for (int i = 0; i < r->plan.n_groups; i++)
         lr[i] = r->optimizer.groups[i].lr * factor;
     rest_dropped(r);
-    keep_weights(r, false);
-    r->good_step = r->progress.step;
-    e.grad_norm = (double)sd_optimizer_update(&r->optimizer, factor);
-    r->progress.step++;
+    float norm;
+    if (keep_weights(r, err) || sd_optimizer_update(&r->optimizer, factor, &norm, err))
+        return -1;
+    e.grad_norm = (double)norm;
     if (r->config->scale_weight_norms > 0) {
-        sd_lora_limit_norms(r->lora, r->config->scale_weight_norms, &norms);
+        if (limit_norms(r, &norms, err))
+            return -1;
         e.norms = &norms;
     }
+    r->progress.step++;
     tell(r, e);
+    return 0;
 }
 
 /* --- the loop
@@ -428,7 +459,8 @@ static int train_epoch(struct run *r, struct sd_err *err)
         loss_sum += (double)loss;
         if (++gathered < (size_t)c->trainer.accumulation && i < last)
             continue;
-        update(r, loss_sum, gathered);
+        if (update(r, loss_sum, gathered, err))
+            return stop_and_save(r, err);
         loss_sum = 0;
         gathered = 0;
         if (divides(c->save_every_n_steps, r->progress.step) &&

@@ -208,7 +208,8 @@ int sd_trainer_batch(struct sd_trainer *t, const struct sd_train_batch *b, float
         timesteps[i] = (float)b->timesteps[i];
         weight[i] = b->weight ? b->weight[i] : 1;
     }
-    sd_plan_run(s->plan);
+    if (sd_plan_run(s->plan, err))
+        return -1;
     *loss = *(const float *)sd_plan_data(s->plan, s->loss);
     return 0;
 }

@@ -12,6 +12,7 @@
 #include "model/unet.h"
 #include "model/weights.h"
 #include "store/safetensors.h"
+#include "backend.h"
 #include "tap.h"
 #include "tensor/pass.h"
 #include "tensor/plan.h"
@@ -237,7 +238,7 @@ static void test_step(const char *backend, const struct sd_model_config *c, stru
     if (p) {
         size_t n;
         feed(&s, p, run);
-        sd_plan_run(p);
+        plan_run(p);
         double want = (double)values(run, "", "out.loss", &n)[0];
         loss = fabs((double)*(float *)sd_plan_data(p, s.loss) - want) / want;
         grads = gradient_error(&s, p, l, run, &seen);
@@ -330,7 +331,7 @@ static bool predict(const struct sd_model_config *c, sd_nn_param *param, void *c
         sd_rng_randn(&rng, sd_plan_data(p, x), (size_t)sd_tensor_count(x));
         sd_rng_randn(&rng, sd_plan_data(p, k), (size_t)sd_tensor_count(k));
         *(float *)sd_plan_data(p, t) = 300;
-        sd_plan_run(p);
+        plan_run(p);
         memcpy(out, sd_plan_data(p, y), PREDICTED * sizeof *out);
     } else {
         printf("# %s\n", err.msg);
@@ -455,11 +456,11 @@ int main(void)
     test_initial_values(&c, run);
     test_files(&c, "t/data/lora/run1-final.safetensors");
     test_merged(&c, model, "ref");
-    test_merged(&c, model, "cpu");
+    test_merged(&c, model, test_backend());
     test_step("ref", &c, model, run, SD_F32, false);
     test_step("ref", &c, model, run, SD_F32, true);
-    test_step("cpu", &c, model, run, SD_F32, false);
-    test_step("cpu", &c, model, run, SD_BF16, true);
+    test_step(test_backend(), &c, model, run, SD_F32, false);
+    test_step(test_backend(), &c, model, run, SD_BF16, true);
     sd_tensor_file_close(run);
     sd_tensor_file_close(model);
     return tap_end();

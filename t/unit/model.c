@@ -14,6 +14,7 @@
 #include "model/vae.h"
 #include "model/weights.h"
 #include "store/safetensors.h"
+#include "backend.h"
 #include "tap.h"
 #include "tensor/pass.h"
 #include "tensor/plan.h"
@@ -159,7 +160,7 @@ static void finish(struct bench *t, const char *first, const char *second)
     double worst = INFINITY, limit = s->dtype == SD_F32 ? 1e-4 : 8e-2; /* torch: 2e-2 to 5e-2 */
     if (p) {
         feed(p, t);
-        sd_plan_run(p);
+        plan_run(p);
         int64_t width = out->dim[out->ndim - 1];
         worst = difference(s, first, sd_plan_data(p, out), 0, width);
         if (second)
@@ -368,7 +369,7 @@ static void test_gradients(const struct subject *s, const struct sd_tensor_file 
                 permute(e->data, sd_plan_data(p, c), e->shape, true);
             else
                 memcpy(sd_plan_data(p, c), e->data, e->bytes);
-            sd_plan_run(p);
+            plan_run(p);
         }
         double e =
             g ? gradient_difference(tr.want[i], sd_plan_data(p, g), tr.want[i]->ndim == 4 && i == 0 && unet)
@@ -468,13 +469,13 @@ static void test_declarations(void)
 
 int main(void)
 {
-    static const char *const backends[] = {"ref", "cpu"};
+    const char *const backends[] = {"ref", test_backend()};
     for (int k = 0; k < 2; k++) {
         test_fixture("sd1-small", NULL, backends[k], SD_F32);
         test_fixture("sd2-small", NULL, backends[k], SD_F32);
     }
-    test_fixture("sd1-small", "sd1-small-ldm", "cpu", SD_F32);
-    test_fixture("sd1-small", NULL, "cpu", SD_BF16);
+    test_fixture("sd1-small", "sd1-small-ldm", test_backend(), SD_F32);
+    test_fixture("sd1-small", NULL, test_backend(), SD_BF16);
     test_declarations();
     return tap_end();
 }

@@ -6,6 +6,7 @@
  *
  *     ops [--backend cpu] [--op NAME] [--case N] [--dtype f32|bf16|f16] */
 #include "ops_build.h"
+#include "backend.h"
 #include "tap.h"
 #include "tensor/pass.h"
 #include "tensor/plan.h"
@@ -116,8 +117,10 @@ static void run_go(struct run *r)
             v->tensor->node->op == SD_OP_input ? sd_plan_data(r->plan, v->tensor) : (void *)v->var.data;
         if (v->value)
             sd_dtype_convert(data, v->var.dtype, v->value, SD_F32, (size_t)v->n);
+        if (v->var.state)
+            var_push(r->backend, &v->var);
     }
-    sd_plan_run(r->plan);
+    plan_run(r->plan);
 }
 
 /* --- results --- */
@@ -126,7 +129,7 @@ static void run_go(struct run *r)
  * number. */
 static const void *result(struct run *r, int i, int64_t *n, enum sd_dtype *dtype, char *name, size_t size)
 {
-    const struct variable *v = &r->s.v[i ? (i - 1) / 2 : 0];
+    struct variable *v = &r->s.v[i ? (i - 1) / 2 : 0];
     if (i == 0) {
         if (!r->y)
             return NULL;
@@ -141,7 +144,10 @@ static const void *result(struct run *r, int i, int64_t *n, enum sd_dtype *dtype
     *n = v->n;
     *dtype = i % 2 ? grad->dtype : v->var.dtype;
     snprintf(name, size, i % 2 ? "the gradient of %s" : "%s after the step", v->var.name);
-    return i % 2 ? sd_plan_data(r->plan, grad) : v->var.state;
+    if (i % 2)
+        return sd_plan_data(r->plan, grad);
+    var_pull(r->backend, &v->var);
+    return v->var.state;
 }
 
 static float *as_floats(const void *data, enum sd_dtype dtype, int64_t n)
@@ -436,7 +442,7 @@ static const char *dtype_name(int dtype)
 
 static struct options parse(int argc, char **argv)
 {
-    struct options o = {"cpu", argv[0], -1, -1, -1};
+    struct options o = {test_backend(), argv[0], -1, -1, -1};
     for (int i = 1; i < argc; i += 2) {
         const char *value = i + 1 < argc ? argv[i + 1] : "";
         if (!strcmp(argv[i], "--backend"))

@@ -1,6 +1,7 @@
 /* Pictures drawn with the tiny model, whole path, against diffusers' own (t/ref/tiny.py), within 1/255 a
  * channel. */
 #include "sample/pipeline.h"
+#include "backend.h"
 #include "tap.h"
 
 #include <stdio.h>
@@ -63,7 +64,7 @@ int main(void)
     struct sd_err err = {0};
     struct sd_model_file *model;
     struct sd_pipeline *p;
-    struct sd_backend *b = sd_backend_new("cpu", &err);
+    struct sd_backend *b = sd_backend_new(test_backend(), &err);
     if (!b || sd_model_file_open(&model, "contrib/tiny/sd.safetensors", &err) ||
         sd_pipeline_new(&p, model, NULL, b, &(struct sd_pipeline_options){.dtype = SD_F32}, &err)) {
         printf("Bail out! %s\n", err.msg);

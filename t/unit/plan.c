@@ -7,6 +7,7 @@
  *   - the number of threads does not matter;
  *   - the arena is close to the lower bound, and predicted without a backend. */
 #include "base/rng.h"
+#include "backend.h"
 #include "tap.h"
 #include "tensor/pass.h"
 #include "tensor/plan.h"
@@ -158,9 +159,11 @@ static int64_t count_of(const struct sd_var *v)
 
 static void run(struct net *n)
 {
-    for (int i = 0; i < n->n_weights; i++)
+    for (int i = 0; i < n->n_weights; i++) {
         memset(n->grad[i].state, 0, (size_t)count_of(&n->grad[i]) * sizeof(float));
-    sd_plan_run(n->plan);
+        var_push(n->backend, &n->grad[i]);
+    }
+    plan_run(n->plan);
 }
 
 /* The loss, then all gradients, end to end. */
@@ -172,6 +175,7 @@ static float *results(struct net *n, int64_t *count)
     float *v = malloc((size_t)*count * sizeof *v), *to = v + 1;
     memcpy(v, sd_plan_data(n->plan, n->loss), sizeof *v);
     for (int i = 0; i < n->n_weights; i++) {
+        var_pull(n->backend, &n->grad[i]);
         memcpy(to, n->grad[i].state, (size_t)count_of(&n->grad[i]) * sizeof *to);
         to += count_of(&n->grad[i]);
     }
@@ -289,7 +293,7 @@ int main(void)
 {
     mallopt(M_PERTURB, 0x100); /* every fresh byte is 0xff: NaN in each float type */
     check_all("ref", SD_F32);
-    check_all("cpu", SD_F32);
-    check_all("cpu", SD_BF16);
+    check_all(test_backend(), SD_F32);
+    check_all(test_backend(), SD_BF16);
     return tap_end();
 }

@@ -10,6 +10,7 @@
 #include "model/unet.h"
 #include "model/weights.h"
 #include "store/safetensors.h"
+#include "backend.h"
 #include "tap.h"
 #include "tensor/pass.h"
 #include "tensor/plan.h"
@@ -83,7 +84,7 @@ static void open_network(struct network *n)
     n->config = *sd_model_config_builtin("sd1");
     if (sd_tensor_file_open(&n->file, "t/data/model/sd1-small.safetensors", &err) ||
         sd_model_config_parse_text(&n->config, sd_tensor_file_meta(n->file, "sd_config"), &err) ||
-        !(n->backend = sd_backend_new("cpu", &err)) ||
+        !(n->backend = sd_backend_new(test_backend(), &err)) ||
         !(n->weights = sd_weights_new(find_in_file, n->file, &err)) || !(n->g = sd_graph_new()))
         bail(err.msg);
     const struct sd_store_entry *text = sd_tensor_file_find(n->file, "out.text.last");
@@ -119,7 +120,7 @@ static void predict(struct network *n, const float *in, float timestep, float sc
         for (int c = 0; c < C; c++)
             x[p * C + c] = x[COUNT + p * C + c] = in[c * H * W + p];
     t[0] = t[1] = timestep;
-    sd_plan_run(n->plan);
+    plan_run(n->plan);
     const float *y = sd_plan_data(n->plan, n->out);
     for (int p = 0; p < H * W; p++)
         for (int c = 0; c < C; c++) {

@@ -11,6 +11,7 @@
 #include "model/config_json.h"
 #include "optim/lr.h"
 #include "store/safetensors.h"
+#include "backend.h"
 #include "tap.h"
 #include "tensor/frozen.h"
 #include "train/groups.h"
@@ -177,7 +178,7 @@ static void open_session(struct session *s, const struct course *c, const struct
     lora.dropout.hidden = c->dropout;
     if (sd_tensor_file_open(&s->model, c->model, &err) || sd_tensor_file_open(&s->data, c->file, &err) ||
         sd_model_config_parse_text(&s->config, sd_tensor_file_meta(s->model, "sd_config"), &err) ||
-        !(s->backend = sd_backend_new("cpu", &err)) ||
+        !(s->backend = sd_backend_new(test_backend(), &err)) ||
         !(s->weights = sd_weights_new(find_in_file, s->model, &err)) ||
         sd_lora_new(&s->lora, &s->config, &lora, &rng, &err))
         bail(err.msg);
@@ -269,9 +270,11 @@ static void run_step(struct session *s, int step, struct result *r)
     for (int i = 0; i < s->groups.n; i++)
         r->rates[step][i] = (float)(s->groups.group[i].lr * factor);
     rest_dropped(s);
-    r->norm[step] = sd_optimizer_update(&s->optimizer, factor);
+    must(sd_optimizer_update(&s->optimizer, factor, &r->norm[step], &err), &err);
+    must(sd_optimizer_pull(&s->optimizer, &err), &err);
     if (s->course->max_norm > 0)
         sd_lora_limit_norms(s->lora, s->course->max_norm, &r->norms[step]);
+    must(sd_optimizer_push(&s->optimizer, &err), &err);
 }
 
 /* Goes through a run; look, if given, sees the session before it ends. */
