@@ -5,6 +5,7 @@
 # make test     the tests, with the release build only
 # make fuzz     run the fuzz targets for FUZZ_SECONDS each; FUZZ_CC=clang takes libFuzzer
 # make bench    measure everything against the peers; BENCH_NAMES="unet lora" picks
+# make gpu      the CUDA backend, bin/libsdcuda.so, where there is nvcc; GPU_ARCHS="90" for fewer cards
 # make check-peers   have diffusers and sd-scripts read what we write (doc/interop.md); SD_SCRIPTS=CHECKOUT
 # make lint     what a machine can see of the house rules
 # make install, uninstall   programs, manual, completions; PREFIX=/usr/local DESTDIR=
@@ -27,7 +28,8 @@ PACKAGES := openblas libcjson spng libjpeg libwebp libwebpdemux libsixel libcryp
 PKG_CFLAGS := $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)
 PKG_LIBS := $(shell pkg-config --libs $(PACKAGES) 2>/dev/null)
 
-ALL_CFLAGS := -std=gnu17 -Wall -Wextra -Werror -fno-math-errno -fopenmp -Ilib $(PKG_CFLAGS) $(CFLAGS) \
+# Position-independent and hidden: the CUDA plugin links members of libsdcore of its own.
+ALL_CFLAGS := -std=gnu17 -fPIC -fvisibility=hidden -Wall -Wextra -Werror -fno-math-errno -fopenmp -Ilib $(PKG_CFLAGS) $(CFLAGS) \
   $(if $(SAN),-O1 -fno-omit-frame-pointer -fsanitize=$(SAN) -fno-sanitize-recover=all)
 ALL_LDFLAGS := -fopenmp $(LDFLAGS) $(if $(SAN),-fsanitize=$(SAN)) -Wl,--as-needed
 LIBS := $(PKG_LIBS) -ldnnl -lm
@@ -75,6 +77,49 @@ $(B)/%.o: %.c
 # What a source takes in with .incbin.
 $(B)/lib/data/page.o: lib/data/page.html
 $(B)/lib/text/clip_bpe.o: lib/text/clip_bpe.bin
+
+# ---- the CUDA backend ----
+
+# nvcc compiles gpu/*.cu for cards. The emulator (gpu/emu) stands in for CUDA, cuBLAS and cuDNN: g++ compiles the same
+# kernels against it, for tests on machines without a card.
+NVCC ?= $(shell command -v nvcc || { [ -x /usr/local/cuda/bin/nvcc ] && echo /usr/local/cuda/bin/nvcc; })
+GPU_ARCHS ?= 80 86 89 90
+GPU_SRC := $(sort $(wildcard gpu/*.cu))
+EMULATED_SRC := $(filter-out gpu/libraries.cu %_cublas.cu %_cudnn.cu,$(GPU_SRC)) $(sort $(wildcard gpu/*_emulated.cc gpu/emu/*.cc))
+GPU_INCLUDES := -Ilib -Igpu
+NVCC_FLAGS := -std=c++20 -O3 --threads 2 $(GPU_INCLUDES) -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra,-Werror \
+  $(foreach a,$(GPU_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
+  -gencode arch=compute_$(lastword $(GPU_ARCHS)),code=compute_$(lastword $(GPU_ARCHS))
+EMULATED_FLAGS := -std=c++20 -DSD_GPU_EMULATED -fPIC -fvisibility=hidden -fno-exceptions -fno-rtti -Wall -Wextra -Werror \
+  $(GPU_INCLUDES) $(CFLAGS) $(if $(SAN),-O1 -fno-omit-frame-pointer -fsanitize=$(SAN) -fno-sanitize-recover=all)
+
+gpu: bin/libsdcuda.so
+emulated: $(B)/emulated/libsdcuda.so
+
+bin/libsdcuda.so: $(GPU_SRC:%.cu=build/release/%.o) build/release/libsdcore.a
+	@mkdir -p $(@D)
+	$(say) LINK $@
+	$(Q)$(NVCC) -shared -o $@ $^ -cudart static -Xlinker --gc-sections,--no-undefined -Xcompiler -fopenmp -lm
+
+build/release/gpu/%.o: gpu/%.cu
+	@mkdir -p $(@D)
+	@[ -n "$(NVCC)" ] || { echo "make gpu: there is no nvcc; install the CUDA toolkit, or give NVCC=" >&2; exit 1; }
+	$(say) NVCC $@
+	$(Q)$(NVCC) $(NVCC_FLAGS) -MD -MP -MF $(@:.o=.d) -c -o $@ $<
+
+$(B)/emulated/libsdcuda.so: $(patsubst %,$(B)/emulated/%.o,$(basename $(EMULATED_SRC))) $(B)/libsdcore.a
+	$(say) LINK $@
+	$(Q)$(CXX) -shared $(ALL_LDFLAGS) -o $@ $^ -lm
+
+$(B)/emulated/%.o: %.cu
+	@mkdir -p $(@D)
+	$(say) CXX $@
+	$(Q)$(CXX) -x c++ $(EMULATED_FLAGS) -MMD -MP -c -o $@ $<
+
+$(B)/emulated/%.o: %.cc
+	@mkdir -p $(@D)
+	$(say) CXX $@
+	$(Q)$(CXX) $(EMULATED_FLAGS) -MMD -MP -c -o $@ $<
 
 # ---- manual and completions, from the option tables ----
 
@@ -166,5 +211,5 @@ clean:
 	rm -rf build bin
 
 .SECONDARY:
-.PHONY: all unit benches man completions install uninstall deps demo test check check-peers fuzzers fuzz bench lint clean
+.PHONY: all gpu emulated unit benches man completions install uninstall deps demo test check check-peers fuzzers fuzz bench lint clean
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -4,6 +4,7 @@
 
 extern "C" {
 #include "tensor/backend.h"
+#include "tensor/frozen.h"
 }
 
 #include <stddef.h>
@@ -39,6 +40,13 @@ void *sd_cuda_alloc(struct sd_cuda *cuda, size_t bytes, struct sd_err *err);
 void sd_cuda_free(void *memory);
 /* The same, filled from the host's memory; for tables that plan() makes. */
 void *sd_cuda_copy(struct sd_cuda *cuda, const void *host, size_t bytes, struct sd_err *err);
+
+/* A variable's values as dtype in device memory of their own, which the caller frees: for kernels that hold
+ * packed copies. NULL with err set. */
+void *sd_cuda_upload(struct sd_cuda *cuda, const struct sd_var *var, enum sd_dtype dtype, struct sd_err *err);
+
+/* Ends what cuBLASLt and cuDNN hold; NULL does nothing. */
+void sd_cuda_libraries_close(struct sd_cuda_libraries *l);
 
 /* plan() of kernels that take f32, f16 and bf16 only. */
 int sd_cuda_plan_floats(struct sd_call *c, struct sd_err *err);

@@ -1,0 +1,408 @@
+/* The cuda backend: the device and its stream, memory of variables, recordings. */
+#include "kernel.h"
+
+extern "C" {
+#include "base/err.h"
+#include "tensor/plugin.h"
+}
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Device memory of a variable. */
+struct sd_cuda_memory {
+    struct sd_cuda_memory *next;
+    const struct sd_var *var;
+    enum sd_dtype dtype;
+    void *data;
+};
+
+int sd_cuda_check(cudaError_t status, const char *what, struct sd_err *err)
+{
+    if (status == cudaSuccess)
+        return 0;
+    return sd_err_set(err, SD_ERR_MACHINE, "%s: %s", what, cudaGetErrorString(status));
+}
+
+static struct sd_cuda *of(struct sd_backend *b)
+{
+    return reinterpret_cast<struct sd_cuda *>(b);
+}
+
+/* --- memory --- */
+
+void *sd_cuda_alloc(struct sd_cuda *cuda, size_t bytes, struct sd_err *err)
+{
+    void *p = NULL;
+    size_t free_bytes = 0, total = 0;
+    cudaError_t status = cudaMalloc(&p, bytes ? bytes : 1);
+    if (status == cudaSuccess)
+        return p;
+    cudaGetLastError(); /* running out of memory is not a broken device */
+    if (status != cudaErrorMemoryAllocation || cudaMemGetInfo(&free_bytes, &total) != cudaSuccess)
+        sd_cuda_check(status, "memory of the device", err);
+    else
+        sd_err_set(
+            err, SD_ERR_MACHINE,
+            "cuda:%d has no %zu MiB more: %zu of its %zu MiB are free, and this program holds %zu MiB of "
+            "weights; smaller pictures or batches, checkpointing or bf16 need less",
+            cuda->device, (bytes + (1 << 20) - 1) >> 20, free_bytes >> 20, total >> 20,
+            cuda->frozen_bytes >> 20);
+    return NULL;
+}
+
+void sd_cuda_free(void *memory)
+{
+    if (memory)
+        cudaFree(memory);
+}
+
+/* Waits: the host's memory is the caller's again. On the stream, for others are not ordered with it. */
+static int transfer(struct sd_cuda *cuda, void *to, const void *from, size_t bytes, cudaMemcpyKind kind,
+                    struct sd_err *err)
+{
+    cudaError_t status = bytes ? cudaMemcpyAsync(to, from, bytes, kind, cuda->stream) : cudaSuccess;
+    if (status == cudaSuccess)
+        status = cudaStreamSynchronize(cuda->stream);
+    return sd_cuda_check(status,
+                         kind == cudaMemcpyHostToDevice ? "copy to the device" : "copy from the device", err);
+}
+
+void *sd_cuda_copy(struct sd_cuda *cuda, const void *host, size_t bytes, struct sd_err *err)
+{
+    void *p = sd_cuda_alloc(cuda, bytes, err);
+    if (p && transfer(cuda, p, host, bytes, cudaMemcpyHostToDevice, err)) {
+        sd_cuda_free(p);
+        return NULL;
+    }
+    return p;
+}
+
+static size_t bytes_of(const struct sd_var *v, enum sd_dtype dtype)
+{
+    return static_cast<size_t>(sd_var_count(v)) * sd_dtype_size(dtype);
+}
+
+static struct sd_cuda_memory *find(struct sd_cuda_memory *list, const struct sd_var *var, enum sd_dtype dtype)
+{
+    while (list && (list->var != var || list->dtype != dtype))
+        list = list->next;
+    return list;
+}
+
+static void *add(struct sd_cuda_memory **list, const struct sd_var *var, enum sd_dtype dtype, void *data,
+                 struct sd_err *err)
+{
+    struct sd_cuda_memory *m = data ? static_cast<struct sd_cuda_memory *>(malloc(sizeof *m)) : NULL;
+    if (!m) {
+        if (data)
+            sd_err_memory(err, sizeof *m);
+        sd_cuda_free(data);
+        return NULL;
+    }
+    m->next = *list;
+    m->var = var;
+    m->dtype = dtype;
+    m->data = data;
+    *list = m;
+    return data;
+}
+
+static void free_list(struct sd_cuda_memory *m)
+{
+    for (struct sd_cuda_memory *next; m; m = next) {
+        next = m->next;
+        sd_cuda_free(m->data);
+        free(m);
+    }
+}
+
+/* Converted on the host, a variable at a time: the file's pages are then not needed again. */
+void *sd_cuda_upload(struct sd_cuda *cuda, const struct sd_var *var, enum sd_dtype dtype, struct sd_err *err)
+{
+    if (var->dtype == dtype) {
+        void *p = sd_cuda_copy(cuda, var->data, bytes_of(var, dtype), err);
+        sd_var_drop_pages(var);
+        return p;
+    }
+    struct sd_frozen once = {};
+    const void *host = sd_frozen_get(&once, var, dtype, err);
+    void *p = host ? sd_cuda_copy(cuda, host, bytes_of(var, dtype), err) : NULL;
+    sd_frozen_free(&once);
+    return p;
+}
+
+static const void *frozen(struct sd_backend *b, struct sd_var *var, enum sd_dtype dtype, struct sd_err *err)
+{
+    struct sd_cuda *cuda = of(b);
+    struct sd_cuda_memory *m = find(cuda->frozen, var, dtype);
+    if (m)
+        return m->data;
+    void *p = add(&cuda->frozen, var, dtype, sd_cuda_upload(cuda, var, dtype, err), err);
+    cuda->frozen_bytes += p ? bytes_of(var, dtype) : 0;
+    return p;
+}
+
+static size_t frozen_bytes(const struct sd_backend *b)
+{
+    return reinterpret_cast<const struct sd_cuda *>(b)->frozen_bytes;
+}
+
+static void *state(struct sd_backend *b, struct sd_var *var, struct sd_err *err)
+{
+    struct sd_cuda *cuda = of(b);
+    struct sd_cuda_memory *m = find(cuda->states, var, var->dtype);
+    if (m)
+        return m->data;
+    return add(&cuda->states, var, var->dtype, sd_cuda_copy(cuda, var->state, bytes_of(var, var->dtype), err),
+               err);
+}
+
+static int push(struct sd_backend *b, const struct sd_var *var, struct sd_err *err)
+{
+    struct sd_cuda_memory *m = find(of(b)->states, var, var->dtype);
+    return m ? transfer(of(b), m->data, var->state, bytes_of(var, var->dtype), cudaMemcpyHostToDevice, err)
+             : 0;
+}
+
+static int pull(struct sd_backend *b, struct sd_var *var, struct sd_err *err)
+{
+    struct sd_cuda_memory *m = find(of(b)->states, var, var->dtype);
+    return m ? transfer(of(b), var->state, m->data, bytes_of(var, var->dtype), cudaMemcpyDeviceToHost, err)
+             : 0;
+}
+
+static void *alloc(struct sd_backend *b, size_t bytes, struct sd_err *err)
+{
+    return sd_cuda_alloc(of(b), bytes, err);
+}
+
+static void release(struct sd_backend *, void *memory)
+{
+    sd_cuda_free(memory);
+}
+
+static void *alloc_host(struct sd_backend *, size_t bytes, struct sd_err *err)
+{
+    void *p = NULL;
+    return sd_cuda_check(cudaMallocHost(&p, bytes), "pinned memory", err) ? NULL : p;
+}
+
+static void release_host(struct sd_backend *, void *memory)
+{
+    if (memory)
+        cudaFreeHost(memory);
+}
+
+/* --- order --- */
+
+/* What fails here shows in wait(). */
+static void copy_in(struct sd_backend *b, void *device, const void *host, size_t bytes)
+{
+    if (bytes)
+        cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, of(b)->stream);
+}
+
+static void copy_out(struct sd_backend *b, void *host, const void *device, size_t bytes)
+{
+    if (bytes)
+        cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, of(b)->stream);
+}
+
+static int wait(struct sd_backend *b, struct sd_err *err)
+{
+    char what[32];
+    snprintf(what, sizeof what, "cuda:%d", of(b)->device);
+    cudaError_t launched = cudaGetLastError(), done = cudaStreamSynchronize(of(b)->stream);
+    return sd_cuda_check(launched != cudaSuccess ? launched : done, what, err);
+}
+
+static int record(struct sd_backend *b, struct sd_err *err)
+{
+    return sd_cuda_check(cudaStreamBeginCapture(of(b)->stream, cudaStreamCaptureModeThreadLocal),
+                         "recording a run", err);
+}
+
+static void *recorded(struct sd_backend *b, struct sd_err *err)
+{
+    cudaGraph_t graph = NULL;
+    cudaGraphExec_t exec = NULL;
+    int rc = sd_cuda_check(cudaStreamEndCapture(of(b)->stream, &graph), "recording a run", err);
+    if (!rc)
+        rc = sd_cuda_check(cudaGraphInstantiate(&exec, graph, 0), "making a graph of a run", err);
+    if (graph)
+        cudaGraphDestroy(graph);
+    return rc ? NULL : exec;
+}
+
+static void replay(struct sd_backend *b, void *recording)
+{
+    cudaGraphLaunch(static_cast<cudaGraphExec_t>(recording), of(b)->stream);
+}
+
+static void forget(struct sd_backend *, void *recording)
+{
+    cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(recording));
+}
+
+static const struct sd_device device = {
+    .alloc = alloc,
+    .release = release,
+    .alloc_host = alloc_host,
+    .release_host = release_host,
+    .copy_in = copy_in,
+    .copy_out = copy_out,
+    .wait = wait,
+    .record = record,
+    .recorded = recorded,
+    .replay = replay,
+    .forget = forget,
+    .state = state,
+    .push = push,
+    .pull = pull,
+};
+
+/* --- kernels --- */
+
+int sd_cuda_plan_floats(struct sd_call *c, struct sd_err *err)
+{
+    const struct sd_node *n = c->node;
+    for (int i = 0; i < n->n_in + n->n_out; i++) {
+        const struct sd_tensor *t = i < n->n_in ? n->in[i] : n->out[i - n->n_in];
+        if (t && t->dtype != SD_F32 && t->dtype != SD_F16 && t->dtype != SD_BF16)
+            return sd_err_set(err, SD_ERR_MACHINE, "cuda has no %s of %s", sd_op_name(n->op),
+                              sd_dtype_name(t->dtype));
+    }
+    return 0;
+}
+
+/* By enum sd_op; input, var and reshape never run. C++ has no array designators, so the order is ops.def's.
+ */
+static const struct sd_kernel *const kernels[SD_OP_COUNT] = {
+#define OP(name, ...)                                                                         \
+    SD_OP_##name == SD_OP_input || SD_OP_##name == SD_OP_var || SD_OP_##name == SD_OP_reshape \
+        ? NULL                                                                                \
+        : &sd_cuda_##name,
+#include "tensor/ops.def"
+#undef OP
+};
+
+/* --- devices --- */
+
+static int count(struct sd_err *err)
+{
+    int n = 0;
+    cudaError_t status = cudaGetDeviceCount(&n);
+    if (status == cudaErrorNoDevice)
+        return 0;
+    if (status != cudaErrorInsufficientDriver)
+        return sd_cuda_check(status, "cuda", err) ? -1 : n;
+    int driver = 0, runtime = 0;
+    cudaDriverGetVersion(&driver); /* 0 where there is none */
+    cudaRuntimeGetVersion(&runtime);
+    return driver
+               ? sd_err_set(err, SD_ERR_MACHINE,
+                            "cuda: the driver knows CUDA %d.%d, these programs need %d.%d: update the driver",
+                            driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10)
+               : sd_err_set(err, SD_ERR_MACHINE, "cuda: there is no NVIDIA driver on this machine");
+}
+
+/* 0 when there is a device of that number. */
+static int check_index(int index, struct sd_err *err)
+{
+    const char *visible = getenv("CUDA_VISIBLE_DEVICES");
+    int n = count(err);
+    if (n < 0 || (index >= 0 && index < n))
+        return n < 0 ? -1 : 0;
+    return sd_err_set(err, SD_ERR_MACHINE, "cuda:%d is not there: %s %d device%s%s%s", index,
+                      visible ? "programs see" : "this machine has", n, n == 1 ? "" : "s",
+                      visible ? ", for CUDA_VISIBLE_DEVICES is " : "", visible ? visible : "");
+}
+
+static int describe(int index, struct sd_device_info *info, struct sd_err *err)
+{
+    cudaDeviceProp prop;
+    size_t free_bytes = 0, total = 0;
+    if (check_index(index, err) || sd_cuda_check(cudaGetDeviceProperties(&prop, index), "cuda", err) ||
+        sd_cuda_check(cudaSetDevice(index), "cuda", err) ||
+        sd_cuda_check(cudaMemGetInfo(&free_bytes, &total), "cuda", err))
+        return -1;
+    memset(info, 0, sizeof *info);
+    info->index = index;
+    snprintf(info->name, sizeof info->name, "%.127s", prop.name);
+    const unsigned char *u = reinterpret_cast<const unsigned char *>(prop.uuid.bytes);
+    int at = 0;
+    for (int i = 0; i < 16; i++)
+        at += snprintf(info->uuid + at, sizeof info->uuid - static_cast<size_t>(at), "%s%02x",
+                       i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", u[i]);
+    info->major = prop.major;
+    info->minor = prop.minor;
+    info->processors = prop.multiProcessorCount;
+    info->bytes = total;
+    info->free = free_bytes;
+    cudaDriverGetVersion(&info->driver);
+    cudaRuntimeGetVersion(&info->runtime);
+    return 0;
+}
+
+static void free_backend(struct sd_backend *b)
+{
+    struct sd_cuda *cuda = of(b);
+    if (cuda->stream) {
+        cudaStreamSynchronize(cuda->stream);
+        cudaStreamDestroy(cuda->stream);
+    }
+    free_list(cuda->frozen);
+    free_list(cuda->states);
+    sd_cuda_libraries_close(cuda->libraries);
+    free(cuda);
+}
+
+/* Bodies of kernels for this card, or PTX that its driver can compile? */
+static int check_architecture(const struct sd_cuda *cuda, struct sd_err *err)
+{
+    cudaDeviceProp prop;
+    if (sd_cuda_check(cudaGetDeviceProperties(&prop, cuda->device), "cuda", err))
+        return -1;
+    if (prop.major >= 8)
+        return 0;
+    return sd_err_set(err, SD_ERR_MACHINE,
+                      "cuda:%d (%s) has compute capability %d.%d; 8.0 (Ampere) and newer are supported",
+                      cuda->device, prop.name, prop.major, prop.minor);
+}
+
+static struct sd_backend *open_backend(int index, struct sd_err *err)
+{
+    if (check_index(index, err))
+        return NULL;
+    struct sd_cuda *cuda = static_cast<struct sd_cuda *>(calloc(1, sizeof *cuda));
+    if (!cuda) {
+        sd_err_memory(err, sizeof *cuda);
+        return NULL;
+    }
+    cuda->base.name = "cuda";
+    cuda->base.device = &device;
+    cuda->base.kernel = kernels;
+    cuda->base.free = free_backend;
+    cuda->base.frozen = frozen;
+    cuda->base.frozen_bytes = frozen_bytes;
+    cuda->device = index;
+    if (check_architecture(cuda, err) || sd_cuda_check(cudaSetDevice(index), "cuda", err) ||
+        sd_cuda_check(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking), "cuda", err)) {
+        free_backend(&cuda->base);
+        return NULL;
+    }
+    return &cuda->base;
+}
+
+extern "C" __attribute__((visibility("default"))) const struct sd_plugin sd_plugin = {
+    .version = SD_PLUGIN_VERSION,
+    .call_bytes = sizeof(struct sd_call),
+    .node_bytes = sizeof(struct sd_node),
+    .ops = SD_OP_COUNT,
+    .name = "cuda",
+    .count = count,
+    .describe = describe,
+    .open = open_backend,
+};
