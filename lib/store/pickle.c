@@ -7,24 +7,26 @@
 
 /* ---- memory ---- */
 
-static int charge(struct sd_unpickler *u, size_t bytes)
+int sd_pickle_spend(struct sd_pickle *p, size_t bytes, struct sd_err *err)
 {
-    size_t most = SD_PICKLE_FACTOR * u->size + SD_PICKLE_ALLOWANCE; /* size is at most SD_PICKLE_LIMIT */
-    if (bytes > most - u->spent)
+    size_t most = SD_PICKLE_FACTOR * p->used + SD_PICKLE_ALLOWANCE; /* used is at most SD_PICKLE_LIMIT */
+    if (bytes > most - p->spent)
         return sd_err_set(
-            u->err, SD_ERR_DATA,
+            err, SD_ERR_DATA,
             "it asks for more than %d bytes of memory for each of its own, as no honest file does",
             SD_PICKLE_FACTOR);
-    u->spent += bytes;
+    p->spent += bytes;
     return 0;
 }
 
 void *sd_unpickle_alloc(struct sd_unpickler *u, size_t count, size_t size)
 {
     size_t bytes;
-    if (__builtin_mul_overflow(count, size, &bytes))
+    if (__builtin_mul_overflow(count, size, &bytes) || bytes > SIZE_MAX - 15)
         bytes = SIZE_MAX;
-    if (charge(u, bytes))
+    else
+        bytes = (bytes + 15) & ~(size_t)15; /* as the arena does */
+    if (sd_pickle_spend(u->out, bytes, u->err))
         return NULL;
     void *p = sd_arena_alloc(&u->out->arena, bytes);
     if (!p)
@@ -40,19 +42,31 @@ struct sd_pickle_value *sd_unpickle_value(struct sd_unpickler *u, enum sd_pickle
     return v;
 }
 
-int sd_unpickle_append(struct sd_unpickler *u, struct sd_pickle_value *list, struct sd_pickle_value *item)
+/* How many items a container that may grow has room for: none at first, then 4, 8, 16, ... */
+static size_t room_of(size_t count)
 {
-    if (list->count == list->room) {
-        size_t room = list->room ? 2 * list->room : 4;
-        struct sd_pickle_value **items = sd_unpickle_alloc(u, room, sizeof *items);
+    size_t room = 4;
+    while (room < count)
+        room *= 2;
+    return count ? room : 0;
+}
+
+int sd_unpickle_append(struct sd_unpickler *u, struct sd_pickle_value *list,
+                       struct sd_pickle_value *const *more, size_t n)
+{
+    size_t room = list->kind == SD_PICKLE_TUPLE ? n : room_of(list->count + n); /* which is filled once */
+    struct sd_pickle_value **items = list->items;
+    if (room > room_of(list->count)) {
+        items = sd_unpickle_alloc(u, room, sizeof *items);
         if (!items)
             return -1;
         if (list->count)
             memcpy(items, list->items, list->count * sizeof *items);
-        list->items = items;
-        list->room = room;
     }
-    list->items[list->count++] = item;
+    if (n)
+        memcpy(items + list->count, more, n * sizeof *items);
+    list->items = items;
+    list->count += (uint32_t)n;
     return 0;
 }
 
@@ -64,7 +78,7 @@ static int grow(struct sd_unpickler *u, void *array, size_t *room, size_t need, 
         return 0;
     size_t more = *room ? 2 * *room : 64;
     more = more < need ? need : more;
-    if (charge(u, (more - *room) * size))
+    if (sd_pickle_spend(u->out, (more - *room) * size, u->err))
         return -1;
     void *q = realloc(*p, more * size);
     if (!q)
@@ -141,14 +155,7 @@ static int push_sequence(struct sd_unpickler *u, enum sd_pickle_kind kind, struc
                          size_t n)
 {
     struct sd_pickle_value *v = sd_unpickle_value(u, kind);
-    struct sd_pickle_value **copy = v && n ? sd_unpickle_alloc(u, n, sizeof *copy) : NULL;
-    if (!v || (n && !copy))
-        return -1;
-    if (n)
-        memcpy(copy, items, n * sizeof *copy);
-    v->items = copy;
-    v->count = v->room = n;
-    return sd_unpickle_push(u, v);
+    return !v || sd_unpickle_append(u, v, items, n) ? -1 : sd_unpickle_push(u, v);
 }
 
 static int odd_pairs(struct sd_unpickler *u)
@@ -183,10 +190,7 @@ static int add_items(struct sd_unpickler *u, struct sd_pickle_value **items, siz
         return -1;
     if (dict && n % 2)
         return odd_pairs(u);
-    int rc = 0;
-    for (size_t i = 0; i < n && !rc; i++)
-        rc = sd_unpickle_append(u, into, items[i]);
-    return rc;
+    return sd_unpickle_append(u, into, items, n);
 }
 
 static int add_from_mark(struct sd_unpickler *u, bool dict)
@@ -443,9 +447,9 @@ static int run(struct sd_unpickler *u)
     while (u->at < u->size) {
         size_t at = u->at;
         unsigned char op = u->bytes[u->at++];
+        u->out->used = u->at;
         if (op == '.') {
             u->out->value = pop(u);
-            u->out->used = u->at;
             if (u->out->value && !u->depth && !u->mark_count)
                 return 0;
             if (u->out->value)
@@ -465,9 +469,12 @@ static int make_constants(struct sd_unpickler *u)
     u->no = sd_unpickle_value(u, SD_PICKLE_BOOL);
     u->yes = sd_unpickle_value(u, SD_PICKLE_BOOL);
     u->empty = sd_unpickle_value(u, SD_PICKLE_TUPLE);
-    if (!u->none || !u->no || !u->yes || !u->empty)
+    u->small = sd_unpickle_alloc(u, 256, sizeof *u->small);
+    if (!u->none || !u->no || !u->yes || !u->empty || !u->small)
         return -1;
     u->yes->integer = 1;
+    for (int i = 0; i < 256; i++)
+        u->small[i] = (struct sd_pickle_value){.kind = SD_PICKLE_INT, .integer = i};
     return 0;
 }
 

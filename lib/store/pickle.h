@@ -13,10 +13,12 @@
  * Every other name ends the reading with a message that tells it, be it called or not: what is refused does
  * not hang on how a file uses it.
  *
- * A pickle may ask for much in few bytes (memo indices of 2^32, one large value used a thousand times). All
- * memory is counted, and a pickle that takes more than SD_PICKLE_FACTOR times its size, beyond a small
- * allowance, is refused, so is one of more than SD_PICKLE_LIMIT bytes; no honest one comes near. Nesting
- * costs no stack here, but values may contain themselves: who walks them must bound how deep and how long. */
+ * A pickle may ask for much in few bytes (a list in each, memo indices of 2^32, one large value used a
+ * thousand times). All memory is counted, also what is made of the values (sd_pickle_spend), and must never
+ * exceed SD_PICKLE_FACTOR times the bytes that were read so far and SD_PICKLE_ALLOWANCE; a pickle that asks
+ * for more is refused, so is one of more than SD_PICKLE_LIMIT bytes. Checkpoints take 4 to 8 times their
+ * pickles. Nesting costs no stack here, but values may contain themselves: who walks them must bound how deep
+ * and how long. */
 #ifndef SD_STORE_PICKLE_H
 #define SD_STORE_PICKLE_H
 
@@ -24,7 +26,7 @@
 #include "store/dtype.h"
 
 #define SD_PICKLE_LIMIT ((size_t)16 << 20)
-#define SD_PICKLE_FACTOR 48
+#define SD_PICKLE_FACTOR 16
 #define SD_PICKLE_ALLOWANCE ((size_t)1 << 16)
 
 enum sd_pickle_kind {
@@ -70,19 +72,18 @@ struct sd_pickle_object {
     struct sd_pickle_value *items;       /* what was put into it as a dict or list, or NULL */
 };
 
+/* 16 bytes: there are as many as a file likes. */
 struct sd_pickle_value {
     enum sd_pickle_kind kind;
     union {
+        uint32_t len;   /* STR, BYTES, LONG: bytes of the text */
+        uint32_t count; /* TUPLE, LIST, SET, DICT: items */
+    };
+    union {
         int64_t integer; /* BOOL, INT */
         double number;
-        struct { /* STR (as UTF-8), BYTES, LONG (little-endian two's complement); no NUL behind */
-            const char *text;
-            size_t len;
-        };
-        struct { /* TUPLE, LIST, SET: count values; DICT: keys and values in turn, 2 for each pair */
-            struct sd_pickle_value **items;
-            size_t count, room;
-        };
+        const char *text; /* STR (UTF-8), BYTES, LONG (little-endian two's complement); no NUL behind */
+        struct sd_pickle_value **items; /* of a DICT keys and values in turn, 2 for each pair */
         const struct sd_pickle_storage *storage;
         const struct sd_pickle_tensor *tensor;
         const struct sd_pickle_global *global;
@@ -95,12 +96,16 @@ struct sd_pickle {
     const struct sd_pickle_value *value;
     const struct sd_pickle_storage *storages; /* every one that was named, the last first */
     size_t used;                              /* bytes of the pickle, up to its end */
+    size_t spent;                             /* bytes of memory, against what `used` allows */
 };
 
 /* One pickle from the first of `size` bytes, which must outlive it; more may follow. On failure *p holds
  * nothing; the message tells the byte and what is wrong there. */
 int sd_pickle_parse(struct sd_pickle *p, const void *bytes, size_t size, struct sd_err *err);
 void sd_pickle_free(struct sd_pickle *p);
+
+/* Counts memory that is about to be made of the pickle's values. -1 when it is more than they may cost. */
+int sd_pickle_spend(struct sd_pickle *p, size_t bytes, struct sd_err *err);
 
 /* The value of a key in a dict, the last where there are more; NULL without, and when dict is none. */
 const struct sd_pickle_value *sd_pickle_get(const struct sd_pickle_value *dict, const char *key);

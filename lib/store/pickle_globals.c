@@ -262,7 +262,7 @@ static struct sd_pickle_value *ordered_dict(struct sd_unpickler *u, const struct
         const struct sd_pickle_value *pair = list->items[i];
         if ((pair->kind != SD_PICKLE_LIST && pair->kind != SD_PICKLE_TUPLE) || pair->count != 2)
             return wrong(u, g, "its argument is not a list of pairs");
-        if (sd_unpickle_append(u, dict, pair->items[0]) || sd_unpickle_append(u, dict, pair->items[1]))
+        if (sd_unpickle_append(u, dict, pair->items, 2))
             return NULL;
     }
     return dict;
@@ -277,10 +277,7 @@ static struct sd_pickle_value *make_set(struct sd_unpickler *u, const struct sd_
     const struct sd_pickle_value *list = args->items[0];
     if (list->kind != SD_PICKLE_LIST && list->kind != SD_PICKLE_TUPLE)
         return wrong(u, g, "its argument is not a list");
-    for (size_t i = 0; i < list->count; i++)
-        if (sd_unpickle_append(u, set, list->items[i]))
-            return NULL;
-    return set;
+    return sd_unpickle_append(u, set, list->items, list->count) ? NULL : set;
 }
 
 /* UTF-8 whose characters are all below 256, as those bytes. */
@@ -306,7 +303,7 @@ static struct sd_pickle_value *encode(struct sd_unpickler *u, const struct sd_pi
     }
     if (v) {
         v->text = bytes;
-        v->len = n;
+        v->len = (uint32_t)n;
     }
     return v;
 }

@@ -8,14 +8,14 @@ struct sd_unpickler {
     struct sd_pickle *out;
     const unsigned char *bytes;
     size_t size, at;
-    size_t spent; /* bytes of memory, against what the size allows */
     struct sd_pickle_value **stack;
     size_t depth, stack_room;
     size_t *marks; /* depths of the stack */
     size_t mark_count, mark_room;
     struct sd_pickle_value **memo;
     size_t memo_room, memo_next;
-    struct sd_pickle_value *none, *no, *yes, *empty; /* shared by all their uses */
+    struct sd_pickle_value *none, *no, *yes, *empty; /* shared by all their uses, as are: */
+    struct sd_pickle_value *small;                   /* the integers from 0 to 255 */
     struct sd_err *err;
 };
 
@@ -35,7 +35,8 @@ int sd_unpickle_scalar(struct sd_unpickler *u, unsigned char op);
 /* From the arena, counted. NULL after an error. */
 void *sd_unpickle_alloc(struct sd_unpickler *u, size_t count, size_t size);
 struct sd_pickle_value *sd_unpickle_value(struct sd_unpickler *u, enum sd_pickle_kind kind);
-int sd_unpickle_append(struct sd_unpickler *u, struct sd_pickle_value *list, struct sd_pickle_value *item);
+int sd_unpickle_append(struct sd_unpickler *u, struct sd_pickle_value *list,
+                       struct sd_pickle_value *const *items, size_t n);
 
 /* All three below return NULL after an error. The name, which must be one that is known. */
 struct sd_pickle_value *sd_unpickle_global(struct sd_unpickler *u, const char *module, size_t module_len,

@@ -60,8 +60,9 @@ int sd_unpickle_number(struct sd_unpickler *u, char text[64])
 
 static int push_int(struct sd_unpickler *u, int64_t i)
 {
-    struct sd_pickle_value *v = sd_unpickle_value(u, SD_PICKLE_INT);
-    if (v)
+    bool small = i >= 0 && i < 256;
+    struct sd_pickle_value *v = small ? &u->small[i] : sd_unpickle_value(u, SD_PICKLE_INT);
+    if (v && !small)
         v->integer = i;
     return sd_unpickle_push(u, v);
 }
@@ -79,7 +80,7 @@ int sd_unpickle_text(struct sd_unpickler *u, enum sd_pickle_kind kind, const voi
     struct sd_pickle_value *v = sd_unpickle_value(u, kind);
     if (v) {
         v->text = text;
-        v->len = len;
+        v->len = (uint32_t)len; /* at most SD_PICKLE_LIMIT */
     }
     return sd_unpickle_push(u, v);
 }

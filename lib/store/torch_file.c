@@ -243,12 +243,14 @@ static int next_blob(struct cursor *c, const struct sd_pickle_value *key,
     return 0;
 }
 
-static int list_blobs(struct cursor *c, const struct sd_pickle *keys, const struct sd_pickle *saved,
+static int list_blobs(struct cursor *c, struct sd_pickle *keys, const struct sd_pickle *saved,
                       struct sd_torch_blobs *blobs, struct sd_err *err)
 {
     size_t count;
     if (keys->value->kind != SD_PICKLE_LIST)
         return sd_err_set(err, SD_ERR_DATA, "%s: the storages' keys are not a list", c->tf->path);
+    if (sd_pickle_spend(keys, (keys->value->count + 1) * sizeof *blobs->all, err))
+        return sd_err_prefix(err, "%s", c->tf->path);
     const struct sd_pickle_storage **storages = sort_storages(saved, &count, err);
     blobs->all = calloc(keys->value->count + 1, sizeof *blobs->all);
     int rc = storages && blobs->all ? 0 : sd_err_memory(err, keys->value->count * sizeof *blobs->all);

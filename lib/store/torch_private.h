@@ -29,9 +29,10 @@ const struct sd_torch_blob *sd_torch_find_blob(const struct sd_torch_blobs *blob
  * passed over; the numbers and texts of the outermost dict are the file's metadata.
  *
  * A storage must be as long as the pickle says, and a tensor lie inside of it. Strides that are not those of
- * a plain array are followed when the tensor is read, but not where they make it larger than its storage. */
-int sd_torch_collect(struct sd_tensor_file *tf, const struct sd_pickle *saved,
-                     const struct sd_torch_blobs *blobs, struct sd_err *err);
+ * a plain array are followed when the tensor is read, but not where they make it larger than its storage.
+ * Memory is counted as the pickle's own. */
+int sd_torch_collect(struct sd_tensor_file *tf, struct sd_pickle *saved, const struct sd_torch_blobs *blobs,
+                     struct sd_err *err);
 
 /* How much of a name goes into a message, for "%.*s". */
 static inline int sd_torch_shown(size_t len)

@@ -7,35 +7,39 @@
 #include "store/torch_private.h"
 
 #define MOST_DEPTH 32
+#define MOST_NAME 65536
 
 /* A walk through saved values. They may contain themselves and each other many times over: depth, steps and
  * memory have limits, the latter two by the pickle's size. */
 struct walk {
     struct sd_tensor_file *tf;
+    struct sd_pickle *saved;
     const struct sd_torch_blobs *blobs;
     struct sd_buf name;
-    size_t steps, spent, most;
+    size_t steps;
     struct sd_err *err;
 };
 
-static int too_much(struct walk *w)
+static int spend(struct walk *w, size_t bytes)
 {
-    return sd_err_set(w->err, SD_ERR_DATA,
-                      "%s: its values refer to one another too often for a file of its size", w->tf->path);
+    return sd_pickle_spend(w->saved, bytes, w->err) ? sd_err_prefix(w->err, "%s", w->tf->path) : 0;
 }
 
-/* A copy of text in the file's arena, counted. NULL after an error. */
+static void *array(struct walk *w, size_t count, size_t size)
+{
+    if (spend(w, count * size)) /* of values that there are */
+        return NULL;
+    void *p = sd_arena_array(&w->tf->arena, count, size);
+    if (!p)
+        sd_err_memory(w->err, count * size);
+    return p;
+}
+
+/* A copy of text in the file's arena. NULL after an error. */
 static const char *keep(struct walk *w, const char *text, size_t len)
 {
-    w->spent += len + 1;
-    if (w->spent > w->most) {
-        too_much(w);
-        return NULL;
-    }
-    const char *copy = sd_arena_strndup(&w->tf->arena, text, len);
-    if (!copy)
-        sd_err_memory(w->err, len);
-    return copy;
+    char *copy = array(w, len + 1, 1);
+    return copy ? memcpy(copy, text, len) : NULL;
 }
 
 /* ---- one tensor ---- */
@@ -116,14 +120,13 @@ static int fill_slot(struct walk *w, struct sd_tensor_slot *s, const struct sd_p
     const struct sd_torch_blob *blob = blob_of(w, t->storage);
     if (!blob || place(w, t, blob, bytes, &first))
         return -1;
-    size_t n = (size_t)t->ndim * sizeof(int64_t);
-    int64_t *dims = sd_arena_alloc(&w->tf->arena, 2 * n);
-    w->spent += 2 * n + sizeof *s;
+    size_t n = (size_t)t->ndim;
+    int64_t *dims = array(w, 2 * n, sizeof *dims);
     if (!dims)
-        return sd_err_memory(w->err, 2 * n);
+        return -1;
     if (n) {
-        memcpy(dims, t->shape, n);
-        memcpy(dims + t->ndim, t->stride, n);
+        memcpy(dims, t->shape, n * sizeof *dims);
+        memcpy(dims + n, t->stride, n * sizeof *dims);
     }
     s->e.dtype = t->dtype;
     s->e.ndim = t->ndim;
@@ -145,7 +148,9 @@ static int add_tensor(struct walk *w, const struct sd_pickle_tensor *t)
     if (memchr(text, 0, len) || !sd_utf8_valid(text, len))
         return sd_err_set(w->err, SD_ERR_DATA, "%s: a tensor's name is not UTF-8, or has a NUL in it",
                           w->tf->path);
-    struct sd_tensor_slot *s = sd_tensor_file_add(w->tf, w->err);
+    struct sd_tensor_slot *s = NULL;
+    if (!spend(w, 2 * sizeof *s + sizeof *w->tf->by_name)) /* a growing array of them, and the index */
+        s = sd_tensor_file_add(w->tf, w->err);
     if (!s || !(s->e.name = keep(w, text, len)))
         return -1;
     const char *name = s->e.name;
@@ -161,6 +166,8 @@ static int walk_named(struct walk *w, const struct sd_pickle_value *v, const cha
                       int depth)
 {
     size_t before = w->name.len;
+    if (len > MOST_NAME || before > MOST_NAME)
+        return sd_err_set(w->err, SD_ERR_DATA, "%s: a name of more than %d bytes", w->tf->path, MOST_NAME);
     if ((before && sd_buf_addc(&w->name, '.')) || sd_buf_add(&w->name, name, len))
         return sd_err_memory(w->err, before + len);
     int rc = walk_value(w, v, depth + 1);
@@ -205,8 +212,10 @@ static int walk_value(struct walk *w, const struct sd_pickle_value *v, int depth
     if (depth > MOST_DEPTH)
         return sd_err_set(w->err, SD_ERR_DATA, "%s: values nested more than %d deep", w->tf->path,
                           MOST_DEPTH);
-    if (++w->steps > w->most || w->spent > w->most)
-        return too_much(w);
+    if (++w->steps > SD_PICKLE_FACTOR * w->saved->used + SD_PICKLE_ALLOWANCE)
+        return sd_err_set(w->err, SD_ERR_DATA,
+                          "%s: its values refer to one another too often for a file of its size",
+                          w->tf->path);
     switch (v->kind) {
     case SD_PICKLE_TENSOR:
         return add_tensor(w, v->tensor);
@@ -254,9 +263,9 @@ static int take_metadata(struct walk *w, const struct sd_pickle_value *dict)
     struct sd_tensor_file *tf = w->tf;
     if (dict->kind != SD_PICKLE_DICT)
         return 0;
-    tf->meta = sd_arena_array(&tf->arena, dict->count / 2, sizeof *tf->meta);
+    tf->meta = array(w, dict->count / 2, sizeof *tf->meta);
     if (!tf->meta)
-        return sd_err_memory(w->err, dict->count * sizeof *tf->meta);
+        return -1;
     for (size_t i = 0; i + 1 < dict->count; i += 2) {
         bool failed = false;
         const struct sd_pickle_value *key = dict->items[i];
@@ -291,11 +300,10 @@ static const struct sd_pickle_value *weights_of(const struct sd_pickle_value *sa
     return saved;
 }
 
-int sd_torch_collect(struct sd_tensor_file *tf, const struct sd_pickle *saved,
-                     const struct sd_torch_blobs *blobs, struct sd_err *err)
+int sd_torch_collect(struct sd_tensor_file *tf, struct sd_pickle *saved, const struct sd_torch_blobs *blobs,
+                     struct sd_err *err)
 {
-    struct walk w = {
-        .tf = tf, .blobs = blobs, .most = SD_PICKLE_FACTOR * saved->used + SD_PICKLE_ALLOWANCE, .err = err};
+    struct walk w = {.tf = tf, .saved = saved, .blobs = blobs, .err = err};
     int rc = take_metadata(&w, saved->value) || walk_value(&w, weights_of(saved->value), 0) ? -1 : 0;
     sd_buf_free(&w.name);
     return rc ? -1 : sd_tensor_file_index(tf, err);

@@ -1,5 +1,6 @@
-/* Any bytes as a pickle: what comes of it can be walked, and lies inside of the bytes or the arena. Of an
- * archive it is the first member's bytes, so that torch.save's files are seeds. fuzz-seeds: t/data/torch */
+/* Any bytes as a pickle: what comes of it can be walked, and lies inside of the bytes or the arena, whose size
+ * theirs bounds. Of an archive it is the first member's bytes, so that torch.save's files are seeds.
+ * fuzz-seeds: t/data/torch */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -67,7 +68,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             abort();
         return 0;
     }
-    if (p.used > size)
+    if (p.used > size || p.spent > SD_PICKLE_FACTOR * p.used + SD_PICKLE_ALLOWANCE)
         abort();
     look(p.value, 0, &steps);
     for (const struct sd_pickle_storage *s = p.storages; s; s = s->next)

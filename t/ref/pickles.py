@@ -145,20 +145,23 @@ def machine():
 
 
 def bombs():
-    many = 3000
+    many = 1000
     bad("deep-lists.pt", "nested more than 32 deep", archive(PROTO + b"]" * many + b"a" * (many - 1) + b"."))
+    bad("name-long.pt", "a name of more than 65536 bytes", archive(PROTO + b"}" + text("k" * 70000) + b"Ns."))
     bad("deep-tuples.pt", "nested more than 32 deep", archive(PROTO + b"N" + b"\x85" * many + b"."))
     bad("itself.pt", "nested more than 32 deep", archive(PROTO + b"]q\x00h\x00a."))
-    twice = b"]q\x00(" + tensor() + b"e"
-    laughs = PROTO + twice + b"0" + b"".join(
+    laughs = b"0" + b"".join(
         b"](" + b"h" + bytes([i]) + b"h" + bytes([i]) + b"eq" + bytes([i + 1]) + b"0" for i in range(28)) + b"h\x1c."
-    bad("laughs.pt", "too often", archive(laughs, [("data/0", bytes(16))]))
+    bad("laughs.pt", "more than 16 bytes of memory", archive(PROTO + b"]q\x00(" + tensor() + b"e" + laughs, [("data/0", bytes(16))]))
+    bad("laughs-dry.pt", "too often", archive(PROTO + b"]q\x00" + laughs))
+    bad("lists.pt", "more than 16 bytes of memory", archive(PROTO + b"]" * 8000))
+    bad("memo-rising.pt", "more than 16 bytes of memory", archive(b"\x80\x04]" + b"\x94]" * 8000))
     long_list = PROTO + b"](" + b"N" * 8000 + b"eq\x00" + (glob("builtins", "set") + b"(h\x00tR0") * 200 + b"."
-    bad("copies.pt", "more than 48 bytes of memory", archive(long_list))
+    bad("copies.pt", "more than 16 bytes of memory", archive(long_list))
     one = text("a" * 30000) + b"q\x00" + glob("_codecs", "encode") + b"q\x010" + text("latin1") + b"q\x020"
-    bad("texts.pt", "more than 48 bytes of memory", archive(PROTO + one + b"h\x01h\x00h\x02\x86R0" * 400 + b"."))
+    bad("texts.pt", "more than 16 bytes of memory", archive(PROTO + one + b"h\x01h\x00h\x02\x86R0" * 400 + b"."))
     key = text("k" * 20000)
-    bad("keys.pt", "too often", archive(
+    bad("keys.pt", "more than 16 bytes of memory", archive(
         PROTO + tensor() + b"q\x000}(" + key + b"}(" + b"".join(text(str(i)) + b"h\x00" for i in range(1000)) + b"uuq\x010h\x01.",
         [("data/0", bytes(16))]))
 
