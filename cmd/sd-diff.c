@@ -32,8 +32,16 @@ struct options {
     double tolerance;
 };
 
+/* What is compared: tensors or modules. Both lists are sorted by name. */
+struct side {
+    struct sd_listing tensors;
+    struct sd_delta_file network;
+    size_t count;
+};
+
 struct run {
     struct options *o;
+    struct side sides[2];
     struct pair *pairs;
     size_t count;
 };
@@ -59,8 +67,6 @@ static enum status judge(const struct options *o, const struct pair *p)
 {
     if (p->diff.nonfinite)
         return DIFFERENT;
-    if (o->exact)
-        return !p->diff.unequal && same_bytes(p->a, p->b) ? SAME : DIFFERENT;
     return !p->diff.unequal || p->distance <= o->tolerance ? SAME : DIFFERENT;
 }
 
@@ -133,6 +139,22 @@ static void compare_modules(const struct options *o, struct pair *p)
     p->status = judge(o, p);
 }
 
+static void compare_tensors(struct run *run, struct pair *p)
+{
+    struct sd_store_entry a = {0}, b = {0};
+    void *memory[2] = {NULL, NULL};
+    if (!sd_listing_load(&run->sides[0].tensors, p->a, &a, &memory[0], &p->err) &&
+        !sd_listing_load(&run->sides[1].tensors, p->b, &b, &memory[1], &p->err)) {
+        sd_tensor_diff(&a, &b, &p->diff);
+        p->distance = p->diff.nonfinite ? INFINITY : sd_tensor_diff_l2(&p->diff);
+        p->status = judge(run->o, p);
+        if (run->o->exact && (p->diff.unequal || !same_bytes(&a, &b)))
+            p->status = DIFFERENT;
+    }
+    free(memory[0]);
+    free(memory[1]);
+}
+
 static void compare(void *ctx, int thread, size_t item)
 {
     struct run *run = ctx;
@@ -148,9 +170,7 @@ static void compare(void *ctx, int thread, size_t item)
         p->status = SHAPE;
         return;
     }
-    sd_tensor_diff(p->a, p->b, &p->diff);
-    p->distance = p->diff.nonfinite ? INFINITY : sd_tensor_diff_l2(&p->diff);
-    p->status = judge(run->o, p);
+    compare_tensors(run, p);
 }
 
 static void done(void *ctx, size_t item)
@@ -158,13 +178,6 @@ static void done(void *ctx, size_t item)
     struct run *run = ctx;
     cmd_progress(&run->o->c, item + 1, NULL);
 }
-
-/* What is compared: tensors or modules. Both lists are sorted by name. */
-struct side {
-    struct sd_listing tensors;
-    struct sd_delta_file network;
-    size_t count;
-};
 
 static const char *side_name(const struct side *s, size_t i)
 {
@@ -341,9 +354,9 @@ static void compare_all(struct run *run)
 
 static void diff(struct options *o, const char *const path[2])
 {
-    struct side s[2] = {0};
     struct sd_err err = {0};
     struct run run = {.o = o};
+    struct side *s = run.sides;
     open_sides(o, path, s);
     if (join(&run, &s[0], &s[1], &err))
         trouble(o, &err);

@@ -68,6 +68,12 @@ done
 ok 'two models of different shapes are compared' jq -se '.[0] | .different > 100 and .shape > 50 and .only_a > 0' j1
 same 'the same for any number of threads' j1 j3
 
+# Tensors that their file does not hold as they are.
+try sd-diff --exact "$root"/t/data/torch/views.pt "$root"/t/data/torch/views.safetensors
+is 'tensors with strides' "$status $(jq .same "$out")" '0 10'
+try sd-diff --exact "$root"/t/data/store/deflated.npz "$root"/t/data/store/plain.npz
+is 'compressed arrays' "$status $(jq -s '.[0].same' "$out") $(cat "$err")" '0 3 '
+
 net=$root/t/data/inspect
 try sd-diff --tolerance 1e-6 "$net"/networks.safetensors "$net"/rescaled.safetensors
 is 'the factors of these networks differ' "$(head -n 1 "$out" | jq '.different > 10')" true

@@ -44,17 +44,19 @@ static void add_parameters(struct sd_listing *l)
 }
 
 /* The tensors of part p's file that no part knows; a file shared by several parts is gone through once. */
-static void add_others(struct sd_listing *l, enum sd_part p, struct sd_buf *name)
+static int add_others(struct sd_listing *l, enum sd_part p, struct sd_buf *name, struct sd_err *err)
 {
     const struct sd_tensor_file *tf = sd_model_file_tensors(l->model, p);
     for (int before = 0; before < (int)p; before++)
         if (sd_model_file_tensors(l->model, (enum sd_part)before) == tf)
-            return;
+            return 0;
     for (size_t i = 0; tf && i < sd_tensor_file_count(tf); i++) {
         const struct sd_store_entry *e = sd_tensor_file_entry(tf, i);
-        if (!sd_key_is_schedule(e->name) && !is_known(l->model, tf, e->name, name))
-            l->entries[l->count++] = *e;
+        if (!sd_key_is_schedule(e->name) && !is_known(l->model, tf, e->name, name) &&
+            sd_model_file_unpack(l->model, tf, e, &l->entries[l->count++], err))
+            return -1;
     }
+    return 0;
 }
 
 int sd_listing_parameters(struct sd_listing *l, const char *path, struct sd_err *err)
@@ -79,9 +81,14 @@ int sd_listing_parameters(struct sd_listing *l, const char *path, struct sd_err 
         return sd_err_memory(err, room * sizeof *l->entries);
     }
     add_parameters(l);
-    for (int p = 0; p < SD_PARTS; p++)
-        add_others(l, (enum sd_part)p, &name);
+    int rc = 0;
+    for (int p = 0; p < SD_PARTS && !rc; p++)
+        rc = add_others(l, (enum sd_part)p, &name, err);
     sd_buf_free(&name);
+    if (rc) {
+        sd_listing_close(l);
+        return -1;
+    }
     qsort(l->entries, l->count, sizeof *l->entries, by_name);
     return 0;
 }
@@ -100,6 +107,19 @@ int sd_listing_file(struct sd_listing *l, const char *path, struct sd_err *err)
         l->entries[i] = *sd_tensor_file_entry(l->file, i);
     qsort(l->entries, l->count, sizeof *l->entries, by_name);
     return 0;
+}
+
+int sd_listing_load(const struct sd_listing *l, const struct sd_store_entry *e, struct sd_store_entry *out,
+                    void **memory, struct sd_err *err)
+{
+    *out = *e;
+    *memory = NULL;
+    if (e->data || !e->bytes)
+        return 0;
+    out->data = *memory = malloc(e->bytes);
+    out->mapped = false;
+    return *memory ? sd_tensor_file_read(l->file, sd_tensor_file_find(l->file, e->name), *memory, err)
+                   : sd_err_memory(err, e->bytes);
 }
 
 void sd_listing_close(struct sd_listing *l)

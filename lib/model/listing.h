@@ -6,7 +6,8 @@
 #include "model/model_file.h"
 
 /* Private but for entries and count. Entries are sorted by name and owned by the listing, their data by the
- * mapped files. */
+ * mapped files or, where a file does not hold a tensor as it is (compressed, strided), NULL: sd_listing_load.
+ */
 struct sd_listing {
     struct sd_store_entry *entries;
     size_t count;
@@ -22,6 +23,11 @@ int sd_listing_parameters(struct sd_listing *l, const char *path, struct sd_err 
 
 /* Every tensor of one file under its own name. */
 int sd_listing_file(struct sd_listing *l, const char *path, struct sd_err *err);
+
+/* Copies one of the entries, with its data read into *memory where it has none; *memory is for free(). Safe
+ * from several threads. */
+int sd_listing_load(const struct sd_listing *l, const struct sd_store_entry *e, struct sd_store_entry *out,
+                    void **memory, struct sd_err *err);
 
 /* Buffers of LDM's noise schedule (betas, alphas_cumprod, ...), which follow from two numbers. */
 bool sd_key_is_schedule(const char *key);
