@@ -2,9 +2,9 @@
 #ifndef CONVERT_METADATA_H
 #define CONVERT_METADATA_H
 
-#include "base/arena.h"
 #include "base/options.h"
 #include "model/model_file.h"
+#include "store/meta.h"
 
 struct convert_metadata {
     bool keep;      /* what the source has, but for hashes of its tensors; and sd_config where it is needed */
@@ -16,8 +16,8 @@ struct convert_metadata {
     const char *output;   /* its name is the model's title */
 };
 
-/* The pairs in the arena. source may be NULL. */
-int convert_metadata(const struct convert_metadata *o, const struct sd_tensor_file *source,
-                     struct sd_arena *arena, struct sd_store_meta **pairs, size_t *count, struct sd_err *err);
+/* Fills m, which is zeroed; free it in both cases. source may be NULL. */
+int convert_metadata(const struct convert_metadata *o, const struct sd_tensor_file *source, struct sd_meta *m,
+                     struct sd_err *err);
 
 #endif

@@ -4,7 +4,7 @@
 
 #include "cmd.h"
 
-#include "adapter/lora_meta.h"
+#include "store/meta.h"
 
 #define CMD_LORA_PRECISIONS "float|fp16|bf16"
 

@@ -7,6 +7,7 @@
 #include "base/ordered.h"
 #include "base/path.h"
 #include "model/config_json.h"
+#include "model/modelspec.h"
 #include "store/file_hash.h"
 
 /* A1111 calls files by the SHA-256 of the whole, and by that of 64 KiB at 1 MiB. */
@@ -16,32 +17,33 @@ struct hashing {
     struct sd_err *err;
 };
 
-static int add(struct mix_metadata *m, const char *key, const char *value, struct sd_err *err)
+/* NULL, where memory is out, sticks. */
+static void add(struct sd_meta *m, const char *key, const char *value)
 {
-    value = value ? sd_arena_strdup(&m->arena, value) : NULL;
-    if (!value || m->count == sizeof m->pairs / sizeof *m->pairs)
-        return sd_err_memory(err, 0);
-    m->pairs[m->count++] = (struct sd_store_meta){key, value};
-    return 0;
+    m->failed |= !value;
+    sd_meta_set(m, key, value);
 }
 
-static int add_json(struct mix_metadata *m, const char *key, const cJSON *object, struct sd_err *err)
+static void add_json(struct sd_meta *m, const char *key, const cJSON *object)
 {
     char *text = cJSON_PrintUnformatted(object);
-    int rc = add(m, key, text, err);
+    add(m, key, text);
     free(text);
-    return rc;
 }
 
-/* Metadata of the model's file; a folder has none that counts. */
+/* The model's file, whose metadata counts; NULL for a folder. */
+static const struct sd_tensor_file *file_of(struct sd_model_file *mf)
+{
+    const struct sd_tensor_file *tf = NULL;
+    for (int p = 0; p < SD_PARTS && !tf && !sd_model_file_is_folder(mf); p++)
+        tf = sd_model_file_tensors(mf, (enum sd_part)p);
+    return tf;
+}
+
 static const char *meta_of(struct sd_model_file *mf, const char *key)
 {
-    for (int p = 0; p < SD_PARTS && !sd_model_file_is_folder(mf); p++) {
-        const struct sd_tensor_file *tf = sd_model_file_tensors(mf, (enum sd_part)p);
-        if (tf)
-            return sd_tensor_file_meta(tf, key);
-    }
-    return NULL;
+    const struct sd_tensor_file *tf = file_of(mf);
+    return tf ? sd_tensor_file_meta(tf, key) : NULL;
 }
 
 static void hash_file(void *ctx, int thread, size_t i)
@@ -82,34 +84,16 @@ static int hash_files(const struct mix_origin *o, struct sd_file_hash *h, struct
     return rc;
 }
 
-/* The title its metadata gives the model, else its file's name without the ending: sd-scripts'
- * build_merged_from. */
-static char *title_of(struct mix_metadata *m, struct sd_model_file *mf)
-{
-    const char *title = meta_of(mf, "modelspec.title"), *path = sd_model_file_path(mf);
-    size_t len = strlen(path);
-    if (title)
-        return sd_arena_strdup(&m->arena, title);
-    while (len > 1 && path[len - 1] == '/')
-        len--;
-    char *name = sd_arena_strndup(&m->arena, path, len);
-    return !name ? NULL
-           : sd_model_file_is_folder(mf)
-               ? sd_arena_strdup(&m->arena, sd_path_base(name))
-               : sd_arena_strndup(&m->arena, sd_path_base(name), sd_path_stem_len(sd_path_base(name)));
-}
-
-static int add_merged_from(struct mix_metadata *m, const struct mix_origin *o, struct sd_err *err)
+/* sd-scripts' build_merged_from. */
+static void add_merged_from(struct sd_meta *m, const struct mix_origin *o)
 {
     struct sd_buf titles = SD_BUF_INIT;
-    int bad = 0;
-    for (size_t i = 0; i < o->count && !bad; i++) {
-        const char *title = title_of(m, o->models[i]);
-        bad = !title || sd_buf_addf(&titles, "%s%s", i ? ", " : "", title);
+    for (size_t i = 0; i < o->count; i++) {
+        const char *title = sd_modelspec_title(m, file_of(o->models[i]), sd_model_file_path(o->models[i]));
+        m->failed |= !title || sd_buf_addf(&titles, "%s%s", i ? ", " : "", title);
     }
-    bad = bad ? sd_err_memory(err, titles.len) : add(m, "modelspec.merged_from", titles.data, err);
+    add(m, "modelspec.merged_from", titles.data);
     sd_buf_free(&titles);
-    return bad;
 }
 
 static bool add_numbers(cJSON *to, const char *name, const double *v, size_t n)
@@ -124,8 +108,7 @@ static bool add_string(cJSON *to, const char *name, const char *s)
 }
 
 /* A1111's members first, as it writes them; then what it has no words for. */
-static bool fill_recipe(cJSON *r, struct mix_metadata *m, const struct mix_origin *o,
-                        const struct sd_file_hash *h)
+static bool fill_recipe(cJSON *r, struct sd_meta *m, const struct mix_origin *o, const struct sd_file_hash *h)
 {
     static const char *const hash_names[] = {"primary_model_hash", "secondary_model_hash",
                                              "tertiary_model_hash"};
@@ -177,55 +160,49 @@ static bool fill_models(cJSON *models, struct sd_model_file *mf, const struct sd
     return good;
 }
 
-static int add_recipe(struct mix_metadata *m, const struct mix_origin *o, const struct sd_file_hash *h,
-                      struct sd_err *err)
+static void add_recipe(struct sd_meta *m, const struct mix_origin *o, const struct sd_file_hash *h)
 {
     cJSON *recipe = cJSON_CreateObject(), *models = cJSON_CreateObject();
     bool good = recipe && models && fill_recipe(recipe, m, o, h);
     for (size_t i = 0; i < o->count && good; i++)
         good = fill_models(models, o->models[i], &h[i]);
-    int rc = good ? 0 : sd_err_memory(err, 0);
-    rc = rc || add_json(m, "sd_merge_recipe", recipe, err) ||
-         (o->hash && add_json(m, "sd_merge_models", models, err));
+    m->failed |= !good;
+    add_json(m, "sd_merge_recipe", recipe);
+    if (o->hash)
+        add_json(m, "sd_merge_models", models);
     cJSON_Delete(recipe);
     cJSON_Delete(models);
-    return rc ? -1 : 0;
 }
 
-int mix_metadata_config(struct mix_metadata *m, struct sd_model_file *first, struct sd_err *err)
+int mix_metadata_config(struct sd_meta *m, struct sd_model_file *first, struct sd_err *err)
 {
-    const char *config = meta_of(first, "sd_config");
+    const struct sd_model_config *config = sd_model_file_config(first);
     struct sd_buf text = SD_BUF_INIT;
-    int rc = 0;
-    if (!config && !strcmp(sd_model_file_config(first)->name, "custom")) {
-        if (sd_model_config_write(&text, sd_model_file_config(first)))
-            rc = sd_err_memory(err, text.len);
-        config = text.data;
+    const char *had = meta_of(first, "sd_config");
+    if (had || !strcmp(config->name, "custom")) {
+        m->failed |= !had && sd_model_config_write(&text, config);
+        add(m, "sd_config", had ? had : text.data);
     }
-    if (config && !rc)
-        rc = add(m, "sd_config", config, err);
     sd_buf_free(&text);
-    return rc;
+    return m->failed ? sd_err_memory(err, 0) : 0;
 }
 
-int mix_metadata(struct mix_metadata *m, const struct mix_origin *o, struct sd_err *err)
+int mix_metadata(struct sd_meta *m, const struct mix_origin *o, struct sd_err *err)
 {
     /* what mixing does not change; titles, authors and hashes are another model's */
     static const char *const kept[] = {"modelspec.architecture", "modelspec.implementation",
                                        "modelspec.prediction_type", "modelspec.resolution"};
     struct sd_file_hash *h = calloc(o->count, sizeof *h);
     int rc = !h ? sd_err_memory(err, o->count * sizeof *h) : o->hash ? hash_files(o, h, err) : 0;
-    rc = rc || mix_metadata_config(m, o->models[0], err) || add(m, "format", "pt", err);
-    for (size_t i = 0; i < sizeof kept / sizeof *kept && !rc; i++) {
-        const char *value = meta_of(o->models[0], kept[i]);
-        rc = value ? add(m, kept[i], value, err) : 0;
+    rc = rc || mix_metadata_config(m, o->models[0], err);
+    if (!rc) {
+        add(m, "format", "pt");
+        for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
+            sd_meta_set(m, kept[i], meta_of(o->models[0], kept[i]));
+        add_merged_from(m, o);
+        add_recipe(m, o, h);
+        rc = m->failed ? sd_err_memory(err, 0) : 0;
     }
-    rc = rc || add_merged_from(m, o, err) || add_recipe(m, o, h, err);
     free(h);
     return rc ? -1 : 0;
-}
-
-void mix_metadata_free(struct mix_metadata *m)
-{
-    sd_arena_free(&m->arena);
 }

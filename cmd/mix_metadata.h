@@ -4,16 +4,8 @@
 #ifndef CMD_MIX_METADATA_H
 #define CMD_MIX_METADATA_H
 
-#include <cjson/cJSON.h>
-
-#include "base/arena.h"
 #include "model/mix.h"
-
-struct mix_metadata {
-    struct sd_store_meta pairs[16];
-    size_t count;
-    struct sd_arena arena;
-};
+#include "store/meta.h"
 
 struct mix_origin {
     const struct sd_mix_recipe *recipe;
@@ -24,10 +16,9 @@ struct mix_origin {
 };
 
 /* Fills m, which is zeroed. 0, or -1 with err; free it in both cases. */
-int mix_metadata(struct mix_metadata *m, const struct mix_origin *o, struct sd_err *err);
-void mix_metadata_free(struct mix_metadata *m);
+int mix_metadata(struct sd_meta *m, const struct mix_origin *o, struct sd_err *err);
 
 /* Only the configuration, where the first model's shapes do not tell it: nobody can read the file without. */
-int mix_metadata_config(struct mix_metadata *m, struct sd_model_file *first, struct sd_err *err);
+int mix_metadata_config(struct sd_meta *m, struct sd_model_file *first, struct sd_err *err);
 
 #endif

@@ -165,7 +165,7 @@ static const struct sd_tensor_file *source_file(const struct job *j)
     return NULL;
 }
 
-static int make_metadata(struct job *j, struct sd_store_meta **pairs, size_t *count, struct sd_err *err)
+static int make_metadata(struct job *j, struct sd_meta *meta, struct sd_err *err)
 {
     struct convert_metadata m = {
         .keep = j->metadata,
@@ -177,7 +177,7 @@ static int make_metadata(struct job *j, struct sd_store_meta **pairs, size_t *co
         .ldm = !strcmp(j->layout, "ldm"),
         .output = j->output,
     };
-    return convert_metadata(&m, source_file(j), &j->arena, pairs, count, err);
+    return convert_metadata(&m, source_file(j), meta, err);
 }
 
 /* -- writing --------------------------------------------------------------------------------------------- */
@@ -202,22 +202,22 @@ static void write_file(struct job *j)
 {
     struct sd_err err = {0};
     struct sd_convert cv = start(j);
-    struct sd_store_meta *meta = NULL;
-    size_t meta_count = 0;
+    struct sd_meta meta = {0};
     int rc = 0;
     for (int p = 0; p < SD_PARTS && !rc; p++) {
         struct sd_part_names n;
         if (j->from[p] && (n = names_for(j, (enum sd_part)p), true))
             rc = sd_convert_part(&cv, j->from[p], (enum sd_part)p, &n, &err);
     }
-    rc = rc || add_leftovers(j, &cv, &err) || make_metadata(j, &meta, &meta_count, &err);
+    rc = rc || add_leftovers(j, &cv, &err) || make_metadata(j, &meta, &err);
     j->total = cv.total;
     if (!rc)
-        rc = j->target == TO_TORCH ? write_checkpoint(j, &cv, &err)
-                                   : sd_store_write(j->output, cv.tensors, cv.count, meta_count ? meta : NULL,
-                                                    meta_count, &err);
+        rc = j->target == TO_TORCH
+                 ? write_checkpoint(j, &cv, &err)
+                 : sd_store_write(j->output, cv.tensors, cv.count, meta.n ? meta.v : NULL, meta.n, &err);
     j->infinite = cv.infinite;
     sd_convert_free(&cv);
+    sd_meta_free(&meta);
     check(j, rc, &err);
 }
 

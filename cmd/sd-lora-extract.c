@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "adapter/lora_extract.h"
+#include "model/modelspec.h"
 
 struct extract {
     struct sd_cmd c;
@@ -46,7 +47,7 @@ static void set_metadata(const struct extract *x, const struct sd_model_config *
     sd_meta_set_float(m, "ss_network_alpha", (double)x->dim);
     sd_meta_set(m, "ss_network_args", args);
     if (!x->no_metadata)
-        sd_meta_modelspec(
+        sd_modelspec_set(
             m, &(struct sd_modelspec){
                    .v2 = v2, .v_prediction = v, .lora = true, .path = x->output, .date = time(NULL)});
 }

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "adapter/lora_bake.h"
+#include "model/modelspec.h"
 
 struct merge {
     struct sd_cmd c;
@@ -99,9 +100,9 @@ static void open_loras(struct merge *m, const struct sd_model_config *config)
 /* Titles of what was merged, with the model in front when there is one. */
 static const char *merged_from(struct merge *m, struct sd_meta *meta, const struct sd_tensor_file *model)
 {
-    const char *text = model ? sd_meta_title(meta, model, m->model) : NULL;
+    const char *text = model ? sd_modelspec_title(meta, model, m->model) : NULL;
     for (size_t i = 0; i < m->models.n; i++) {
-        const char *title = sd_meta_title(meta, tensors_of(m, i), m->models.v[i]);
+        const char *title = sd_modelspec_title(meta, tensors_of(m, i), m->models.v[i]);
         if (text && title)
             text = sd_arena_printf(&meta->arena, "%s, %s", text, title);
         else if (!i && !model)
@@ -115,12 +116,12 @@ static void add_modelspec(struct merge *m, struct sd_meta *meta, const struct sd
                           bool v)
 {
     if (!m->no_metadata)
-        sd_meta_modelspec(meta, &(struct sd_modelspec){.v2 = v2,
-                                                       .v_prediction = v,
-                                                       .lora = !m->model,
-                                                       .path = m->output,
-                                                       .merged_from = merged_from(m, meta, model),
-                                                       .date = time(NULL)});
+        sd_modelspec_set(meta, &(struct sd_modelspec){.v2 = v2,
+                                                      .v_prediction = v,
+                                                      .lora = !m->model,
+                                                      .path = m->output,
+                                                      .merged_from = merged_from(m, meta, model),
+                                                      .date = time(NULL)});
 }
 
 static void merge_into_model(struct merge *m)

@@ -179,7 +179,7 @@ static void mix(struct mixer *x)
 {
     struct sd_err err = {0};
     struct sd_mix *m = NULL;
-    struct mix_metadata meta = {0};
+    struct sd_meta meta = {0};
     struct mix_origin origin = {&x->recipe, x->files, x->count, x->output, x->vae, x->hash};
     struct sd_model_init_watch watch = {go_on, &x->c};
     if (sd_mix_plan(&m, &x->recipe, x->files, x->count, x->vae_file, &err))
@@ -187,14 +187,14 @@ static void mix(struct mixer *x)
     tell_all(x, m);
     if (x->metadata ? mix_metadata(&meta, &origin, &err) : mix_metadata_config(&meta, x->files[0], &err))
         cmd_die(&x->c, &err);
-    if (sd_mix_write(m, x->output, x->metadata || meta.count ? meta.pairs : NULL, meta.count, &watch, &err)) {
+    if (sd_mix_write(m, x->output, x->metadata || meta.n ? meta.v : NULL, meta.n, &watch, &err)) {
         if (!cmd_stopped(&x->c))
             cmd_die(&x->c, &err);
     } else if (sd_mix_not_finite(m)) {
         cmd_warn(&x->c, "%s: %llu values are NaN or infinite", x->output,
                  (unsigned long long)sd_mix_not_finite(m));
     }
-    mix_metadata_free(&meta);
+    sd_meta_free(&meta);
     sd_mix_free(m);
 }
 

@@ -31,6 +31,7 @@ is 'metadata' "$(sd-inspect --metadata-only a.safetensors | jq -c '.metadata | [
     .ss_network_dim, .ss_network_alpha, .ss_learning_rate, .ss_lr_warmup_steps, .ss_output_name, .ss_network_module,
     .ss_base_model_version, .["modelspec.architecture"]]')" \
     '["8","2","1","2","1.0","0.001","0","a","networks.lora","sd_v1","stable-diffusion-v1/lora"]'
+is 'each key once' "$(head -c 20000 a.safetensors | grep -ao '"ss_[a-z_]*":' | sort | uniq -d)" ''
 is 'the model it was trained on' "$(metadata a.safetensors ss_new_sd_model_hash)" "$(sha256sum <"$model" | cut -d' ' -f1)"
 cp "$out" events
 

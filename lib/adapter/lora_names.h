@@ -6,7 +6,7 @@
 #define SD_ADAPTER_LORA_NAMES_H
 
 #include "adapter/lora_out.h"
-#include "adapter/lora_meta.h"
+#include "store/meta.h"
 #include "base/buf.h"
 
 /* Puts the other name into out: 1, 0 when name is no layer of SD 1 or 2 in the expected form, -1 when memory

@@ -3,7 +3,7 @@
 #ifndef SD_TRAIN_METADATA_H
 #define SD_TRAIN_METADATA_H
 
-#include "base/arena.h"
+#include "store/meta.h"
 #include "train/train.h"
 
 #include <time.h>
@@ -19,9 +19,9 @@ struct sd_train_progress {
  * that of 64 KiB from the second MiB on. For a folder "IsADirectory". */
 void sd_train_hash_model(const char *path, struct sd_train_progress *progress);
 
-/* An array of pairs in the arena. */
+/* Fills m, which is zeroed; free it in both cases. */
 int sd_train_metadata(const struct sd_train_config *config, const struct sd_train_plan *plan,
                       const struct sd_dataset *data, const struct sd_train_progress *progress,
-                      struct sd_arena *arena, struct sd_store_meta **meta, size_t *count, struct sd_err *err);
+                      struct sd_meta *m, struct sd_err *err);
 
 #endif

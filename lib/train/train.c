@@ -209,19 +209,17 @@ static void tell(struct run *r, struct sd_train_event e)
 /* epoch as sd-scripts records it, which depends on the kind of save. */
 static int save(struct run *r, const char *path, int64_t epoch, struct sd_err *err)
 {
-    struct sd_arena arena = SD_ARENA_INIT;
-    struct sd_store_meta *meta;
-    size_t count;
+    struct sd_meta meta = {0};
     struct sd_train_progress p = r->progress;
     p.finished = time(NULL);
     p.epoch = epoch;
     if (!r->on_host && sd_optimizer_pull(&r->optimizer, err))
         return -1;
-    int rc = sd_train_metadata(r->config, &r->plan, r->data, &p, &arena, &meta, &count, err) ||
-                     sd_lora_save(r->lora, path, r->config->save_dtype, meta, count, err)
+    int rc = sd_train_metadata(r->config, &r->plan, r->data, &p, &meta, err) ||
+                     sd_lora_save(r->lora, path, r->config->save_dtype, meta.v, meta.n, err)
                  ? -1
                  : 0;
-    sd_arena_free(&arena);
+    sd_meta_free(&meta);
     if (!rc)
         tell(r, (struct sd_train_event){.kind = SD_TRAIN_SAVE, .path = path});
     return rc;

@@ -1,6 +1,4 @@
-#include "adapter/lora_meta.h"
-
-#include "base/path.h"
+#include "store/meta.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -65,6 +63,15 @@ void sd_meta_set_int(struct sd_meta *m, const char *key, int64_t v)
     sd_meta_set(m, key, text);
 }
 
+void sd_meta_drop(struct sd_meta *m, const char *key)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < m->n; i++)
+        if (strcmp(m->v[i].key, key))
+            m->v[kept++] = m->v[i];
+    m->n = kept;
+}
+
 void sd_meta_copy(struct sd_meta *m, const struct sd_tensor_file *tf)
 {
     size_t n;
@@ -77,36 +84,4 @@ void sd_meta_free(struct sd_meta *m)
 {
     sd_arena_free(&m->arena);
     *m = (struct sd_meta){0};
-}
-
-static const char *stem(struct sd_meta *m, const char *path)
-{
-    const char *base = sd_path_base(path);
-    char *s = sd_arena_strndup(&m->arena, base, sd_path_stem_len(base));
-    m->failed |= !s;
-    return s;
-}
-
-const char *sd_meta_title(struct sd_meta *m, const struct sd_tensor_file *tf, const char *path)
-{
-    const char *title = sd_tensor_file_meta(tf, "modelspec.title");
-    return title ? title : stem(m, path);
-}
-
-void sd_meta_modelspec(struct sd_meta *m, const struct sd_modelspec *s)
-{
-    char text[64];
-    struct tm tm;
-    const char *kind = !s->v2 ? "v1" : s->v_prediction ? "v2-768-v" : "v2-512";
-    snprintf(text, sizeof text, "stable-diffusion-%s%s", kind, s->lora ? "/lora" : "");
-    sd_meta_set(m, "modelspec.sai_model_spec", "1.0.1");
-    sd_meta_set(m, "modelspec.architecture", text);
-    sd_meta_set(m, "modelspec.implementation",
-                s->lora || s->diffusers ? "diffusers" : "https://github.com/Stability-AI/generative-models");
-    sd_meta_set(m, "modelspec.title", stem(m, s->path));
-    sd_meta_set(m, "modelspec.resolution", s->v2 && s->v_prediction ? "768x768" : "512x512");
-    if (localtime_r(&s->date, &tm) && strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &tm))
-        sd_meta_set(m, "modelspec.date", text);
-    sd_meta_set(m, "modelspec.merged_from", s->merged_from);
-    sd_meta_set(m, "modelspec.prediction_type", s->v_prediction ? "v" : "epsilon");
 }
