@@ -199,8 +199,10 @@ static int take_average(struct sd_model_file *mf, const struct sd_store_entry **
         return sd_err_memory(err, name->len);
     *e = got ? sd_tensor_file_find(mf->single, name->data) : NULL;
     if (!*e)
-        return sd_err_set(err, SD_ERR_DATA, "%s: there is no moving average of \"%.100s\" (%.120s)", mf->path,
-                          plain->name, got ? name->data : "only whole original files have them");
+        return sd_err_set(err, SD_ERR_DATA, "%s: there is no moving average of \"%.100s\" (%.120s)%s",
+                          mf->path, plain->name, got ? name->data : "only whole original files have them",
+                          got ? "; a file that was pruned to its averages has them as its plain weights"
+                              : "");
     if ((*e)->ndim != plain->ndim ||
         (plain->ndim && memcmp((*e)->shape, plain->shape, (size_t)plain->ndim * sizeof *plain->shape)))
         return sd_err_set(err, SD_ERR_DATA, "%s: \"%.100s\" is not of the shape of the tensor it averages",
@@ -278,12 +280,25 @@ int sd_model_file_use_ema(struct sd_model_file *mf, struct sd_err *err)
     return sd_model_file_need(mf, SD_PART_UNET, err);
 }
 
+static bool has_averages(const struct sd_tensor_file *tf)
+{
+    bool has = false;
+    for (size_t i = 0; i < sd_tensor_file_count(tf) && !has; i++)
+        has = !strncmp(sd_tensor_file_entry(tf, i)->name, SD_EMA_PREFIX, strlen(SD_EMA_PREFIX));
+    return has;
+}
+
 int sd_model_file_need(struct sd_model_file *mf, enum sd_part p, struct sd_err *err)
 {
     static const char *const names[SD_PARTS] = {"U-Net", "VAE", "text encoder"};
     struct part *part = &mf->part[p];
     if (part->ready)
         return 0;
+    if (!part->there && p == SD_PART_UNET && mf->single && has_averages(mf->single))
+        return sd_err_set(err, SD_ERR_DATA,
+                          "%s: there is no U-Net in this model but its moving averages (" SD_EMA_PREFIX
+                          "*), which have their names from the plain weights that should be beside them",
+                          mf->path);
     if (!part->there)
         return sd_err_set(err, SD_ERR_DATA, "%s: there is no %s in this model%s%s%s", mf->path, names[p],
                           mf->folder ? " (no weights in " : "", mf->folder ? sd_part_name(p) : "",

@@ -2,8 +2,6 @@
 
 #include <string.h>
 
-#define SD_EMA_PREFIX "model_ema."
-
 /* How the numbers in two corresponding names hang together. L is layers_per_block, n the number of levels. */
 enum index_map {
     SAME,       /* equal */

@@ -57,6 +57,7 @@ bool sd_name_is_surplus(const struct sd_model_config *c, enum sd_part part, cons
 /* The name under which LDM keeps the moving average of a tensor: model.diffusion_model.out.0.weight is
  * model_ema.diffusion_modelout0weight. Replaces *out. 1, 0 when LDM averages no tensor of this name, -1 when
  * memory is out. */
+#define SD_EMA_PREFIX "model_ema."
 int sd_name_ema(struct sd_buf *out, const char *key);
 
 /* True for what whole original files carry beside the three parts: averages, the noise schedule, counters. */

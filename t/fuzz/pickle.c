@@ -1,5 +1,5 @@
-/* Any bytes as a pickle: what comes of it can be walked, and lies inside of the bytes or the arena, whose size
- * theirs bounds. Of an archive it is the first member's bytes, so that torch.save's files are seeds.
+/* Any bytes as a pickle: what comes of it can be walked, and lies inside of the bytes or the arena, whose
+ * size theirs bounds. Of an archive it is the first member's bytes, so that torch.save's files are seeds.
  * fuzz-seeds: t/data/torch */
 #include <stdint.h>
 #include <stdlib.h>
