@@ -98,36 +98,54 @@ static int read_zip(struct sd_tensor_file *tf, struct sd_err *err)
                             tf->path);
 }
 
-/* By the first 8 bytes. A pickle begins with its protocol, JSON with a brace; what follows would be the
- * length of a safetensors header of more than 4 GiB, forty times what the format allows. */
-static bool is_zip(const unsigned char *p)
+/* By the first bytes, of which there are 8. A pickle begins with its protocol, JSON with a brace; what
+ * follows would be the length of a safetensors header of more than 4 GiB, forty times what the format allows.
+ */
+static bool is_zip(const unsigned char *p, size_t size)
 {
+    (void)size;
     return !memcmp(p, "PK\3\4", 4) || !memcmp(p, "PK\5\6", 4);
 }
 
-static bool is_pickle(const unsigned char *p)
+static bool is_pickle(const unsigned char *p, size_t size)
 {
+    (void)size;
     return p[0] == 0x80 && p[1] >= 2 && p[1] <= 5 && memcmp(p + 4, "\0\0\0", 4);
 }
 
-static bool is_json(const unsigned char *p)
+static bool is_json(const unsigned char *p, size_t size)
 {
+    (void)size;
     return p[0] == '{' && memcmp(p + 4, "\0\0\0", 4);
+}
+
+static bool is_tar(const unsigned char *p, size_t size)
+{
+    return size >= 512 && !memcmp(p + 257, "ustar", 5) && memcmp(p + 4, "\0\0\0", 4);
+}
+
+static int refuse_tar(struct sd_tensor_file *tf, struct sd_err *err)
+{
+    bool torch = !memcmp(tf->map.data, "sys_info", 9); /* the first member's name */
+    return sd_err_set(err, SD_ERR_DATA, "%s: a tar %s", tf->path,
+                      torch ? "file of PyTorch 0.1, which is not read; torch.load it and torch.save it again"
+                            : "archive, which is no tensor file");
 }
 
 static int read_bytes(struct sd_tensor_file *tf, struct sd_err *err)
 {
     static const struct {
         const char *format;
-        bool (*is)(const unsigned char *first);
+        bool (*is)(const unsigned char *first, size_t size);
         int (*read)(struct sd_tensor_file *tf, struct sd_err *err);
     } formats[] = {{"zip", is_zip, read_zip},
                    {"torch-legacy", is_pickle, sd_torch_read_legacy},
                    {"shards", is_json, sd_shards_read},
+                   {"tar", is_tar, refuse_tar},
                    {"safetensors", NULL, sd_safetensors_read}};
     const unsigned char *p = tf->map.data;
     size_t i = 0;
-    while (formats[i].is && !(tf->map.size >= 8 && formats[i].is(p)))
+    while (formats[i].is && !(tf->map.size >= 8 && formats[i].is(p, tf->map.size)))
         i++;
     tf->format = formats[i].format;
     return formats[i].read(tf, err);

@@ -11,7 +11,7 @@
  *
  * Before, one file had five pickles after one another: a magic number, the protocol 1001, what the machine
  * was like, what was saved, the list of the storages' keys; and then for each key the count of its elements
- * (8 bytes) and these. The form of before 2017, a tar archive, is not read. */
+ * (8 bytes) and these. The first form, a tar archive (PyTorch 0.1), is not read, nor are TorchScript's. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -51,13 +51,13 @@ static int sort_blobs(struct sd_tensor_file *tf, struct sd_torch_blobs *blobs, s
 
 /* ---- the zip form ---- */
 
-/* The member NAME/data.pkl, and the length of NAME/; -1 without. */
-static int64_t find_pickle(const struct sd_zip *zip, size_t *folder)
+/* The first member NAME/`wanted`, and the length of NAME/; -1 without. */
+static int64_t find_member(const struct sd_zip *zip, const char *wanted, size_t *folder)
 {
     for (size_t i = 0; i < sd_zip_count(zip); i++) {
-        size_t len, tail = strlen(DATA_PKL);
+        size_t len, tail = strlen(wanted);
         const char *name = sd_zip_name(zip, i, &len), *slash = memchr(name, '/', len);
-        if (!slash || len - (size_t)(slash + 1 - name) != tail || memcmp(slash + 1, DATA_PKL, tail))
+        if (!slash || len - (size_t)(slash + 1 - name) != tail || memcmp(slash + 1, wanted, tail))
             continue;
         *folder = (size_t)(slash + 1 - name);
         return (int64_t)i;
@@ -68,7 +68,7 @@ static int64_t find_pickle(const struct sd_zip *zip, size_t *folder)
 bool sd_torch_is(const struct sd_zip *zip)
 {
     size_t folder;
-    return find_pickle(zip, &folder) >= 0;
+    return find_member(zip, DATA_PKL, &folder) >= 0;
 }
 
 static int get_member(struct sd_tensor_file *tf, const struct sd_zip *zip, size_t i, struct sd_zip_member *m,
@@ -84,9 +84,6 @@ static int get_member(struct sd_tensor_file *tf, const struct sd_zip *zip, size_
 static int check_member(struct sd_tensor_file *tf, const struct sd_zip_member *m, const char *name,
                         size_t len, struct sd_err *err)
 {
-    if (len == 13 && !memcmp(name, "constants.pkl", 13))
-        return sd_err_set(err, SD_ERR_DATA,
-                          "%s: a TorchScript program, which is not read; save its state_dict", tf->path);
     if (len == 9 && !memcmp(name, "byteorder", 9) && (m->size != 6 || memcmp(m->packed, "little", 6)))
         return sd_err_set(err, SD_ERR_DATA, "%s: its byte order is not little", tf->path);
     return 0;
@@ -133,7 +130,12 @@ static int read_pickle(struct sd_tensor_file *tf, const struct sd_zip *zip, size
 int sd_torch_read_zip(struct sd_tensor_file *tf, const struct sd_zip *zip, struct sd_err *err)
 {
     size_t folder = 0, name_len, n = sd_zip_count(zip);
-    int64_t pickle = find_pickle(zip, &folder);
+    if (find_member(zip, "constants.pkl", &folder) >= 0)
+        return sd_err_set(err, SD_ERR_DATA,
+                          "%s: a TorchScript archive (a program with its weights), which is not read; save "
+                          "its state_dict",
+                          tf->path);
+    int64_t pickle = find_member(zip, DATA_PKL, &folder);
     if (pickle < 0)
         return sd_err_set(err, SD_ERR_DATA, "%s: there is no " DATA_PKL " in this archive", tf->path);
     struct sd_torch_blobs blobs = {calloc(n + 1, sizeof *blobs.all), 0};

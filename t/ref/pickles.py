@@ -10,6 +10,7 @@ import os
 import pickle
 import struct
 import sys
+import tarfile
 import zipfile
 
 import peers
@@ -28,6 +29,17 @@ def archive(pkl, members=(), folder="a/", method=zipfile.ZIP_STORED):
         for name, data in [("data.pkl", pkl), *members, ("version", b"3\n")]:
             z.writestr(zipfile.ZipInfo(folder + name), data, method)
     return b.getvalue()
+
+
+def tar(*names):
+    """As PyTorch 0.1 saved: members in a fixed order, in pax' format."""
+    b = io.BytesIO()
+    with tarfile.open(fileobj=b, mode="w", format=tarfile.PAX_FORMAT) as t:
+        for name in names:
+            info = tarfile.TarInfo(name)
+            info.size = 4
+            t.addfile(info, io.BytesIO(b"\x80\x02N."))
+    return b.getvalue()[:len(names) * 1024 + 1024]
 
 
 def text(s):
@@ -221,7 +233,15 @@ def archives():
     far[entry + 42:entry + 46] = b"\xf0\xff\xff\x7f"
     bad("member-far.pt", "not where it should be", bytes(far))
     bad("big-endian.pt", "byte order", archive(good, [where, ("byteorder", b"big")]))
-    bad("script.pt", "TorchScript", archive(good, [where, ("constants.pkl", b"")]))
+    bad("script.pt", "a TorchScript archive", archive(good, [where, ("constants.pkl", b"")]))
+    b = io.BytesIO()
+    with zipfile.ZipFile(b, "w") as z: # as torch.jit.save lays it out
+        z.writestr(zipfile.ZipInfo("a/data.pkl"), good)
+        z.writestr(zipfile.ZipInfo("a/code/__torch__/a.py"), "x = 1\n" * 100, zipfile.ZIP_DEFLATED)
+        z.writestr(zipfile.ZipInfo("a/constants.pkl"), pickle.dumps((), 2))
+    bad("script-code.pt", "a TorchScript archive", b.getvalue())
+    bad("tar-torch.pt", "a tar file of PyTorch 0.1", tar("sys_info", "pickle", "tensors", "storages"))
+    bad("tar.pt", "a tar archive, which is no tensor file", tar("weights.bin"))
     damaged = whole.replace(b"FloatStorage", b"LongxStorage")
     bad("damaged.pt", "refers to torch.LongxStorage", bytes(damaged))
     b = io.BytesIO()
