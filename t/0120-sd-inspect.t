@@ -106,6 +106,14 @@ head -c 900 "$data"/full.npz >"short.npz"
 refused short.npz 'cut short' 'an archive cut short'
 st long '\0\0\0\0\0\0\0\200' '{}'
 refused long 'length 9223372036854775808 goes beyond' 'a header length of 2^63'
+st limit '\1\341\365\5\0\0\0\0' '{}' && truncate -s 120000000 limit
+refused limit 'header.s length 100000001 is more than the format.s limit 100000000' 'a header of more than 100 MB'
+{
+    printf '\10\0\0\1\0\0\0\0[[' # 16 MiB and 8 bytes
+    yes 0, | tr -d '\n' | head -c 16777216
+    printf '0]]   '
+} >digits
+refused digits 'more values than one in 4 bytes' 'a header of digits'
 st beyond '\77\0\0\0\0\0\0\0' '{"a":{"dtype":"U8","shape":[16],"data_offsets":[0,16]}}        '
 refused beyond 'reach outside the 8 bytes' 'an offset out of range'
 st overlap '\166\0\0\0\0\0\0\0' '{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}           '

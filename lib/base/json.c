@@ -9,6 +9,8 @@
 #include "base/filemap.h"
 
 #define FILE_LIMIT ((size_t)64 << 20)
+#define FREE_VALUES 65536
+#define VALUE_BYTES 4
 
 bool sd_utf8_valid(const char *s, size_t len)
 {
@@ -50,6 +52,22 @@ static bool has_escaped_nul(const char *text, size_t len)
     return false;
 }
 
+/* cJSON makes about 100 bytes of a value. */
+static bool is_bomb(const char *text, size_t len)
+{
+    size_t values = 1;
+    bool quoted = false;
+    for (size_t i = 0; i < len; i++) {
+        if (quoted && text[i] == '\\')
+            i++;
+        else if (text[i] == '"')
+            quoted = !quoted;
+        else if (!quoted)
+            values += text[i] == ',' || text[i] == '[' || text[i] == '{';
+    }
+    return values > FREE_VALUES && values > len / VALUE_BYTES;
+}
+
 cJSON *sd_json_parse(const char *text, size_t len, struct sd_err *err)
 {
     if (!sd_utf8_valid(text, len)) {
@@ -58,6 +76,10 @@ cJSON *sd_json_parse(const char *text, size_t len, struct sd_err *err)
     }
     if (memchr(text, 0, len) || has_escaped_nul(text, len)) {
         sd_err_set(err, SD_ERR_DATA, "a NUL character in the JSON text");
+        return NULL;
+    }
+    if (is_bomb(text, len)) {
+        sd_err_set(err, SD_ERR_DATA, "JSON of more values than one in %d bytes", VALUE_BYTES);
         return NULL;
     }
     const char *end = NULL;

@@ -12,7 +12,9 @@
 #include "base/err.h"
 
 /* Parses len bytes holding one JSON value and nothing after it but white space. Also refused: invalid UTF-8,
- * NUL in strings, nesting beyond 1000. NULL on failure; the message tells the byte, not the file. */
+ * NUL in strings, nesting beyond 1000, and more than 65536 values where they are one in less than 4 bytes
+ * (long lists of digits), so that a tree never takes more than about 30 times its text. NULL on failure; the
+ * message tells the byte, not the file. */
 cJSON *sd_json_parse(const char *text, size_t len, struct sd_err *err);
 
 /* The same for a file of at most 64 MiB; the message names the file. */

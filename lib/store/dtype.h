@@ -37,6 +37,8 @@ int sd_store_dtype_parse(const char *name, enum sd_store_dtype *out); /* 0, or -
 /* Bytes of a tensor, -1 when a dimension is negative or the product does not fit into 2^62. */
 int64_t sd_store_bytes(enum sd_store_dtype d, int ndim, const int64_t *shape);
 
+#define SD_STORE_DIMS 64 /* dimensions of a tensor, as PyTorch has it */
+
 /* One tensor of a file. Everything belongs to the file it came from. */
 struct sd_store_entry {
     const char *name;

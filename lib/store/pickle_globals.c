@@ -3,8 +3,6 @@
 
 #include "store/pickle_private.h"
 
-#define MOST_DIMS 64 /* as PyTorch has it */
-
 enum role {
     INERT,            /* a class that is only a name here */
     ORDERED_DICT,     /* collections.OrderedDict(), or of a list of pairs */
@@ -163,7 +161,7 @@ static struct sd_pickle_value *rebuild(struct sd_unpickler *u, const struct sd_p
         a[2]->count != a[3]->count)
         return wrong(u, g, "its arguments are not (storage, offset, shape, strides)");
     size_t n = a[2]->count;
-    if (n > MOST_DIMS)
+    if (n > SD_STORE_DIMS)
         return wrong(u, g, "a tensor of more than 64 dimensions");
     bool v3 = g->role == REBUILD_V3;
     if (v3 && (args->count < 7 || a[6]->kind != SD_PICKLE_GLOBAL || a[6]->global->role != DTYPE))

@@ -32,6 +32,9 @@ static int parse_shape(struct sd_tensor_file *tf, struct sd_store_entry *e, cons
     if (!cJSON_IsArray(shape))
         return sd_err_set(err, SD_ERR_DATA, "shape is missing or not an array");
     e->ndim = cJSON_GetArraySize(shape);
+    if (e->ndim > SD_STORE_DIMS)
+        return sd_err_set(err, SD_ERR_DATA, "a shape of %d dimensions, expected at most %d", e->ndim,
+                          SD_STORE_DIMS);
     int64_t *dims = sd_arena_array(&tf->arena, (size_t)e->ndim, sizeof *dims);
     if (!dims)
         return sd_err_memory(err, (size_t)e->ndim * sizeof *dims);

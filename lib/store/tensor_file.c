@@ -296,7 +296,7 @@ bool sd_tensor_file_named(const char *name)
 static void gather(const struct sd_tensor_slot *s, unsigned char *out)
 {
     size_t size = sd_store_dtype_bytes(s->e.dtype), inner = (size_t)s->e.shape[s->e.ndim - 1];
-    int64_t at[64] = {0}, step = s->stride[s->e.ndim - 1];
+    int64_t at[SD_STORE_DIMS] = {0}, step = s->stride[s->e.ndim - 1];
     int d;
     do {
         const unsigned char *p = s->from;

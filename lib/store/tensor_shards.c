@@ -5,6 +5,7 @@
 #include "store/tensor_file_private.h"
 
 #define MOST_SHARDS 1000
+#define MOST_BYTES ((size_t)16 << 20)
 
 /* The folder of a path, with its slash; empty for a bare name. */
 static size_t folder_length(const char *path)
@@ -68,6 +69,9 @@ int sd_shards_read(struct sd_tensor_file *tf, struct sd_err *err)
 {
     if (tf->is_shard)
         return sd_err_set(err, SD_ERR_DATA, "%s: a shard that is itself an index", tf->path);
+    if (tf->map.size > MOST_BYTES)
+        return sd_err_set(err, SD_ERR_DATA, "%s: %zu bytes, too large for an index of shards", tf->path,
+                          tf->map.size);
     cJSON *root = sd_json_parse((const char *)tf->map.data, tf->map.size, err);
     if (!root)
         return sd_err_prefix(err, "%s: not a tensor file: read as an index of shards", tf->path);

@@ -238,6 +238,12 @@ static void test_faults(void)
          "whole numbers"},
         {"an overflow beside a 0", "{" T("a", "F32", "[4294967296,4294967296,0]", "[0,0]") "}", 0,
          "is too large"},
+        {"65 dimensions",
+         "{" T("a", "U8",
+               "[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,"
+               "1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]",
+               "[0,1]") "}",
+         1, "65 dimensions, expected at most 64"},
         {"one offset", "{" T("a", "U8", "[1]", "[0]") "}", 1, "data_offsets is not a pair"},
         {"a negative offset", "{" T("a", "U8", "[1]", "[-1,0]") "}", 1, "data_offsets is not a pair"},
         {"offsets out of order", "{" T("a", "U8", "[1]", "[1,0]") "}", 1, "reach outside the 1 bytes"},
