@@ -44,7 +44,7 @@ tensor'
 
 # Memory is bounded by the file's size, whatever a file claims.
 if [ -z "${SD_SAN:-}" ]; then
-    ok 'in 200 MB of address space' sh -c 'ulimit -v 200000; for f in bad/*.pt; do sd-inspect "$f" 2>&1; done | grep -c "out of memory" | grep -qx 0'
+    ok 'in 200 MB of address space' sh -c 'ulimit -v 200000; for f in bad/*.*[tz]; do sd-inspect --stats "$f" 2>&1; done | grep -c "out of memory" | grep -qx 0'
     # Behind what begins a file of before 2018, 6 MiB that make an object of every 4 bytes; 16 times that is 96 MiB.
     {
         printf '\200\002\212\012\154\374\234\106\371\040\152\250\120\031.\200\002M\351\003.\200\002}U\015little_endian\210s.'
@@ -92,6 +92,34 @@ like 'a missing shard is named' "$(cat "$err")" \
 rm folder/unet/*.index.json
 try sd-sample --model folder -o out <nothing
 like 'a missing index too' "$(cat "$err")" '*folder/unet: diffusion_pytorch_model-0000?-of-00003.safetensors is a part of a model, but the index*'
+
+# A configuration that is broken, absurd, or another model's.
+# config PART JQ MESSAGE: with PART's config.json changed
+config() {
+    cp "$data/folder/$1/config.json" was.json
+    jq "$2" was.json >"folder/$1/config.json" || return 1
+    try sd-convert -q folder -o never.safetensors
+    like "$1 with $2" "$status $(cat "$err")" "1 sd-convert: folder*$3*"
+    cp was.json "folder/$1/config.json"
+}
+rm -r folder && cp -r "$data/folder" folder && chmod -R u+w folder
+config unet '[]' 'unet/config.json: not a JSON object'
+config unet '.layers_per_block = 2000000000' 'unet/config.json: layers_per_block: expected a whole number from 0 to 64'
+config unet '.layers_per_block = "2"' 'unet/config.json: layers_per_block: expected a whole number from 0 to 64'
+config unet '.in_channels = 2000000000' 'in_channels is 2000000000, expected 1 to 65536'
+config unet '.block_out_channels |= map(1e15)' 'unet/config.json: block_out_channels: expected whole numbers'
+config unet '.down_block_types[0] = "Strange2D"' 'Strange2D is not supported'
+config unet '.block_out_channels |= map(2 * .)' "the unet's tensors do not fit its configuration: * of another shape"
+config unet '.layers_per_block = 3' "the unet's tensors do not fit its configuration: 244 missing"
+config vae '.latent_channels = 8' "the vae's tensors do not fit its configuration*"
+config text_encoder '.num_hidden_layers = 100000000' 'num_hidden_layers is 100000000, expected 1 to 256'
+head -c 100 "$data/folder/unet/config.json" >folder/unet/config.json
+try sd-convert -q folder -o never.safetensors
+like 'half a configuration' "$status $(cat "$err")" '1 sd-convert: folder/unet/config.json: not valid JSON*'
+cp "$data/folder/unet/config.json" folder/unet && mkdir folder/scheduler && echo '{' >folder/scheduler/scheduler_config.json
+try sd-convert -q folder -o never.safetensors
+like "a scheduler's" "$status $(cat "$err")" '1 sd-convert: folder/scheduler/scheduler_config.json: not valid JSON*'
+ok 'nothing was written' test ! -e never.safetensors
 
 # shard TEXT...: an index with these contents
 shard() {

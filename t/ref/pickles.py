@@ -229,6 +229,24 @@ def archives():
     third = shared.index(b"PK\1\2", entry + 4)
     shared[third + 42:third + 46] = shared[entry + 42:entry + 46]
     bad("overlap.pt", "overlap", bytes(shared))
+    quoted = bytearray(whole)  # a member whose bytes are the next one with its header
+    for at in (quoted.index(b"a/data.pkl") - 30 + 18, quoted.index(b"PK\1\2") + 20):
+        quoted[at:at + 8] = struct.pack("<II", len(good) + 60, len(good) + 60)
+    bad("overlap-quoted.pt", "overlap", bytes(quoted))
+    end = whole.index(b"PK\5\6")
+    many = bytearray(whole)
+    many[end + 8:end + 12] = b"\xff\xff\xff\xff"
+    bad("members-65535.pt", "its directory is too short for its members", bytes(many))
+    out = bytearray(whole)
+    out[end + 16:end + 20] = b"\xf0\xff\xff\x7f"
+    bad("directory-far.pt", "its directory lies outside the file", bytes(out))
+    b = io.BytesIO()
+    with zipfile.ZipFile(b, "w", zipfile.ZIP_DEFLATED) as z:
+        z.writestr(zipfile.ZipInfo("a.npy"), bytes(65536), zipfile.ZIP_DEFLATED)
+    ratio = bytearray(b.getvalue())
+    for at in (22, ratio.index(b"PK\1\2") + 24):
+        ratio[at:at + 4] = struct.pack("<I", 0xfffffff0)
+    bad("zip-ratio.npz", "cannot have 4294967280 bytes unpacked from", bytes(ratio))
     far = bytearray(whole)
     far[entry + 42:entry + 46] = b"\xf0\xff\xff\x7f"
     bad("member-far.pt", "not where it should be", bytes(far))
