@@ -144,10 +144,11 @@ sd-convert -q ema.safetensors --unet-only --ema -o x.safetensors 2>/dev/null
 same '--ema takes them' x.safetensors unet2.safetensors
 try sd-convert 1.safetensors --ema -o no.safetensors
 like 'a file without' "$status $(cat "$err")" '1 *there is no moving average of *; a file that was pruned to its averages has them as its plain weights'
-join_files vae.safetensors 1.safetensors \
-    'if startswith("model.") then "model_ema." + (.[6:] | gsub("[.]"; "")) else "zzz." + . end' alone.safetensors
+join_files vae.safetensors unet.safetensors '"model_ema." + (.[6:] | gsub("[.]"; ""))' alone.safetensors
 try sd-convert alone.safetensors --ema -o no.safetensors
 like 'a file with nothing but averages' "$status $(cat "$err")" '1 *alone.safetensors: there is no U-Net in this model but its moving averages (model_ema.*'
+try sd-convert alone.safetensors -o x.safetensors
+like 'which are not lost without a word' "$status $(cat "$err")" '0 sd-convert: * tensors of no known use left out (model_ema.*'
 try sd-convert way --ema -o no.safetensors
 like 'a folder' "$status $(cat "$err")" '1 *holds no moving averages*'
 sd-convert ema.safetensors --keep-all -o x.safetensors

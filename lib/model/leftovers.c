@@ -73,6 +73,9 @@ static int sort_key(struct search *s, const struct sd_tensor_file *tf, const boo
         kind = !matched || k < kind ? k : kind;
         matched = true;
     }
+    /* averages without plain weights are a U-Net that would be lost */
+    if (!in[SD_PART_UNET] && !strncmp(e->name, SD_EMA_PREFIX, strlen(SD_EMA_PREFIX)))
+        stray = false;
     if (!matched && stray)
         kind = SD_LEFTOVER_KNOWN;
     s->found[s->n++] = (struct sd_leftover){kind, e->name, e, tf};
