@@ -1,6 +1,9 @@
 #include "compute.h"
 
+#include "tensor/plugin.h"
+
 #include <omp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -27,19 +30,34 @@ void cmd_start_computing(struct sd_cmd *c, int *argc, char **argv)
     cmd_start(c, argc, argv);
 }
 
+/* auto takes a card where the plugin is installed and there is one. */
+static bool on_card(struct sd_cmd *c)
+{
+    if (c->common.device == SD_DEVICE_AUTO) {
+        const struct sd_plugin *p = sd_plugin_load("cuda", NULL);
+        c->common.device = p && p->count(NULL) > 0 ? SD_DEVICE_CUDA : SD_DEVICE_CPU;
+    }
+    return c->common.device == SD_DEVICE_CUDA;
+}
+
 struct sd_backend *cmd_backend(struct sd_cmd *c)
 {
     struct sd_err err = {0};
+    char name[32] = "cpu";
     omp_set_num_threads(c->common.jobs);
-    struct sd_backend *b = sd_backend_new(c->common.device == SD_DEVICE_CUDA ? "cuda" : "cpu", &err);
+    if (on_card(c))
+        snprintf(name, sizeof name, "cuda:%d", c->common.device_index);
+    struct sd_backend *b = sd_backend_new(name, &err);
     if (!b)
         cmd_die(c, &err);
     return b;
 }
 
-enum sd_dtype cmd_precision(const struct sd_cmd *c, const char *name)
+enum sd_dtype cmd_precision(struct sd_cmd *c, const char *name)
 {
-    if (!strcmp(name, "fp16"))
+    if (strcmp(name, "fp16"))
+        return !strcmp(name, "bf16") ? SD_BF16 : SD_F32;
+    if (!on_card(c))
         cmd_usage(c, "fp16 is not computed on a CPU; use bf16 or no");
-    return !strcmp(name, "bf16") ? SD_BF16 : SD_F32;
+    return SD_F16;
 }

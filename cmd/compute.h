@@ -12,7 +12,7 @@ void cmd_start_computing(struct sd_cmd *c, int *argc, char **argv);
 /* Never returns NULL: without the device the program ends with status 3. */
 struct sd_backend *cmd_backend(struct sd_cmd *c);
 
-/* The type of --mixed-precision no|bf16. */
-enum sd_dtype cmd_precision(const struct sd_cmd *c, const char *name);
+/* The type of --mixed-precision no|bf16|fp16, the last where a card computes. */
+enum sd_dtype cmd_precision(struct sd_cmd *c, const char *name);
 
 #endif

@@ -19,6 +19,7 @@ struct sd_device_info {
     uint64_t bytes;      /* memory */
     uint64_t free;       /* of it, now */
     int driver, runtime; /* CUDA versions, 1000 major + 10 minor */
+    char libraries[200]; /* cuBLASLt and cuDNN, or what is missing */
 };
 
 struct sd_plugin {
