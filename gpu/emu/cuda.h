@@ -48,12 +48,10 @@ extern "C" {
 #define __launch_bounds__(...)
 #define __align__(n) __attribute__((aligned(n)))
 
-#pragma GCC visibility push(hidden)
 #include "vector.h"
 #include "runtime.h"
 #include "launch.h"
 #include "warp.h"
 #include "number.h"
-#pragma GCC visibility pop
 
 #endif

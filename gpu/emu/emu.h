@@ -4,8 +4,6 @@
 
 #include "cuda.h"
 
-#pragma GCC visibility push(hidden)
-
 constexpr int SD_EMU_THREADS = 1024; /* in a block at most */
 constexpr size_t SD_EMU_SHARED_STATIC = 48 << 10, SD_EMU_SHARED_MAX = 227 << 10;
 
@@ -48,7 +46,5 @@ cudaError_t sd_emu_result(cudaError_t e);
 cudaError_t sd_emu_submit(cudaStream_t stream, void (*run)(const void *), const void *args, size_t bytes);
 /* cudaErrorStreamCaptureUnsupported, and the captures spoilt, if one forbids calls like allocations. */
 cudaError_t sd_emu_unless_capturing(bool even_relaxed);
-
-#pragma GCC visibility pop
 
 #endif

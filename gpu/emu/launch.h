@@ -2,8 +2,8 @@
 #ifndef SD_GPU_EMU_LAUNCH_H
 #define SD_GPU_EMU_LAUNCH_H
 
-extern uint3 threadIdx, blockIdx;
-extern dim3 blockDim, gridDim;
+extern __attribute__((visibility("hidden"))) uint3 threadIdx, blockIdx;
+extern __attribute__((visibility("hidden"))) dim3 blockDim, gridDim;
 constexpr int warpSize = 32;
 
 /* A place in the source, for messages and to tell one barrier from another. */
