@@ -31,14 +31,18 @@ PKG_LIBS := $(shell pkg-config --libs $(PACKAGES) 2>/dev/null)
 # Position-independent and hidden: the CUDA plugin links members of libsdcore of its own.
 ALL_CFLAGS := -std=gnu17 -fPIC -fvisibility=hidden -Wall -Wextra -Werror -fno-math-errno -fopenmp -Ilib $(PKG_CFLAGS) $(CFLAGS) \
   $(if $(SAN),-O1 -fno-omit-frame-pointer -fsanitize=$(SAN) -fno-sanitize-recover=all)
+# C++ for the emulated device: nothing that needs its run-time library, so all is linked as C.
+ALL_CXXFLAGS := $(patsubst -std=%,-std=c++20,$(ALL_CFLAGS)) -fno-exceptions -fno-rtti -fPIC -DSD_GPU_EMULATED
 ALL_LDFLAGS := -fopenmp $(LDFLAGS) $(if $(SAN),-fsanitize=$(SAN)) -Wl,--as-needed
 LIBS := $(PKG_LIBS) -ldnnl -lm
 
 LIB_SRC := $(sort $(shell find lib -name '*.c'))
 LIB_OBJ := $(LIB_SRC:%.c=$(B)/%.o)
+EMU_OBJ := $(patsubst %.cc,$(B)/emulated/%.o,$(wildcard gpu/emu/*.cc))
 CMD := $(sort $(patsubst cmd/%.c,%,$(wildcard cmd/sd-*.c)))
 CMD_SHARED := $(patsubst %.c,$(B)/%.o,$(filter-out cmd/sd-%,$(sort $(wildcard cmd/*.c))))
-UNIT := $(sort $(patsubst t/unit/%.c,%,$(wildcard t/unit/*.c)))
+UNIT_CU := $(sort $(patsubst t/unit/%.cu,%,$(wildcard t/unit/*.cu)))
+UNIT := $(sort $(patsubst t/unit/%.c,%,$(wildcard t/unit/*.c)) $(UNIT_CU))
 MAN := $(sort $(notdir $(wildcard man/*.[1-8])))
 BENCH := $(sort $(patsubst bench/%.c,%,$(wildcard bench/*.c)))
 
@@ -52,6 +56,11 @@ $(BIN)/%: $(B)/cmd/%.o $(B)/libcmd.a $(B)/libsdcore.a
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
 
 $(B)/t/%: $(B)/t/unit/%.o $(B)/libsdcore.a
+	@mkdir -p $(@D)
+	$(say) LINK $@
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+
+$(UNIT_CU:%=$(B)/t/%): $(B)/t/%: $(B)/emulated/t/unit/%.o $(EMU_OBJ) $(B)/libsdcore.a
 	@mkdir -p $(@D)
 	$(say) LINK $@
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
@@ -73,6 +82,16 @@ $(B)/%.o: %.c
 	@mkdir -p $(@D)
 	$(say) CC $@
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(B)/emulated/%.o: %.cc
+	@mkdir -p $(@D)
+	$(say) CXX $@
+	$(Q)$(CXX) $(ALL_CXXFLAGS) -MMD -MP -c -o $@ $<
+
+$(B)/emulated/%.o: %.cu
+	@mkdir -p $(@D)
+	$(say) CXX $@
+	$(Q)$(CXX) $(ALL_CXXFLAGS) -x c++ -MMD -MP -c -o $@ $<
 
 # What a source takes in with .incbin.
 $(B)/lib/data/page.o: lib/data/page.html

@@ -166,14 +166,11 @@ uint64_t nth(struct order order, uint64_t i, uint64_t n)
 void open_barrier(void)
 {
     const struct thread *first = &block.thread[0];
-    for (unsigned i = 0; i < block.threads; i++) {
-        struct thread *t = &block.thread[i];
-        if (t->what != first->what && strcmp(t->what, first->what))
-            missing(t, first);
-        if (!same_site(t->site, first->site))
-            missing(t, first);
-        t->state = READY;
-    }
+    for (unsigned i = 0; i < block.threads; i++)
+        if (!same_site(block.thread[i].site, first->site))
+            missing(&block.thread[i], first);
+    for (unsigned i = 0; i < block.threads; i++)
+        block.thread[i].state = READY;
     block.result = block.count;
     block.waiting = block.count = block.cursor = 0;
 }

@@ -11,11 +11,8 @@ struct sd_emu_site {
     const char *file;
     int line;
 };
-#define SD_EMU_HERE                        \
-    sd_emu_site                            \
-    {                                      \
-        __builtin_FILE(), __builtin_LINE() \
-    }
+/* The last parameters of a function that must know where it is called. */
+#define SD_EMU_CALLER const char *file = __builtin_FILE(), int line = __builtin_LINE()
 
 /* --- launches --- */
 
@@ -49,7 +46,7 @@ void sd_emu_launch_kernel(const char *text, sd_emu_site site, cudaStream_t strea
     sd_emu_submit_launch(stream, &w.head, sizeof w);
 }
 
-#define sd_launch(...) sd_emu_launch_kernel(#__VA_ARGS__, SD_EMU_HERE, __VA_ARGS__)
+#define sd_launch(...) sd_emu_launch_kernel(#__VA_ARGS__, sd_emu_site{__FILE__, __LINE__}, __VA_ARGS__)
 
 /* --- shared memory --- */
 
@@ -75,21 +72,21 @@ void *sd_emu_shared_dynamic(void);
 /* Waits for the whole block; how many of its threads gave a predicate other than 0. */
 int sd_emu_barrier(const char *what, bool predicate, sd_emu_site site);
 
-static inline void __syncthreads(sd_emu_site site = SD_EMU_HERE)
+static inline void __syncthreads(SD_EMU_CALLER)
 {
-    sd_emu_barrier("__syncthreads", false, site);
+    sd_emu_barrier("__syncthreads", false, {file, line});
 }
-static inline int __syncthreads_count(int predicate, sd_emu_site site = SD_EMU_HERE)
+static inline int __syncthreads_count(int predicate, SD_EMU_CALLER)
 {
-    return sd_emu_barrier("__syncthreads_count", predicate, site);
+    return sd_emu_barrier("__syncthreads_count", predicate, {file, line});
 }
-static inline int __syncthreads_or(int predicate, sd_emu_site site = SD_EMU_HERE)
+static inline int __syncthreads_or(int predicate, SD_EMU_CALLER)
 {
-    return sd_emu_barrier("__syncthreads_or", predicate, site) != 0;
+    return sd_emu_barrier("__syncthreads_or", predicate, {file, line}) != 0;
 }
-static inline int __syncthreads_and(int predicate, sd_emu_site site = SD_EMU_HERE)
+static inline int __syncthreads_and(int predicate, SD_EMU_CALLER)
 {
-    return sd_emu_barrier("__syncthreads_and", !predicate, site) == 0;
+    return sd_emu_barrier("__syncthreads_and", !predicate, {file, line}) == 0;
 }
 static inline void __threadfence()
 {

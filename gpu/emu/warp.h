@@ -23,47 +23,47 @@ template <typename T> T sd_emu_shuffle(const char *what, unsigned mask, T x, int
 }
 
 /* A source past its segment of width lanes gives the lane's own value. */
-template <typename T>
-T __shfl_sync(unsigned mask, T x, int source, int width = warpSize, sd_emu_site site = SD_EMU_HERE)
+template <typename T> T __shfl_sync(unsigned mask, T x, int source, int width = warpSize, SD_EMU_CALLER)
 {
     int lane = sd_emu_lane(), first = lane & ~(width - 1);
-    return sd_emu_shuffle("__shfl_sync", mask, x, first | (source & (width - 1)), site);
+    return sd_emu_shuffle("__shfl_sync", mask, x, first | (source & (width - 1)), {file, line});
 }
 template <typename T>
-T __shfl_up_sync(unsigned mask, T x, unsigned delta, int width = warpSize, sd_emu_site site = SD_EMU_HERE)
+T __shfl_up_sync(unsigned mask, T x, unsigned delta, int width = warpSize, SD_EMU_CALLER)
 {
     int lane = sd_emu_lane(), in = lane & (width - 1);
-    return sd_emu_shuffle("__shfl_up_sync", mask, x, delta > unsigned(in) ? lane : lane - int(delta), site);
+    return sd_emu_shuffle("__shfl_up_sync", mask, x, delta > unsigned(in) ? lane : lane - int(delta),
+                          {file, line});
 }
 template <typename T>
-T __shfl_down_sync(unsigned mask, T x, unsigned delta, int width = warpSize, sd_emu_site site = SD_EMU_HERE)
+T __shfl_down_sync(unsigned mask, T x, unsigned delta, int width = warpSize, SD_EMU_CALLER)
 {
     int lane = sd_emu_lane(), left = width - 1 - (lane & (width - 1));
     return sd_emu_shuffle("__shfl_down_sync", mask, x, delta > unsigned(left) ? lane : lane + int(delta),
-                          site);
+                          {file, line});
 }
-template <typename T>
-T __shfl_xor_sync(unsigned mask, T x, int bits, int width = warpSize, sd_emu_site site = SD_EMU_HERE)
+template <typename T> T __shfl_xor_sync(unsigned mask, T x, int bits, int width = warpSize, SD_EMU_CALLER)
 {
     int lane = sd_emu_lane(), last = lane | (width - 1), source = lane ^ bits;
-    return sd_emu_shuffle("__shfl_xor_sync", mask, x, source < 0 || source > last ? lane : source, site);
+    return sd_emu_shuffle("__shfl_xor_sync", mask, x, source < 0 || source > last ? lane : source,
+                          {file, line});
 }
 
-static inline void __syncwarp(unsigned mask = 0xffffffffu, sd_emu_site site = SD_EMU_HERE)
+static inline void __syncwarp(unsigned mask = 0xffffffffu, SD_EMU_CALLER)
 {
-    sd_emu_exchange("__syncwarp", mask, 0, SD_EMU_BALLOT, site);
+    sd_emu_exchange("__syncwarp", mask, 0, SD_EMU_BALLOT, {file, line});
 }
-static inline unsigned __ballot_sync(unsigned mask, int predicate, sd_emu_site site = SD_EMU_HERE)
+static inline unsigned __ballot_sync(unsigned mask, int predicate, SD_EMU_CALLER)
 {
-    return unsigned(sd_emu_exchange("__ballot_sync", mask, predicate != 0, SD_EMU_BALLOT, site));
+    return unsigned(sd_emu_exchange("__ballot_sync", mask, predicate != 0, SD_EMU_BALLOT, {file, line}));
 }
-static inline int __any_sync(unsigned mask, int predicate, sd_emu_site site = SD_EMU_HERE)
+static inline int __any_sync(unsigned mask, int predicate, SD_EMU_CALLER)
 {
-    return sd_emu_exchange("__any_sync", mask, predicate != 0, SD_EMU_BALLOT, site) != 0;
+    return sd_emu_exchange("__any_sync", mask, predicate != 0, SD_EMU_BALLOT, {file, line}) != 0;
 }
-static inline int __all_sync(unsigned mask, int predicate, sd_emu_site site = SD_EMU_HERE)
+static inline int __all_sync(unsigned mask, int predicate, SD_EMU_CALLER)
 {
-    return sd_emu_exchange("__all_sync", mask, predicate == 0, SD_EMU_BALLOT, site) == 0;
+    return sd_emu_exchange("__all_sync", mask, predicate == 0, SD_EMU_BALLOT, {file, line}) == 0;
 }
 
 /* --- atomics: of integers only, since the order of float sums would change their bits --- */
