@@ -10,10 +10,17 @@
 
 #ifdef SD_GPU_EMULATED
 #include "emu/cuda.h"
+#define SD_UNROLL(n)
+constexpr int64_t SD_BLOCKS = 8; /* so that shapes of tests are larger than a grid */
 #else
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
+/* Before a loop: its body n times over, so that as many loads are under way at once. */
+#define SD_PRAGMA(text) _Pragma(#text)
+#define SD_UNROLL(n) SD_PRAGMA(unroll n)
+/* Blocks of a grid at most, whose threads then loop: more than any card runs at once. */
+constexpr int64_t SD_BLOCKS = 4096;
 /* type name[count] in shared memory; the emulator fences and poisons it. */
 #define SD_SHARED(type, name, count) __shared__ type name[count]
 /* The launch's dynamic shared memory as type *name. */
@@ -92,11 +99,11 @@ static inline __device__ int64_t sd_stride()
     return static_cast<int64_t>(gridDim.x) * blockDim.x;
 }
 
-/* Blocks for n items in a grid-stride loop: enough to fill any card, not more than there is work. */
+/* Blocks for n items in a grid-stride loop, not more than there is work. */
 static inline dim3 sd_grid(int64_t n, int threads = SD_THREADS)
 {
     int64_t blocks = (n + threads - 1) / threads;
-    return dim3(static_cast<unsigned>(blocks < 1 ? 1 : blocks > 4096 ? 4096 : blocks));
+    return dim3(static_cast<unsigned>(blocks < 1 ? 1 : blocks > SD_BLOCKS ? SD_BLOCKS : blocks));
 }
 
 template <typename T> __device__ T sd_warp_sum(T x)
