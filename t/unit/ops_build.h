@@ -126,6 +126,22 @@ static struct sd_tensor *build_upsample(struct session *s, const int64_t *p)
     return sd_graph_upsample(s->g, VAR("x", GRAD, p[0], p[1], p[2], p[3]), p[4], p[5]);
 }
 
+/* A backward op of a gradient dy in f32, whatever the type of what went forward: so it is where paths of both
+ * types met (pass/grad.c). */
+static struct sd_tensor *build_bwd(struct session *s, enum sd_op op, struct sd_tensor *dy,
+                                   struct sd_tensor *x, const struct sd_attr *attr, int ndim,
+                                   const int64_t *dim)
+{
+    struct sd_node *n = sd_graph_node(s->g, op, (struct sd_tensor *[]){dy, x}, x ? 2 : 1, 1, 1, attr);
+    return sd_graph_add_out(s->g, n, 0, s->dtype, ndim, dim);
+}
+
+/* N, H, W, C, larger height and width */
+static struct sd_tensor *build_upsample_bwd(struct session *s, const int64_t *p)
+{
+    return build_bwd(s, SD_OP_upsample_bwd, VAR("dy", DATA, p[0], p[4], p[5], p[3]), NULL, NULL, 4, p);
+}
+
 /* a's dimensions, b's dimensions */
 static struct sd_tensor *build_add(struct session *s, const int64_t *p)
 {
@@ -152,10 +168,24 @@ static struct sd_tensor *build_act(struct session *s, const int64_t *p)
     return sd_graph_act(s->g, fresh(s, variable(s, "x", GRAD, 0.5f, 2, p + 1)), (enum sd_act)p[0]);
 }
 
+/* activation, rows, width */
+static struct sd_tensor *build_act_bwd(struct session *s, const int64_t *p)
+{
+    struct sd_tensor *dy = VAR("dy", DATA, p[1], p[2]), *x = variable(s, "x", FROZEN, 0.5f, 2, p + 1);
+    return build_bwd(s, SD_OP_act_bwd, dy, x, &(struct sd_attr){.act = (enum sd_act)p[0]}, 2, p + 1);
+}
+
 /* rows, half width */
 static struct sd_tensor *build_geglu(struct session *s, const int64_t *p)
 {
     return sd_graph_geglu(s->g, VAR("x", GRAD, p[0], 2 * p[1]));
+}
+
+/* rows, half width */
+static struct sd_tensor *build_geglu_bwd(struct session *s, const int64_t *p)
+{
+    struct sd_tensor *dy = VAR("dy", DATA, p[0], p[1]), *x = VAR("x", FROZEN, p[0], 2 * p[1]);
+    return build_bwd(s, SD_OP_geglu_bwd, dy, x, NULL, 2, x->dim);
 }
 
 /* x's dimensions, the result's dimensions */
