@@ -44,27 +44,22 @@ static int copy_params(struct sd_optimizer *o, struct sd_var *const *vars, const
 static int build(struct sd_optimizer *o, struct sd_backend *backend, struct sd_err *err)
 {
     struct sd_graph *g = o->graph = sd_graph_new();
-    struct sd_tensor **grads = calloc((size_t)o->n_params + 1, sizeof *grads);
-    if (!g || !grads) {
-        free(grads);
-        return sd_err_memory(err, sizeof *grads);
+    if (!g)
+        return sd_err_memory(err, sizeof *g);
+    size_t n = (size_t)o->n_params;
+    struct sd_tensor **grads = sd_graph_alloc(g, n, sizeof *grads);
+    struct sd_adamw_tensors *t = sd_graph_alloc(g, n, sizeof *t);
+    for (int i = 0; i < o->n_params && grads && t; i++) {
+        struct sd_optim_param *p = &o->params[i];
+        t[i] = (struct sd_adamw_tensors){sd_graph_var(g, p->var, SD_F32), sd_graph_var(g, &p->grad, SD_F32),
+                                         sd_graph_var(g, &p->m, SD_F32), sd_graph_var(g, &p->v, SD_F32)};
+        grads[i] = t[i].grad;
     }
-    for (int i = 0; i < o->n_groups && !o->config.rests; i++)
-        o->groups[i].hyper = sd_graph_input(g, o->groups[i].name, SD_F32, 1, (int64_t[]){SD_ADAMW_HYPER});
-    for (int i = 0; i < o->n_params; i++)
-        o->params[i].hyper = o->config.rests ? sd_graph_input(g, o->params[i].var->name, SD_F32, 1,
-                                                              (int64_t[]){SD_ADAMW_HYPER})
-                                             : o->groups[o->params[i].group].hyper;
-    for (int i = 0; i < o->n_params; i++)
-        grads[i] = sd_graph_var(g, &o->params[i].grad, SD_F32);
+    if (o->n_params) /* a row of numbers a parameter: groups differ in rate, and parameters may be idle */
+        o->hyper = sd_graph_input(g, "hyper", SD_F32, 2, (int64_t[]){o->n_params, SD_ADAMW_HYPER});
     o->clip = sd_graph_clip(g, grads, o->n_params, (float)o->config.max_grad_norm);
     sd_graph_output(g, o->clip);
-    for (int i = 0; i < o->n_params; i++) {
-        struct sd_optim_param *p = &o->params[i];
-        sd_graph_adamw(g, sd_graph_var(g, p->var, SD_F32), grads[i], sd_graph_var(g, &p->m, SD_F32),
-                       sd_graph_var(g, &p->v, SD_F32), o->clip, p->hyper);
-    }
-    free(grads);
+    sd_graph_adamw(g, o->n_params, t, o->clip, o->hyper);
     return (o->plan = sd_plan_new(g, backend, err)) ? 0 : -1;
 }
 
@@ -119,15 +114,13 @@ static void fill_hyper(const struct sd_adamw *c, double lr, double t, float *h)
 int sd_optimizer_update(struct sd_optimizer *o, double factor, float *norm, struct sd_err *err)
 {
     const struct sd_adamw *c = &o->config;
+    float *hyper = o->n_params ? sd_plan_data(o->plan, o->hyper) : NULL;
     o->updates++;
-    for (int i = 0; i < o->n_groups && !c->rests; i++)
-        fill_hyper(c, o->groups[i].lr * factor, (double)o->updates,
-                   sd_plan_data(o->plan, o->groups[i].hyper));
-    for (int i = 0; i < o->n_params && c->rests; i++) {
+    for (int i = 0; i < o->n_params; i++) {
         struct sd_optim_param *p = &o->params[i];
         p->updates += !p->idle;
         fill_hyper(c, o->groups[p->group].lr * factor, p->idle ? 0 : (double)p->updates,
-                   sd_plan_data(o->plan, p->hyper));
+                   hyper + (size_t)i * SD_ADAMW_HYPER);
     }
     if (sd_plan_run(o->plan, err))
         return -1;

@@ -12,24 +12,20 @@
 struct sd_optim_group {
     const char *name; /* "textencoder", "unet": as sd-scripts logs it */
     double lr;
-    struct sd_tensor *hyper; /* private */
 };
 
 struct sd_optim_param {
     struct sd_var *var; /* trained; borrowed */
     int group;
     struct sd_var grad, m, v; /* f32, var's shape */
-    bool idle;                /* with rests: the next update leaves it and its moments as they are */
-    struct sd_tensor *hyper;  /* private from here */
-    int64_t updates;          /* done so far to this one */
+    /* The next update leaves it and its moments as they are, as PyTorch does where no gradient reached it. */
+    bool idle;
+    int64_t updates; /* private: done so far to this one */
 };
 
 struct sd_adamw {
     double beta1, beta2, eps, weight_decay;
     double max_grad_norm; /* 0: no clipping */
-    /* Parameters can be idle, as those are for PyTorch that no gradient reached: each counts its own updates.
-     */
-    bool rests;
 };
 
 /* torch.optim.AdamW's defaults, and sd-scripts' norm. */
@@ -46,7 +42,7 @@ struct sd_optimizer {
     struct sd_graph *graph; /* private from here */
     struct sd_plan *plan;
     struct sd_backend *backend;
-    struct sd_tensor *clip;
+    struct sd_tensor *clip, *hyper;
     float *memory;
 };
 

@@ -183,14 +183,15 @@ struct sd_tensor *sd_graph_mix(struct sd_graph *g, struct sd_tensor *x, struct s
 struct sd_tensor *sd_graph_mse(struct sd_graph *g, struct sd_tensor *pred, struct sd_tensor *target,
                                struct sd_tensor *weight);
 
-/* Effects: nodes that write variables, run in the order they were added. */
-/* acc += x; acc is a mutable f32 variable of x's shape. */
-void sd_graph_accumulate(struct sd_graph *g, struct sd_tensor *acc, struct sd_tensor *x);
+/* Effects: nodes that write variables, run in the order they were added. One node serves any number of
+ * variables, so that a device takes hundreds of small ones in one launch; no variable may be in it twice. */
+/* acc[i] += x[i] for n pairs; acc[i] is a mutable f32 variable of x[i]'s shape. */
+void sd_graph_accumulate(struct sd_graph *g, int n, struct sd_tensor *const *acc, struct sd_tensor *const *x);
 /* [2] f32: the global L2 norm of n tensors, and min(1, max_norm / (norm + 1e-6)) (1 when max_norm is 0). */
 struct sd_tensor *sd_graph_clip(struct sd_graph *g, struct sd_tensor **grads, int n, float max_norm);
-/* Decoupled AdamW (Loshchilov and Hutter, 2019; torch.optim.AdamW) on param with the gradient times clip[1],
- * then grad = 0. hyper f32 [8]: what it needs of its settings, worked out in double and then rounded, for in
- * f32 1 - beta2 alone would be off by 5e-5. */
+/* Decoupled AdamW (Loshchilov and Hutter, 2019; torch.optim.AdamW) on each param[i] of n with its gradient
+ * times clip[1], then grad[i] = 0. hyper f32 [n,8]: what each needs of its settings, worked out in double and
+ * then rounded, for in f32 1 - beta2 alone would be off by 5e-5. */
 enum sd_adamw_hyper {
     SD_ADAMW_KEEP, /* 1 - lr weight_decay */
     SD_ADAMW_BETA1,
@@ -202,8 +203,12 @@ enum sd_adamw_hyper {
     SD_ADAMW_ROOT, /* 1 / sqrt(1 - beta2^t) */
     SD_ADAMW_HYPER /* how many */
 };
-void sd_graph_adamw(struct sd_graph *g, struct sd_tensor *param, struct sd_tensor *grad, struct sd_tensor *m,
-                    struct sd_tensor *v, struct sd_tensor *clip, struct sd_tensor *hyper);
+struct sd_adamw_tensors {
+    struct sd_tensor *param, *grad, *m, *v; /* mutable f32 variables of one shape */
+};
+/* The node's inputs are those of t[0], t[1], ... and then clip and hyper. */
+void sd_graph_adamw(struct sd_graph *g, int n, const struct sd_adamw_tensors *t, struct sd_tensor *clip,
+                    struct sd_tensor *hyper);
 
 /* For op files and passes: a node with the given inputs; outputs are added by sd_graph_add_out. NULL when an
  * input marked as required (the first n_required) is NULL, or memory is out. */

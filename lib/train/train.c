@@ -56,10 +56,6 @@ static int make_optimizer(struct run *r, struct sd_backend *backend, struct sd_e
 {
     const struct sd_train_config *c = r->config;
     struct sd_train_groups *g = &r->groups;
-    struct sd_adamw adamw = c->optimizer;
-    /* What no gradient reaches is left alone: modules that were dropped, layers that --clip_skip leaves out.
-     */
-    adamw.rests = c->lora.dropout.module > 0 || c->trainer.clip_skip > 1;
     if (sd_train_groups_make(g, r->lora, &c->network_args,
                              isnan(c->text_encoder_lr) ? c->lr : c->text_encoder_lr,
                              isnan(c->unet_lr) ? c->lr : c->unet_lr, err))
@@ -71,8 +67,8 @@ static int make_optimizer(struct run *r, struct sd_backend *backend, struct sd_e
     r->plan.group = g->group;
     r->plan.n_groups = g->n;
     r->plan.modules = r->lora->count;
-    return sd_optimizer_init(&r->optimizer, &adamw, g->group, g->n, g->vars, g->group_of, g->n_vars, backend,
-                             err);
+    return sd_optimizer_init(&r->optimizer, &c->optimizer, g->group, g->n, g->vars, g->group_of, g->n_vars,
+                             backend, err);
 }
 
 static int make_network(struct run *r, struct sd_err *err)
@@ -387,7 +383,8 @@ static int stop_at_nan(struct run *r, float loss, struct sd_err *err)
     return stop_and_save(r, err);
 }
 
-/* Tells the optimizer what no gradient reached since the last update. */
+/* Tells the optimizer what no gradient reached since the last update: modules that were dropped, layers that
+ * --clip_skip leaves out. */
 static void rest_dropped(struct run *r)
 {
     struct sd_lora_module *m = r->lora->modules;

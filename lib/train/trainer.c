@@ -113,9 +113,12 @@ static struct sd_tensor *build_loss(struct sd_trainer *t, struct sd_nn *b, struc
 static int add_backward(struct sd_trainer *t, struct step *s)
 {
     struct sd_graph *g = s->graph;
-    struct sd_tensor **grads;
+    size_t n_params = (size_t)t->optimizer->n_params;
+    struct sd_tensor **grads, **sum = sd_graph_alloc(g, n_params, sizeof *sum);
+    struct sd_tensor **grad = sd_graph_alloc(g, n_params, sizeof *grad);
     struct sd_tensor *seed =
         sd_graph_fill(g, SD_F32, 1, (int64_t[]){1}, 1.0f / (float)t->options.accumulation);
+    int n = 0;
     if (sd_graph_grad(g, s->loss, seed, &grads))
         return -1;
     for (int i = 0; i < t->optimizer->n_params; i++) {
@@ -124,8 +127,10 @@ static int add_backward(struct sd_trainer *t, struct step *s)
         /* The model never reads it: a layer the walk did not visit. grads only covers what existed before. */
         if (!value || value->id > s->loss->id || !grads[value->id])
             continue;
-        sd_graph_accumulate(g, sd_graph_var(g, &p->grad, SD_F32), grads[value->id]);
+        sum[n] = sd_graph_var(g, &p->grad, SD_F32);
+        grad[n++] = grads[value->id];
     }
+    sd_graph_accumulate(g, n, sum, grad);
     if (t->options.checkpointing && sd_graph_checkpoint(g))
         return -1;
     return sd_graph_fuse(g) || sd_graph_prune(g) ? -1 : 0;

@@ -52,7 +52,7 @@ struct run {
     struct sd_backend *backend;
     struct sd_plan *plan;
     struct sd_tensor *y; /* NULL for effects */
-    struct sd_tensor *grad[8];
+    struct sd_tensor *grad[VARIABLES];
     float *cotangent;
     struct sd_err err;
 };

@@ -16,12 +16,14 @@ struct variable {
     int64_t n;
 };
 
+#define VARIABLES 1024
+
 struct session {
     struct sd_graph *g;
     enum sd_dtype dtype; /* of activations and weights */
     enum sd_dtype grid;  /* values are representable in it */
     struct sd_rng rng;
-    struct variable v[8];
+    struct variable v[VARIABLES];
     int n_v;
 };
 
@@ -290,31 +292,44 @@ static struct sd_tensor *build_mse(struct session *s, const int64_t *p)
     return sd_graph_mse(s->g, x, target, VAR("weight", DATA, p[0]));
 }
 
-/* elements */
+/* elements of the first pair, pairs, elements from one to the next */
 static struct sd_tensor *build_accumulate(struct session *s, const int64_t *p)
 {
-    struct sd_tensor *acc = VAR("acc", STATE, p[0]);
-    sd_graph_accumulate(s->g, acc, VAR("x", DATA, p[0]));
+    struct sd_tensor *acc[VARIABLES], *x[VARIABLES];
+    for (int i = 0; i < p[1]; i++) {
+        acc[i] = VAR("acc", STATE, p[0] + i * p[2]);
+        x[i] = VAR("x", DATA, p[0] + i * p[2]);
+    }
+    sd_graph_accumulate(s->g, (int)p[1], acc, x);
     return NULL;
 }
 
-/* three counts, 1000 times the maximal norm */
+/* elements of the first tensor, tensors, elements from one to the next, 1000 times the maximal norm */
 static struct sd_tensor *build_clip(struct session *s, const int64_t *p)
 {
-    struct sd_tensor *x[] = {VAR("a", DATA, p[0]), VAR("b", DATA, p[1]), VAR("c", DATA, p[2])};
-    return sd_graph_clip(s->g, x, 3, (float)p[3] / 1000);
+    struct sd_tensor *x[VARIABLES];
+    for (int i = 0; i < p[1]; i++)
+        x[i] = VAR("grad", DATA, p[0] + i * p[2]);
+    return sd_graph_clip(s->g, x, (int)p[1], (float)p[3] / 1000);
 }
 
-/* elements */
+/* elements of the first parameter, parameters, elements from one to the next */
 static struct sd_tensor *build_adamw(struct session *s, const int64_t *p)
 {
     static const float hyper[SD_ADAMW_HYPER] = {0.999f, 0.9f, 0.1f, 0.99f, 0.01f, 1e-6f, 0.0369f, 5.8f};
-    struct sd_tensor *x[] = {VAR("param", STATE, p[0]), VAR("grad", STATE, p[0]), VAR("m", STATE, p[0])};
-    struct sd_tensor *v = variable(s, "v", STATE, 6, 1, p),
-                     *clip = variable(s, "clip", DATA, 1, 1, (int64_t[]){2});
-    struct sd_tensor *h = VAR("hyper", DATA, SD_ADAMW_HYPER);
-    memcpy(values(s), hyper, sizeof hyper);
-    sd_graph_adamw(s->g, x[0], x[1], x[2], v, clip, h);
+    struct sd_adamw_tensors t[VARIABLES / 4];
+    for (int i = 0; i < p[1]; i++) {
+        int64_t n = p[0] + i * p[2];
+        t[i].param = VAR("param", STATE, n);
+        t[i].grad = VAR("grad", STATE, n);
+        t[i].m = VAR("m", STATE, n);
+        t[i].v = variable(s, "v", STATE, 6, 1, &n);
+    }
+    struct sd_tensor *clip = variable(s, "clip", DATA, 1, 1, (int64_t[]){2});
+    struct sd_tensor *h = VAR("hyper", DATA, p[1], SD_ADAMW_HYPER);
+    for (int64_t i = 0; i < h->dim[0] * SD_ADAMW_HYPER; i++) /* no two parameters have the same */
+        values(s)[i] = hyper[i % SD_ADAMW_HYPER] * (1 - (float)(i / SD_ADAMW_HYPER) / 1024);
+    sd_graph_adamw(s->g, (int)p[1], t, clip, h);
     return NULL;
 }
 

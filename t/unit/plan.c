@@ -102,9 +102,13 @@ static void build(struct net *n, int flags)
     sd_graph_output(g, n->loss);
     if (sd_graph_grad(g, n->loss, sd_graph_fill(g, SD_F32, DIMS(1), 1), &grads))
         return;
-    for (int i = 0; i < n->n_weights; i++)
-        sd_graph_accumulate(g, sd_graph_var(g, &n->grad[i], SD_F32),
-                            grads[sd_graph_var(g, &n->weight[i], SD_F32)->id]);
+    struct sd_tensor **sum = sd_graph_alloc(g, (size_t)n->n_weights, sizeof *sum);
+    struct sd_tensor **grad = sd_graph_alloc(g, (size_t)n->n_weights, sizeof *grad);
+    for (int i = 0; i < n->n_weights; i++) {
+        sum[i] = sd_graph_var(g, &n->grad[i], SD_F32);
+        grad[i] = grads[sd_graph_var(g, &n->weight[i], SD_F32)->id];
+    }
+    sd_graph_accumulate(g, n->n_weights, sum, grad);
     if (flags & FUSE)
         sd_graph_fuse(g);
     if (flags & CHECKPOINT)

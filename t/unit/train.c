@@ -151,7 +151,6 @@ static void open_optimizer(struct session *s, struct sd_err *err)
     struct sd_adamw adamw = SD_ADAMW_DEFAULT;
     struct sd_train_groups *g = &s->groups;
     adamw.max_grad_norm = s->course->max_grad_norm;
-    adamw.rests = s->lora->dropout.module > 0;
     if (sd_train_groups_make(g, s->lora, &s->args, s->course->rate, s->course->rate, err) ||
         sd_optimizer_init(&s->optimizer, &adamw, g->group, g->n, g->vars, g->group_of, g->n_vars, s->backend,
                           err))

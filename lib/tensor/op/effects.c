@@ -6,14 +6,34 @@ static bool writable(const struct sd_tensor *t)
     return t && t->node->op == SD_OP_var && t->node->attr.var->state && t->dtype == SD_F32;
 }
 
-void sd_graph_accumulate(struct sd_graph *g, struct sd_tensor *acc, struct sd_tensor *x)
+/* The variables among a node's inputs are written by as many threads as a device has: each must be there
+ * once. */
+static int check_once(struct sd_graph *g, enum sd_op op, struct sd_tensor *const *in, int n)
 {
-    x = sd_graph_cast(g, x, SD_F32);
-    if (!x)
-        return;
-    if (!writable(acc) || sd_tensor_count(acc) != sd_tensor_count(x))
-        sd_graph_fail(g, SD_OP_accumulate, "takes a mutable f32 variable and a tensor of its shape");
-    sd_graph_node(g, SD_OP_accumulate, (struct sd_tensor *[]){acc, x}, 2, 2, 0, NULL);
+    bool *seen = sd_graph_alloc(g, (size_t)g->n_tensors, sizeof *seen);
+    for (int i = 0; seen && i < n; i++) {
+        if (!writable(in[i]))
+            continue;
+        if (seen[in[i]->id])
+            sd_graph_fail(g, op, "a variable is given twice");
+        seen[in[i]->id] = true;
+    }
+    return g->err.code ? -1 : 0;
+}
+
+void sd_graph_accumulate(struct sd_graph *g, int n, struct sd_tensor *const *acc, struct sd_tensor *const *x)
+{
+    struct sd_tensor **in = n ? sd_graph_alloc(g, 2 * (size_t)n, sizeof *in) : NULL;
+    for (int i = 0; in && i < n; i++) {
+        in[2 * i] = acc[i];
+        in[2 * i + 1] = sd_graph_cast(g, x[i], SD_F32);
+        if (!in[2 * i + 1] || !writable(acc[i]) || sd_tensor_count(acc[i]) != sd_tensor_count(x[i])) {
+            sd_graph_fail(g, SD_OP_accumulate, "takes mutable f32 variables and tensors of their shapes");
+            return;
+        }
+    }
+    if (in && !check_once(g, SD_OP_accumulate, in, 2 * n))
+        sd_graph_node(g, SD_OP_accumulate, in, 2 * n, 2 * n, 0, NULL);
 }
 
 struct sd_tensor *sd_graph_clip(struct sd_graph *g, struct sd_tensor **grads, int n, float max_norm)
@@ -25,18 +45,27 @@ struct sd_tensor *sd_graph_clip(struct sd_graph *g, struct sd_tensor **grads, in
     return sd_graph_add_out(g, node, 0, SD_F32, 1, (int64_t[]){2});
 }
 
-void sd_graph_adamw(struct sd_graph *g, struct sd_tensor *param, struct sd_tensor *grad, struct sd_tensor *m,
-                    struct sd_tensor *v, struct sd_tensor *clip, struct sd_tensor *hyper)
+void sd_graph_adamw(struct sd_graph *g, int n, const struct sd_adamw_tensors *t, struct sd_tensor *clip,
+                    struct sd_tensor *hyper)
 {
-    struct sd_tensor *in[] = {param, grad, m, v, clip, hyper};
-    for (int i = 0; i < 4; i++)
-        if (!writable(in[i]) || sd_tensor_count(in[i]) != sd_tensor_count(param)) {
-            sd_graph_fail(g, SD_OP_adamw, "takes four mutable f32 variables of one shape");
-            return;
-        }
-    if (!clip || !hyper || sd_tensor_count(clip) != 2 || sd_tensor_count(hyper) != SD_ADAMW_HYPER) {
-        sd_graph_fail(g, SD_OP_adamw, "takes clip [2] and hyper [8]");
+    struct sd_tensor **in = n ? sd_graph_alloc(g, 4 * (size_t)n + 2, sizeof *in) : NULL;
+    if (!in)
         return;
+    for (int i = 0; i < n; i++) {
+        struct sd_tensor *of[] = {t[i].param, t[i].grad, t[i].m, t[i].v};
+        for (int k = 0; k < 4; k++) {
+            in[4 * i + k] = of[k];
+            if (!writable(of[k]) || sd_tensor_count(of[k]) != sd_tensor_count(t[i].param)) {
+                sd_graph_fail(g, SD_OP_adamw, "takes four mutable f32 variables of one shape");
+                return;
+            }
+        }
     }
-    sd_graph_node(g, SD_OP_adamw, in, 6, 6, 0, NULL);
+    in[4 * n] = clip;
+    in[4 * n + 1] = hyper;
+    if (!clip || !hyper || sd_tensor_count(clip) != 2 ||
+        sd_tensor_count(hyper) != (int64_t)n * SD_ADAMW_HYPER)
+        sd_graph_fail(g, SD_OP_adamw, "takes clip [2] and hyper [%d,8]", n);
+    if (!check_once(g, SD_OP_adamw, in, 4 * n))
+        sd_graph_node(g, SD_OP_adamw, in, 4 * n + 2, 4 * n + 2, 0, NULL);
 }

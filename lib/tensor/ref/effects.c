@@ -4,9 +4,11 @@
 
 static void accumulate(const struct sd_call *c)
 {
-    struct array acc = in(c, 0), x = in(c, 1);
-    for (int64_t i = 0; i < acc.n; i++)
-        st(acc, i, ld(acc, i) + ld(x, i));
+    for (int k = 0; k < c->node->n_in; k += 2) {
+        struct array acc = in(c, k), x = in(c, k + 1);
+        for (int64_t i = 0; i < acc.n; i++)
+            st(acc, i, ld(acc, i) + ld(x, i));
+    }
 }
 const struct sd_kernel sd_ref_accumulate = {.run = accumulate};
 
@@ -22,16 +24,18 @@ static void clip(const struct sd_call *c)
 }
 const struct sd_kernel sd_ref_clip = {.run = clip};
 
-static void adamw(const struct sd_call *c)
+/* Parameter number k of the node. */
+static void adamw_param(const struct sd_call *c, int k)
 {
-    struct array param = in(c, 0), grad = in(c, 1), m = in(c, 2), v = in(c, 3), clipping = in(c, 4),
-                 hyper = in(c, 5);
-    double keep = ld(hyper, SD_ADAMW_KEEP), eps = ld(hyper, SD_ADAMW_EPS);
-    double beta1 = ld(hyper, SD_ADAMW_BETA1), new1 = ld(hyper, SD_ADAMW_NEW1);
-    double beta2 = ld(hyper, SD_ADAMW_BETA2), new2 = ld(hyper, SD_ADAMW_NEW2);
-    double rate = ld(hyper, SD_ADAMW_RATE), root = ld(hyper, SD_ADAMW_ROOT);
+    struct array param = in(c, 4 * k), grad = in(c, 4 * k + 1), m = in(c, 4 * k + 2), v = in(c, 4 * k + 3),
+                 clipping = in(c, c->node->n_in - 2), hyper = in(c, c->node->n_in - 1);
+    int at = k * SD_ADAMW_HYPER;
+    double keep = ld(hyper, at + SD_ADAMW_KEEP), eps = ld(hyper, at + SD_ADAMW_EPS);
+    double beta1 = ld(hyper, at + SD_ADAMW_BETA1), new1 = ld(hyper, at + SD_ADAMW_NEW1);
+    double beta2 = ld(hyper, at + SD_ADAMW_BETA2), new2 = ld(hyper, at + SD_ADAMW_NEW2);
+    double rate = ld(hyper, at + SD_ADAMW_RATE), root = ld(hyper, at + SD_ADAMW_ROOT);
     for (int64_t i = 0; i < param.n; i++) {
-        double g = ld(grad, i) * (clipping.data ? ld(clipping, 1) : 1);
+        double g = ld(grad, i) * ld(clipping, 1);
         double mean = beta1 * ld(m, i) + new1 * g, square = beta2 * ld(v, i) + new2 * g * g;
         double step = rate * mean / (sqrt(square) * root + eps);
         st(m, i, mean);
@@ -39,5 +43,11 @@ static void adamw(const struct sd_call *c)
         st(param, i, ld(param, i) * keep - step);
         st(grad, i, 0);
     }
+}
+
+static void adamw(const struct sd_call *c)
+{
+    for (int k = 0; 4 * k + 2 < c->node->n_in; k++)
+        adamw_param(c, k);
 }
 const struct sd_kernel sd_ref_adamw = {.run = adamw};
