@@ -1,0 +1,206 @@
+/* Effects: gradient sums, the global norm, AdamW. Each is over many tensors, most of them small (a LoRA's),
+ * so a launch takes a table of as many as fit among a kernel's arguments: the addresses are then part of a
+ * recording, and nothing needs to be copied to the device before a run. */
+#include "rows.h"
+
+#include <type_traits>
+
+namespace
+{
+
+/* Arguments may take 4 KiB, and 32 764 bytes from CUDA 12.1 on. */
+#if defined CUDART_VERSION && CUDART_VERSION >= 12010
+constexpr size_t TABLE = 32000;
+#else
+constexpr size_t TABLE = 3968;
+#endif
+
+constexpr int PIECE = 4096; /* elements a block */
+constexpr int UNIT = 4;     /* elements a thread moves at once */
+
+/* Up to `most` sets of K tensors of one shape. */
+template <int K> struct table {
+    static constexpr int most = (TABLE - 16) / (K * sizeof(float *) + sizeof(int64_t) + sizeof(unsigned));
+
+    float *memory[most][K];
+    int64_t count[most];
+    unsigned first[most + 1]; /* block of each set, and the number of all */
+    int n;
+};
+
+/* The work of a block: elements [from, to) of set number `set`. */
+struct piece {
+    int set;
+    int64_t from, to;
+    bool wide; /* units of UNIT elements lie at multiples of 16 bytes */
+};
+
+template <int K> __device__ struct piece piece_of(const table<K> &t)
+{
+    int low = 0, high = t.n; /* first[low] <= block < first[high] */
+    while (high - low > 1) {
+        int middle = (low + high) / 2;
+        if (t.first[middle] <= blockIdx.x)
+            low = middle;
+        else
+            high = middle;
+    }
+    uintptr_t bits = 0;
+    for (int k = 0; k < K; k++)
+        bits |= reinterpret_cast<uintptr_t>(t.memory[low][k]);
+    int64_t from = static_cast<int64_t>(blockIdx.x - t.first[low]) * PIECE, end = from + PIECE;
+    return {low, from, end < t.count[low] ? end : t.count[low], bits % 16 == 0};
+}
+
+/* visit(std::integral_constant<int, W>{}, unit) for what this thread has of a piece, W elements a unit. */
+template <typename F> __device__ void each_unit(const struct piece &p, F visit)
+{
+    int64_t units = p.wide ? p.to / UNIT : p.from / UNIT;
+    for (int64_t i = p.from / UNIT + threadIdx.x; i < units; i += SD_THREADS)
+        visit(std::integral_constant<int, UNIT>{}, i);
+    for (int64_t i = units * UNIT + threadIdx.x; i < p.to; i += SD_THREADS)
+        visit(std::integral_constant<int, 1>{}, i);
+}
+
+/* launch(table, first set, pieces before, grid) for all sets of a node, whose inputs they are in turn. */
+template <int K, typename F> void by_tables(const struct sd_call *c, int sets, F launch)
+{
+    int64_t before = 0;
+    for (int from = 0; from < sets; from += table<K>::most) {
+        table<K> t;
+        t.n = sets - from < t.most ? sets - from : t.most;
+        t.first[0] = 0;
+        for (int i = 0; i < t.n; i++) {
+            int at = (from + i) * K;
+            t.count[i] = sd_tensor_count(c->node->in[at]);
+            t.first[i + 1] = t.first[i] + static_cast<unsigned>((t.count[i] + PIECE - 1) / PIECE);
+            for (int k = 0; k < K; k++)
+                t.memory[i][k] = static_cast<float *>(c->in[at + k]);
+        }
+        if (t.first[t.n])
+            launch(t, from, before, dim3(t.first[t.n]));
+        before += t.first[t.n];
+    }
+}
+
+__global__ void accumulate_kernel(table<2> t)
+{
+    struct piece p = piece_of(t);
+    float *acc = t.memory[p.set][0];
+    const float *x = t.memory[p.set][1];
+    each_unit(p, [&](auto width, int64_t i) {
+        constexpr int W = decltype(width)::value;
+        auto sum = sd_load<W>(acc, i), more = sd_load<W>(x, i);
+        for (int k = 0; k < W; k++)
+            sum.v[k] += more.v[k];
+        sd_store<W>(acc, i, sum);
+    });
+}
+
+void accumulate(const struct sd_call *c)
+{
+    by_tables<2>(c, c->node->n_in / 2, [&](const table<2> &t, int, int64_t, dim3 grid) {
+        sd_launch(sd_cuda_stream(c), grid, dim3(SD_THREADS), 0, accumulate_kernel, t);
+    });
+}
+
+/* The sum of squares of each piece. */
+__global__ void squares_kernel(table<1> t, double *sums)
+{
+    SD_SHARED(double, spare, SD_WARP);
+    struct piece p = piece_of(t);
+    const float *x = t.memory[p.set][0];
+    double sum = 0;
+    each_unit(p, [&](auto width, int64_t i) {
+        constexpr int W = decltype(width)::value;
+        auto v = sd_load<W>(x, i);
+        for (int k = 0; k < W; k++)
+            sum += static_cast<double>(v.v[k]) * static_cast<double>(v.v[k]);
+    });
+    sum = sd_block_sum(sum, spare);
+    if (threadIdx.x == 0)
+        sums[blockIdx.x] = sum;
+}
+
+__global__ void coefficient_kernel(int64_t pieces, const double *sums, double max_norm, float *y)
+{
+    SD_SHARED(double, spare, SD_WARP);
+    double sum = 0;
+    for (int64_t i = threadIdx.x; i < pieces; i += blockDim.x)
+        sum += sums[i];
+    double norm = sqrt(sd_block_sum(sum, spare)), coefficient = max_norm > 0 ? max_norm / (norm + 1e-6) : 1;
+    if (threadIdx.x)
+        return;
+    y[0] = static_cast<float>(norm);
+    y[1] = coefficient > 1 ? 1 : static_cast<float>(coefficient); /* NaN stays */
+}
+
+int64_t clip_pieces(const struct sd_call *c)
+{
+    int64_t n = 0;
+    for (int i = 0; i < c->node->n_in; i++)
+        n += (sd_tensor_count(c->node->in[i]) + PIECE - 1) / PIECE;
+    return n;
+}
+
+int clip_plan(struct sd_call *c, struct sd_err *err)
+{
+    c->scratch_bytes = static_cast<size_t>(clip_pieces(c)) * sizeof(double);
+    return sd_cuda_plan_floats(c, err);
+}
+
+void clip(const struct sd_call *c)
+{
+    auto *sums = static_cast<double *>(c->scratch);
+    by_tables<1>(c, c->node->n_in, [&](const table<1> &t, int, int64_t before, dim3 grid) {
+        sd_launch(sd_cuda_stream(c), grid, dim3(SD_THREADS), 0, squares_kernel, t, sums + before);
+    });
+    sd_launch(sd_cuda_stream(c), dim3(1), dim3(1024), 0, coefficient_kernel, clip_pieces(c), sums,
+              static_cast<double>(c->node->attr.scale), c->out[0]);
+}
+
+__global__ void adamw_kernel(table<4> t, const float *clipping, const float *hypers)
+{
+    struct piece p = piece_of(t);
+    float *param = t.memory[p.set][0], *grad = t.memory[p.set][1];
+    float *mean = t.memory[p.set][2], *square = t.memory[p.set][3];
+    const float *hyper = hypers + p.set * SD_ADAMW_HYPER;
+    float keep = hyper[SD_ADAMW_KEEP], eps = hyper[SD_ADAMW_EPS], rate = hyper[SD_ADAMW_RATE];
+    float beta1 = hyper[SD_ADAMW_BETA1], new1 = hyper[SD_ADAMW_NEW1];
+    float beta2 = hyper[SD_ADAMW_BETA2], new2 = hyper[SD_ADAMW_NEW2];
+    float root = hyper[SD_ADAMW_ROOT], clip = clipping[1];
+    each_unit(p, [&](auto width, int64_t i) {
+        constexpr int W = decltype(width)::value;
+        auto x = sd_load<W>(param, i), g = sd_load<W>(grad, i);
+        auto m = sd_load<W>(mean, i), v = sd_load<W>(square, i);
+        for (int k = 0; k < W; k++) {
+            float d = g.v[k] * clip;
+            m.v[k] = beta1 * m.v[k] + new1 * d;
+            v.v[k] = beta2 * v.v[k] + new2 * d * d;
+            x.v[k] = x.v[k] * keep - rate * m.v[k] / (sqrtf(v.v[k]) * root + eps);
+            g.v[k] = 0;
+        }
+        sd_store<W>(param, i, x);
+        sd_store<W>(grad, i, g);
+        sd_store<W>(mean, i, m);
+        sd_store<W>(square, i, v);
+    });
+}
+
+void adamw(const struct sd_call *c)
+{
+    int params = (c->node->n_in - 2) / 4;
+    auto *hyper = static_cast<const float *>(c->in[4 * params + 1]);
+    by_tables<4>(c, params, [&](const table<4> &t, int from, int64_t, dim3 grid) {
+        sd_launch(sd_cuda_stream(c), grid, dim3(SD_THREADS), 0, adamw_kernel, t, c->in[4 * params],
+                  hyper + from * SD_ADAMW_HYPER);
+    });
+}
+
+} // namespace
+
+extern "C" {
+const struct sd_kernel sd_cuda_accumulate = {.plan = sd_cuda_plan_floats, .run = accumulate, .drop = NULL};
+const struct sd_kernel sd_cuda_clip = {.plan = clip_plan, .run = clip, .drop = NULL};
+const struct sd_kernel sd_cuda_adamw = {.plan = sd_cuda_plan_floats, .run = adamw, .drop = NULL};
+}
