@@ -34,10 +34,9 @@ void sd_cuda_softmax_again(cudaStream_t stream, const struct sd_softmax *s, cons
 void sd_cuda_softmax_delta(cudaStream_t stream, int64_t n, int64_t t, int64_t heads, int64_t d,
                            const void *dy, const void *y, enum sd_dtype type, float *delta);
 
-/* ds = p * (dp - delta) by rows; ds may be dp's or p's own memory when the types are the same. s->scale and
- * s->causal are not used: p is 0 where a key is not seen. */
+/* ds = p * (dp - delta) by rows, in p's type; ds may be p's own memory, or dp's when the types are the same.
+ * s->scale and s->causal are not used: p is 0 where a key is not seen. */
 void sd_cuda_softmax_bwd(cudaStream_t stream, const struct sd_softmax *s, const void *p, enum sd_dtype p_type,
-                         const void *dp, enum sd_dtype dp_type, const float *delta, void *ds,
-                         enum sd_dtype ds_type);
+                         const void *dp, enum sd_dtype dp_type, const float *delta, void *ds);
 
 #endif
