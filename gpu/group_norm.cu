@@ -1,10 +1,15 @@
 /* Group norm with optional SiLU on [N,...,C].
  *
- * Forward, three launches: mean and sum of squared deviations of each channel of a slab (Welford 1962); the
- * slabs' and channels' of a group merged (Chan, Golub and LeVeque 1983); the normalising pass. x is read
- * twice, the second time often from the cache. Backward, with dz the gradient before the affine part and M
- * the elements of a group: db = sum dz, dw = sum dz xhat, dx = rstd (w dz - sum_g(w dz)/M - xhat sum_g(w dz
- * xhat)/M), the sums by channel of a slab first, which both dw, db and the groups' sums are then made of. */
+ * Forward, three launches: mean and sum of squared deviations of each channel of a slab (Welford 1962); those
+ * of a group's channels in all slabs merged (Chan, Golub and LeVeque 1983); the normalising pass. x is read
+ * twice, the second time often from the cache.
+ *
+ * Backward, with dz the gradient before the affine part and M the elements of a group, for which the sums by
+ * channel of each slab are made first:
+ *
+ *     db = sum dz
+ *     dw = sum dz xhat
+ *     dx = rstd (w dz - sum_g(w dz)/M - xhat sum_g(w dz xhat)/M) */
 #include "act.h"
 #include "norm.h"
 
@@ -12,7 +17,7 @@ namespace
 {
 
 struct groups {
-    int64_t n, len; /* groups an image, channels a group */
+    unsigned n, len; /* groups an image, channels a group */
 };
 
 struct shape {
@@ -25,13 +30,13 @@ struct shape shape_of(const struct sd_call *c, const struct sd_tensor *x)
 {
     int64_t images = x->dim[0], ch = x->dim[x->ndim - 1], groups = c->node->attr.groups;
     return {sd_norm_cut_of(x->dtype, images, sd_tensor_count(x) / images / ch, ch),
-            {groups, ch / groups},
+            {static_cast<unsigned>(groups), static_cast<unsigned>(ch / groups)},
             c->node->attr.act == SD_ACT_SILU};
 }
 
 unsigned all_groups(const struct shape &s)
 {
-    return static_cast<unsigned>(s.cut.images * s.groups.n);
+    return static_cast<unsigned>(s.cut.images) * s.groups.n;
 }
 
 /* What belongs to the channels of a thread: z = (x - mean) * slope + bias. */
@@ -48,7 +53,7 @@ template <int P> struct affine {
 template <int P, typename F>
 __device__ void each_channel(const sd_norm_part &p, const struct groups &groups, F visit)
 {
-    int64_t group = p.ch / groups.len, left = (group + 1) * groups.len - p.ch;
+    unsigned ch = static_cast<unsigned>(p.ch), group = ch / groups.len, left = (group + 1) * groups.len - ch;
     for (int i = 0; i < P; i++, left--) {
         if (left == 0) {
             group++;
@@ -102,19 +107,21 @@ template <typename T, int P> __global__ void moments_kernel(sd_norm_cut s, const
     merge::put(s, p, all, merge::sum(off), partial);
 }
 
-/* A pair of partial, and of how many rows it is, for number i of the slabs and channels of block's group. */
+/* A pair of partial, of which channel and of how many rows it is: number i of the slabs and channels of the
+ * block's group. There are few, and 32 bits divide fast. */
 struct entry {
     float2 value;
-    int64_t ch, rows;
+    unsigned ch;
+    int64_t rows;
 };
 
 __device__ struct entry entry_of(const sd_norm_cut &s, const struct groups &groups, const float2 *partial,
-                                 int64_t i)
+                                 unsigned i)
 {
-    int64_t image = blockIdx.x / groups.n, group = blockIdx.x % groups.n;
-    int64_t slab = i / groups.len, ch = group * groups.len + i % groups.len;
-    int64_t left = s.rows - slab * s.slab;
-    return {partial[(image * s.slabs + slab) * s.ch + ch], ch, left < s.slab ? left : s.slab};
+    unsigned image = blockIdx.x / groups.n, group = blockIdx.x % groups.n;
+    unsigned slab = i / groups.len, ch = group * groups.len + i % groups.len;
+    int64_t left = s.rows - slab * s.slab, at = static_cast<int64_t>(image) * s.slabs + slab;
+    return {partial[at * s.ch + ch], ch, left < s.slab ? left : s.slab};
 }
 
 /* A block a group; in doubles, for these are few. */
@@ -122,14 +129,14 @@ __global__ void stats_kernel(sd_norm_cut s, struct groups groups, float eps, con
                              float2 *stats)
 {
     SD_SHARED(double, spare, SD_WARP);
-    int64_t entries = s.slabs * groups.len;
-    double sum = 0, square = 0, count = static_cast<double>(s.rows * groups.len);
-    for (int64_t i = threadIdx.x; i < entries; i += blockDim.x) {
+    unsigned entries = s.slabs * groups.len;
+    double sum = 0, square = 0, count = static_cast<double>(s.rows) * groups.len;
+    for (unsigned i = threadIdx.x; i < entries; i += blockDim.x) {
         struct entry e = entry_of(s, groups, partial, i);
         sum += static_cast<double>(e.value.x) * static_cast<double>(e.rows);
     }
     double mean = sd_block_sum(sum, spare) / count;
-    for (int64_t i = threadIdx.x; i < entries; i += blockDim.x) {
+    for (unsigned i = threadIdx.x; i < entries; i += blockDim.x) {
         struct entry e = entry_of(s, groups, partial, i);
         double from = static_cast<double>(e.value.x) - mean;
         square += static_cast<double>(e.value.y) + from * from * static_cast<double>(e.rows);
@@ -181,8 +188,8 @@ void group_norm(const struct sd_call *c)
         cudaStream_t stream = sd_cuda_stream(c);
         sd_launch(stream, sd_norm_grid(s.cut), dim3(SD_NORM_THREADS), 0, moments_kernel<T, pack()>, s.cut,
                   c->in[0], partial);
-        sd_launch(stream, dim3(all_groups(s)), dim3(128), 0, stats_kernel, s.cut, s.groups, c->node->attr.eps,
-                  partial, stats);
+        sd_launch(stream, dim3(all_groups(s)), dim3(SD_THREADS), 0, stats_kernel, s.cut, s.groups,
+                  c->node->attr.eps, partial, stats);
         sd_launch(stream, sd_norm_grid(s.cut), dim3(SD_NORM_THREADS), 0, normalise_kernel<T, pack()>, s,
                   c->in[0], stats, w, b, c->out[0]);
     });
@@ -229,8 +236,8 @@ __global__ void fold_kernel(sd_norm_cut s, struct groups groups, const float2 *p
                             float2 *fold)
 {
     SD_SHARED(double, spare, SD_WARP);
-    double sum = 0, dot = 0, count = static_cast<double>(s.rows * groups.len);
-    for (int64_t i = threadIdx.x; i < s.slabs * groups.len; i += blockDim.x) {
+    double sum = 0, dot = 0, count = static_cast<double>(s.rows) * groups.len;
+    for (unsigned i = threadIdx.x; i < s.slabs * groups.len; i += blockDim.x) {
         struct entry e = entry_of(s, groups, partial, i);
         sum += static_cast<double>(w[e.ch]) * static_cast<double>(e.value.x);
         dot += static_cast<double>(w[e.ch]) * static_cast<double>(e.value.y);
@@ -288,7 +295,8 @@ void group_norm_bwd(const struct sd_call *c)
                   c->in[1], w, b, stats, partial);
         if (!c->out[0])
             return;
-        sd_launch(stream, dim3(all_groups(s)), dim3(128), 0, fold_kernel, s.cut, s.groups, partial, w, fold);
+        sd_launch(stream, dim3(all_groups(s)), dim3(SD_THREADS), 0, fold_kernel, s.cut, s.groups, partial, w,
+                  fold);
         sd_launch(stream, sd_norm_grid(s.cut), dim3(SD_NORM_THREADS), 0, dx_kernel<T, pack()>, s, c->in[0],
                   c->in[1], w, b, stats, fold, c->out[0]);
     });
