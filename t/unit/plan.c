@@ -293,11 +293,32 @@ const char *__asan_default_options(void)
 }
 #endif
 
+/* A device writes the variables of a node in any order, so none may be there twice. */
+static void test_twice(void)
+{
+    float memory[3] = {0};
+    struct sd_var var = {
+        .name = "sum", .dtype = SD_F32, .ndim = 1, .dim = {3}, .data = memory, .state = memory};
+    for (int adamw = 0; adamw < 2; adamw++) {
+        struct sd_graph *g = sd_graph_new();
+        struct sd_tensor *v = sd_graph_var(g, &var, SD_F32), *x = sd_graph_fill(g, SD_F32, DIMS(3), 1);
+        struct sd_err err = {0};
+        if (adamw)
+            sd_graph_adamw(g, 1, &(struct sd_adamw_tensors){v, v, v, v}, sd_graph_fill(g, SD_F32, DIMS(2), 1),
+                           sd_graph_fill(g, SD_F32, DIMS(SD_ADAMW_HYPER), 1));
+        else
+            sd_graph_accumulate(g, 2, (struct sd_tensor *[]){v, v}, (struct sd_tensor *[]){x, x});
+        ok(sd_graph_error(g, &err) && strstr(err.msg, "twice"), "a variable is refused: %s", err.msg);
+        sd_graph_free(g);
+    }
+}
+
 int main(void)
 {
     mallopt(M_PERTURB, 0x100); /* every fresh byte is 0xff: NaN in each float type */
     check_all("ref", SD_F32);
     check_all(test_backend(), SD_F32);
     check_all(test_backend(), SD_BF16);
+    test_twice();
     return tap_end();
 }
