@@ -23,8 +23,7 @@
  * The environment, read at each launch or allocation:
  *   SD_EMU_ORDER=forward|backward|shuffle:SEED  the order of blocks, and of a block's threads between waits
  *   SD_EMU_MEMORY=BYTES                         the device's memory; else the host's
- *   SD_EMU_FAIL=N                               the Nth launch from now on, and every call from then, fails
- */
+ *   SD_EMU_FAIL=N                               the Nth launch from now on and all after it fail */
 #ifndef SD_GPU_EMU_CUDA_H
 #define SD_GPU_EMU_CUDA_H
 

@@ -72,8 +72,8 @@ sd_emu_fibre *sd_emu_fibre_new(void (*body)(void))
         abort();
     }
     char *bottom = static_cast<char *>(memory) + GUARD;
-    void **sp =
-        reinterpret_cast<void **>(bottom + STACK) - 8; /* six registers, start, its return address: 0 */
+    /* On it lie six registers, start, and where start would return to: 0. */
+    void **sp = reinterpret_cast<void **>(bottom + STACK) - 8;
     sp[6] = reinterpret_cast<void *>(start);
     f->sp = sp;
     f->stack = bottom;

@@ -25,7 +25,8 @@ struct opt_in { /* cudaFuncSetAttribute's word on dynamic shared memory */
     struct opt_in *next;
     const void *kernel;
     size_t bytes;
-} * opt_ins;
+};
+opt_in *opt_ins;
 
 /* Ranges that touch are equal, so that looking up a range finds what holds a part of it. */
 int compare(const void *a, const void *b)
@@ -262,6 +263,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device)
         return sd_emu_result(cudaErrorInvalidDevice);
     *p = {};
     snprintf(p->name, sizeof p->name, "emulator");
+    memcpy(p->uuid.bytes, "sd gpu emulator", sizeof p->uuid.bytes);
     p->totalGlobalMem = total();
     p->sharedMemPerBlock = SD_EMU_SHARED_STATIC;
     p->sharedMemPerBlockOptin = SD_EMU_SHARED_MAX;

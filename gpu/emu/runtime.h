@@ -1,5 +1,4 @@
-/* The part of CUDA's runtime that gpu/ uses, with CUDA's names, numbers and messages. Included by cuda.h
- * only.
+/* The part of CUDA's runtime that gpu/ uses, with CUDA's names and numbers. Included by cuda.h only.
  *
  * Everything happens before a call returns, except that a stream being captured only records. Calls that a
  * device refuses during a capture fail here too and spoil the capture. Copies check that device memory is
@@ -27,11 +26,8 @@
     E(cudaErrorStreamCaptureInvalidated, 901, "operation failed due to a previous error during capture") \
     E(cudaErrorStreamCaptureUnmatched, 903, "capture was not ended in the same stream as it began")      \
     E(cudaErrorStreamCaptureIsolation, 905, "dependency created on uncaptured work in another stream")   \
-    E(cudaErrorStreamCaptureImplicit, 906,                                                               \
-      "operation would make the legacy stream depend on a capturing "                                    \
-      "blocking stream")                                                                                 \
-    E(cudaErrorCapturedEvent, 907,                                                                       \
-      "operation not permitted on an event last recorded in a capturing stream")                         \
+    E(cudaErrorStreamCaptureImplicit, 906, "operation would make the legacy stream depend on a capture") \
+    E(cudaErrorCapturedEvent, 907, "operation not permitted on an event recorded in a capture")          \
     E(cudaErrorUnknown, 999, "unknown error")
 
 enum cudaError_t {
@@ -52,8 +48,13 @@ cudaError_t cudaPeekAtLastError(void);
 
 /* --- the device --- */
 
+struct cudaUUID_t {
+    char bytes[16];
+};
+
 struct cudaDeviceProp {
     char name[256];
+    cudaUUID_t uuid;
     size_t totalGlobalMem, sharedMemPerBlock, sharedMemPerBlockOptin, sharedMemPerMultiprocessor;
     int major, minor, multiProcessorCount, warpSize, regsPerBlock, l2CacheSize, memoryBusWidth;
     int maxThreadsPerBlock, maxThreadsPerMultiProcessor, maxThreadsDim[3], maxGridSize[3];
