@@ -79,7 +79,7 @@ void say(const struct thread *t, const char *format, va_list args)
 
 bool same_site(sd_emu_site a, sd_emu_site b)
 {
-    return a.line == b.line && !strcmp(a.file, b.file);
+    return a.line == b.line && (a.file == b.file || !strcmp(a.file, b.file));
 }
 
 /* t waits for other, which is not coming. */
