@@ -56,7 +56,7 @@ __global__ void scan_kernel(const int *x, int *y)
 }
 
 struct shuffled {
-    int plain, up, down, across;
+    int plain, up, down, across, beyond;
     float f;
     double d;
     long long l;
@@ -71,6 +71,7 @@ __global__ void shuffle_kernel(shuffled *y, int width)
     s.up = __shfl_up_sync(ALL, x, 3, width);
     s.down = __shfl_down_sync(ALL, x, 3, width);
     s.across = __shfl_xor_sync(ALL, x, 6, width);
+    s.beyond = __shfl_xor_sync(ALL, x, 12, width); /* with segments of 8 only earlier ones can be had */
     s.f = __shfl_sync(ALL, 0.5f * i, (i + 1) % 32);
     s.d = __shfl_xor_sync(ALL, 0.25 * i, 1);
     s.l = __shfl_up_sync(ALL, static_cast<long long>(i) << 40, 1);
@@ -178,6 +179,7 @@ void test_shuffles(const char *order)
             wrong += y[i].up != 100 + (in >= 3 ? i - 3 : i);
             wrong += y[i].down != 100 + (in + 3 < width ? i + 3 : i);
             wrong += y[i].across != 100 + (i ^ 6);
+            wrong += y[i].beyond != 100 + ((i ^ 12) < first + width ? i ^ 12 : i);
             wrong += y[i].f != 0.5f * (i - lane + (lane + 1) % 32);
             wrong += y[i].d != 0.25 * (i ^ 1);
             wrong += y[i].l != static_cast<long long>(lane ? i - 1 : i) << 40;

@@ -142,9 +142,9 @@ void test_refused()
                  {"cudaDeviceSynchronize", cudaDeviceSynchronize, cudaErrorStreamCaptureUnsupported},
                  {"cudaStreamSynchronize", try_stream_synchronize, cudaErrorStreamCaptureUnsupported},
                  {"cudaMemcpy", try_copy, cudaErrorStreamCaptureImplicit}};
+    int *y = device<int>(1);
     for (const auto &c : calls) {
         cudaGraph_t graph;
-        int *y = device<int>(64);
         *y = 0;
         cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal);
         cudaError_t e = c.call();
@@ -156,8 +156,8 @@ void test_refused()
         *y = -1;
         sd_launch(stream, 1, 1, 0, block_order_kernel, y);
         ok(cudaGetLastError() == cudaSuccess && *y == 0, "after which the stream works");
-        cudaFree(y);
     }
+    cudaFree(y);
 }
 
 void lose_device()
