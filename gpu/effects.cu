@@ -20,12 +20,19 @@ constexpr int UNIT = 4;     /* elements a thread moves at once */
 
 /* Up to `most` sets of K tensors of one shape. */
 template <int K> struct table {
-    static constexpr int most = (TABLE - 16) / (K * sizeof(float *) + sizeof(int64_t) + sizeof(unsigned));
+    static constexpr int most =
+        (TABLE - 16) / (K * sizeof(void *) + sizeof(int64_t) + sizeof(unsigned) + sizeof(uint8_t));
 
-    float *memory[most][K];
+    void *memory[most][K];
     int64_t count[most];
     unsigned first[most + 1]; /* block of each set, and the number of all */
+    uint8_t type[most];       /* of the set's last tensor; the others are f32 */
     int n;
+
+    __device__ float *f32(int set, int k) const
+    {
+        return static_cast<float *>(memory[set][k]);
+    }
 };
 
 /* The work of a block: elements [from, to) of set number `set`. */
@@ -75,7 +82,8 @@ template <int K, typename F> void by_tables(const struct sd_call *c, int sets, F
             t.count[i] = sd_tensor_count(c->node->in[at]);
             t.first[i + 1] = t.first[i] + static_cast<unsigned>((t.count[i] + PIECE - 1) / PIECE);
             for (int k = 0; k < K; k++)
-                t.memory[i][k] = static_cast<float *>(c->in[at + k]);
+                t.memory[i][k] = c->in[at + k];
+            t.type[i] = static_cast<uint8_t>(c->node->in[at + K - 1]->dtype);
         }
         if (t.first[t.n])
             launch(t, from, before, dim3(t.first[t.n]));
@@ -83,11 +91,8 @@ template <int K, typename F> void by_tables(const struct sd_call *c, int sets, F
     }
 }
 
-__global__ void accumulate_kernel(table<2> t)
+template <typename T> __device__ void add_piece(const struct piece &p, float *acc, const T *x)
 {
-    struct piece p = piece_of(t);
-    float *acc = t.memory[p.set][0];
-    const float *x = t.memory[p.set][1];
     each_unit(p, [&](auto width, int64_t i) {
         constexpr int W = decltype(width)::value;
         auto sum = sd_load<W>(acc, i), more = sd_load<W>(x, i);
@@ -95,6 +100,19 @@ __global__ void accumulate_kernel(table<2> t)
             sum.v[k] += more.v[k];
         sd_store<W>(acc, i, sum);
     });
+}
+
+__global__ void accumulate_kernel(table<2> t)
+{
+    struct piece p = piece_of(t);
+    float *acc = t.f32(p.set, 0);
+    const void *x = t.memory[p.set][1];
+    if (t.type[p.set] == SD_BF16)
+        add_piece(p, acc, static_cast<const __nv_bfloat16 *>(x));
+    else if (t.type[p.set] == SD_F16)
+        add_piece(p, acc, static_cast<const __half *>(x));
+    else
+        add_piece(p, acc, static_cast<const float *>(x));
 }
 
 void accumulate(const struct sd_call *c)
@@ -109,7 +127,7 @@ __global__ void squares_kernel(table<1> t, double *sums)
 {
     SD_SHARED(double, spare, SD_WARP);
     struct piece p = piece_of(t);
-    const float *x = t.memory[p.set][0];
+    const float *x = t.f32(p.set, 0);
     double sum = 0;
     each_unit(p, [&](auto width, int64_t i) {
         constexpr int W = decltype(width)::value;
@@ -162,8 +180,8 @@ void clip(const struct sd_call *c)
 __global__ void adamw_kernel(table<4> t, const float *clipping, const float *hypers)
 {
     struct piece p = piece_of(t);
-    float *param = t.memory[p.set][0], *grad = t.memory[p.set][1];
-    float *mean = t.memory[p.set][2], *square = t.memory[p.set][3];
+    float *param = t.f32(p.set, 0), *grad = t.f32(p.set, 1), *mean = t.f32(p.set, 2),
+          *square = t.f32(p.set, 3);
     const float *hyper = hypers + p.set * SD_ADAMW_HYPER;
     float keep = hyper[SD_ADAMW_KEEP], eps = hyper[SD_ADAMW_EPS], rate = hyper[SD_ADAMW_RATE];
     float beta1 = hyper[SD_ADAMW_BETA1], new1 = hyper[SD_ADAMW_NEW1];

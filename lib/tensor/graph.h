@@ -185,7 +185,7 @@ struct sd_tensor *sd_graph_mse(struct sd_graph *g, struct sd_tensor *pred, struc
 
 /* Effects: nodes that write variables, run in the order they were added. One node serves any number of
  * variables, so that a device takes hundreds of small ones in one launch; no variable may be in it twice. */
-/* acc[i] += x[i] for n pairs; acc[i] is a mutable f32 variable of x[i]'s shape. */
+/* acc[i] += x[i] for n pairs; acc[i] is a mutable f32 variable of x[i]'s shape, x[i] of any float type. */
 void sd_graph_accumulate(struct sd_graph *g, int n, struct sd_tensor *const *acc, struct sd_tensor *const *x);
 /* [2] f32: the global L2 norm of n tensors, and min(1, max_norm / (norm + 1e-6)) (1 when max_norm is 0). */
 struct sd_tensor *sd_graph_clip(struct sd_graph *g, struct sd_tensor **grads, int n, float max_norm);

@@ -299,6 +299,10 @@ static struct sd_tensor *build_accumulate(struct session *s, const int64_t *p)
     for (int i = 0; i < p[1]; i++) {
         acc[i] = VAR("acc", STATE, p[0] + i * p[2]);
         x[i] = VAR("x", DATA, p[0] + i * p[2]);
+        if (i % 3) /* of another type; the cast back is left out */
+            x[i] = sd_graph_cast(s->g, x[i], s->dtype);
+        if (i % 3 == 2)
+            x[i] = sd_graph_cast(s->g, x[i], SD_F32);
     }
     sd_graph_accumulate(s->g, (int)p[1], acc, x);
     return NULL;

@@ -21,13 +21,19 @@ static int check_once(struct sd_graph *g, enum sd_op op, struct sd_tensor *const
     return g->err.code ? -1 : 0;
 }
 
+/* Halves are widened as they are added: a cast to f32 before that would only cost memory and a pass. */
+static struct sd_tensor *uncast(struct sd_tensor *x)
+{
+    return x && x->dtype == SD_F32 && x->node->op == SD_OP_cast ? x->node->in[0] : x;
+}
+
 void sd_graph_accumulate(struct sd_graph *g, int n, struct sd_tensor *const *acc, struct sd_tensor *const *x)
 {
     struct sd_tensor **in = n ? sd_graph_alloc(g, 2 * (size_t)n, sizeof *in) : NULL;
     for (int i = 0; in && i < n; i++) {
         in[2 * i] = acc[i];
-        in[2 * i + 1] = sd_graph_cast(g, x[i], SD_F32);
-        if (!in[2 * i + 1] || !writable(acc[i]) || sd_tensor_count(acc[i]) != sd_tensor_count(x[i])) {
+        in[2 * i + 1] = uncast(x[i]);
+        if (!x[i] || !writable(acc[i]) || sd_tensor_count(acc[i]) != sd_tensor_count(x[i])) {
             sd_graph_fail(g, SD_OP_accumulate, "takes mutable f32 variables and tensors of their shapes");
             return;
         }
