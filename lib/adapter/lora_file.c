@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "adapter/lora_out.h"
 #include "base/buf.h"
 #include "store/tensor_file.h"
 
@@ -190,71 +191,20 @@ int sd_lora_assign(struct sd_lora *l, const char *path, struct sd_lora_report *r
     return rc;
 }
 
-/* ---- saving ---- */
-
-/* A module's three tensors as they will lie in the file, converted into fresh memory of the arena. */
-struct outgoing {
-    struct sd_arena arena;
-    struct sd_store_tensor *tensors;
-    size_t count;
-    int64_t (*shapes)[4];
-};
-
-static int add(struct outgoing *o, const char *name, const float *values, int ndim, const int64_t *shape,
-               enum sd_store_dtype dtype, struct sd_err *err)
-{
-    size_t n = 1;
-    for (int i = 0; i < ndim; i++)
-        n *= (size_t)shape[i];
-    int64_t *kept = o->shapes[o->count];
-    if (ndim)
-        memcpy(kept, shape, (size_t)ndim * sizeof *kept);
-    void *data = sd_arena_array(&o->arena, n, sd_store_dtype_bytes(dtype));
-    if (!data || !name)
-        return sd_err_memory(err, n * sd_store_dtype_bytes(dtype));
-    if (sd_store_from_f32(dtype, values, n, data))
-        return sd_err_set(err, SD_ERR_USAGE, "a LoRA cannot be saved as %s", sd_store_dtype_name(dtype));
-    o->tensors[o->count++] =
-        (struct sd_store_tensor){.name = name, .dtype = dtype, .ndim = ndim, .shape = kept, .data = data};
-    return 0;
-}
-
-static int add_module(struct outgoing *o, const struct sd_lora *l, const struct sd_lora_module *m,
-                      enum sd_store_dtype dtype, struct sd_err *err)
-{
-    const struct sd_target *t = m->target;
-    int ndim = sd_lora_is_conv(l, t) ? 4 : 2;
-    int64_t down[4] = {m->rank, t->in, t->kernel, t->kernel}, up[4] = {t->out, m->rank, 1, 1};
-    if (add(o, sd_arena_printf(&o->arena, "%s.alpha", t->name), &m->alpha, 0, NULL, dtype, err) ||
-        add(o, m->down.name, m->down.data, ndim, down, dtype, err))
-        return -1;
-    return add(o, m->up.name, m->up.data, ndim, up, dtype, err);
-}
-
 int sd_lora_save(const struct sd_lora *l, const char *path, enum sd_store_dtype dtype,
                  const struct sd_store_meta *meta, size_t meta_count, struct sd_err *err)
 {
-    struct outgoing o = {0};
-    char model_hash[65], legacy_hash[9];
-    int rc = -1;
-    o.tensors = sd_arena_array(&o.arena, 3 * l->count + 1, sizeof *o.tensors);
-    o.shapes = sd_arena_array(&o.arena, 3 * l->count + 1, sizeof *o.shapes);
-    struct sd_store_meta *all = sd_arena_array(&o.arena, meta_count + 2, sizeof *all);
-    if (!o.tensors || !o.shapes || !all) {
-        sd_err_memory(err, l->count * sizeof *o.tensors);
-        goto out;
+    struct sd_lora_out out;
+    int rc = sd_lora_out_init(&out, 3 * l->count, err);
+    for (size_t i = 0; i < l->count && !rc; i++) {
+        const struct sd_lora_module *m = &l->modules[i];
+        const struct sd_target *t = m->target;
+        const struct sd_lora_shape shape = {m->rank,      t->in, t->out, t->kernel, sd_lora_is_conv(l, t),
+                                            SD_LORA_KOHYA};
+        rc = sd_lora_out_module(&out, t->name, &shape, m->alpha, m->down.data, m->up.data, dtype, err);
     }
-    for (size_t i = 0; i < l->count; i++)
-        if (add_module(&o, l, &l->modules[i], dtype, err))
-            goto out;
-    if (meta_count)
-        memcpy(all, meta, meta_count * sizeof *all);
-    if (sd_store_hash(o.tensors, o.count, meta, meta_count, model_hash, legacy_hash, err))
-        goto out;
-    all[meta_count] = (struct sd_store_meta){"sshs_model_hash", model_hash};
-    all[meta_count + 1] = (struct sd_store_meta){"sshs_legacy_hash", legacy_hash};
-    rc = sd_store_write(path, o.tensors, o.count, all, meta_count + 2, err);
-out:
-    sd_arena_free(&o.arena);
+    if (!rc)
+        rc = sd_lora_out_write(&out, path, meta, meta_count, err);
+    sd_lora_out_free(&out);
     return rc;
 }
