@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "adapter/lora_delta.h"
+#include "adapter/network_names.h"
 #include "base/filemap.h"
 #include "base/json.h"
 #include "base/ordered.h"
@@ -126,7 +127,7 @@ void lora_report_free(struct lora_report *r)
 
 /* Modules that belong together. */
 struct group {
-    struct sd_delta_block block;
+    struct sd_network_block block;
     size_t modules;
     double square; /* of the norms; NaN as soon as one is */
 };
@@ -153,8 +154,8 @@ static int write_group(struct sd_buf *b, const struct group *g)
 /* Text encoders before the U-Net; within them the way of the data. */
 static int by_block(const void *pa, const void *pb)
 {
-    const struct sd_delta_block *a = &((const struct group *)pa)->block,
-                                *b = &((const struct group *)pb)->block;
+    const struct sd_network_block *a = &((const struct group *)pa)->block,
+                                  *b = &((const struct group *)pb)->block;
     int order = strcmp(a->part, b->part);
     if (order)
         return order;
@@ -163,7 +164,7 @@ static int by_block(const void *pa, const void *pb)
     return a->index != b->index ? (a->index < b->index ? -1 : 1) : strcmp(a->name, b->name);
 }
 
-static bool same_block(const struct sd_delta_block *a, const struct sd_delta_block *b, bool whole_part)
+static bool same_block(const struct sd_network_block *a, const struct sd_network_block *b, bool whole_part)
 {
     return !strcmp(a->part, b->part) && (whole_part || !strcmp(a->name, b->name));
 }
@@ -173,9 +174,9 @@ static size_t collect(const struct lora_report *r, struct group *groups, bool wh
 {
     size_t n = 0;
     for (size_t i = 0; i < r->file.count; i++) {
-        struct sd_delta_block block;
+        struct sd_network_block block;
         size_t k = 0;
-        sd_delta_block_of(r->file.modules[i].place, &block);
+        sd_network_block_of(r->file.modules[i].place, &block);
         while (k < n && !same_block(&groups[k].block, &block, whole_parts))
             k++;
         if (k == n)
@@ -286,8 +287,8 @@ static int set_tensors(struct sd_record *r, const struct sd_delta_module *m, con
 
 static int set_module(struct sd_record *r, const struct sd_delta_module *m, const struct measured *v)
 {
-    struct sd_delta_block block;
-    sd_delta_block_of(m->place, &block);
+    struct sd_network_block block;
+    sd_network_block_of(m->place, &block);
     return sd_record_set_string(r, "module", m->name) || sd_record_set_string(r, "part", block.part) ||
            sd_record_set_string(r, "block", block.name) ||
            sd_record_set_string(r, "type", sd_delta_type_name(m->type)) ||

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "adapter/lora_names.h"
+#include "adapter/lora_convert.h"
 
 int main(int argc, char **argv)
 {

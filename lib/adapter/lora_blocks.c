@@ -1,32 +1,21 @@
 #include "adapter/lora_blocks.h"
 
-#include <stdio.h>
 #include <string.h>
 
+#include "adapter/network_names.h"
 #include "base/json.h"
 
 enum { MID = 13 };
 
 int sd_lora_block(const char *name)
 {
-    char kind[16];
-    int i, j;
-    if (strstr(name, "text_model_encoder_"))
-        return 0;
-    const char *at = strstr(name, "_blocks_");
-    while (at && sscanf(at, "_blocks_%2d_%15[a-z]_%2d_", &i, kind, &j) != 3)
-        at = strstr(at + 1, "_blocks_");
-    if (!at)
-        return strstr(name, "mid_block_") ? MID : -1;
-    bool down = at - name >= 4 && !memcmp(at - 4, "down", 4), up = at - name >= 2 && !memcmp(at - 2, "up", 2);
-    bool layer = !strcmp(kind, "resnets") || !strcmp(kind, "attentions");
-    if (i > 3 || j > 2 || i < 0 || j < 0)
+    struct sd_network_block b;
+    sd_network_block_of(name, &b);
+    if (b.stage == SD_STAGE_TEXT || b.stage == SD_STAGE_MID)
+        return b.stage == SD_STAGE_TEXT ? 0 : MID;
+    if (b.layer < 0 || b.layer > 2 || b.index > 3)
         return -1;
-    if (down && (layer || !strcmp(kind, "downsamplers")))
-        return layer ? 1 + 3 * i + j + 1 : 1 + 3 * (i + 1);
-    if (up && (layer || !strcmp(kind, "upsamplers")))
-        return layer ? MID + 1 + 3 * i + j : MID + 1 + 3 * i + 2;
-    return strstr(name, "mid_block_") ? MID : -1;
+    return 3 * b.index + b.layer + (b.stage == SD_STAGE_UP ? MID + 1 : 2);
 }
 
 int sd_lora_block_weights(const char *text, double weights[SD_LORA_BLOCKS], struct sd_err *err)

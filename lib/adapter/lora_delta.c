@@ -1,11 +1,10 @@
 #include "adapter/lora_delta.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/buf.h"
+#include "adapter/network_names.h"
 
 /* How keys end. */
 static const struct {
@@ -196,40 +195,12 @@ static void finish_module(struct sd_delta_module *m)
     m->scale = m->rank ? m->alpha / (double)m->rank : 1;
 }
 
-/* ---- names ---- */
+/* ---- modules ---- */
 
-/* diffusers' and PEFT's names with dots become sd-scripts'. */
-static char *place_of(struct sd_arena *arena, const char *name, size_t len)
+static char *place_of(struct sd_arena *arena, const char *name)
 {
-    static const struct {
-        const char *theirs, *ours;
-    } prefixes[] = {{"unet.", "lora_unet_"},
-                    {"text_encoder.", "lora_te_"},
-                    {"text_encoder_2.", "lora_te2_"},
-                    {"transformer.", "lora_unet_"}};
-    static const char wrapper[] = "base_model.model.", processor[] = ".processor.";
     struct sd_buf b = SD_BUF_INIT;
-    char *text = sd_arena_printf(arena, "%.*s", (int)len, name);
-    if (!text)
-        return NULL;
-    if (!strncmp(text, wrapper, sizeof wrapper - 1))
-        text += sizeof wrapper - 1;
-    int bad = 0;
-    for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
-        if (!strncmp(text, prefixes[i].theirs, strlen(prefixes[i].theirs))) {
-            bad = sd_buf_adds(&b, prefixes[i].ours);
-            text += strlen(prefixes[i].theirs);
-            break;
-        }
-    char *middle = strstr(text, processor);
-    for (char *p = text; *p && !bad; p++) {
-        if (p == middle)
-            p += sizeof processor - 2;
-        bad = sd_buf_addc(&b, *p == '.' ? '_' : *p);
-    }
-    if (middle && !bad && b.len > 7 && !strcmp(b.data + b.len - 7, "_to_out"))
-        bad = sd_buf_adds(&b, "_0"); /* the processor's to_out is the layer's first half */
-    char *place = bad ? NULL : sd_arena_strdup(arena, b.data ? b.data : "");
+    char *place = name && sd_network_place(name, &b) >= 0 ? sd_arena_strdup(arena, b.data) : NULL;
     sd_buf_free(&b);
     return place;
 }
@@ -262,7 +233,7 @@ static int add_module(struct sd_delta_file *f, const struct key *keys, size_t n,
     struct sd_delta_module *m = &f->modules[f->count];
     *m = (struct sd_delta_module){.type = SD_DELTA_OTHER, .alpha = NAN};
     m->name = sd_arena_printf(&f->arena, "%.*s", (int)keys->len, keys->entry->name);
-    m->place = place_of(&f->arena, keys->entry->name, keys->len);
+    m->place = place_of(&f->arena, m->name);
     if (!m->name || !m->place)
         return sd_err_memory(err, keys->len);
     for (size_t i = 0; i < n; i++) {
@@ -322,48 +293,4 @@ void sd_delta_close(struct sd_delta_file *f)
     sd_tensor_file_close(f->tf);
     sd_arena_free(&f->arena);
     *f = (struct sd_delta_file){0};
-}
-
-/* ---- places ---- */
-
-void sd_delta_block_of(const char *place, struct sd_delta_block *b)
-{
-    static const struct {
-        const char *prefix, *part;
-    } parts[] = {{"lora_te2_", "text_encoder_2"},
-                 {"lora_te3_", "text_encoder_3"},
-                 {"lora_te", "text_encoder"},
-                 {"oft_te", "text_encoder"}};
-    static const struct {
-        const char *word;
-        enum sd_delta_stage stage;
-    } stages[] = {{"down_blocks_", SD_STAGE_DOWN},   {"input_blocks_", SD_STAGE_DOWN},
-                  {"double_blocks_", SD_STAGE_DOWN}, {"joint_blocks_", SD_STAGE_DOWN},
-                  {"up_blocks_", SD_STAGE_UP},       {"output_blocks_", SD_STAGE_UP},
-                  {"single_blocks_", SD_STAGE_UP}};
-    const char *at;
-    *b = (struct sd_delta_block){.part = "unet", .name = "other", .stage = SD_STAGE_OTHER};
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
-        if (!strncmp(place, parts[i].prefix, strlen(parts[i].prefix))) {
-            b->part = parts[i].part;
-            at = strstr(place, "_layers_");
-            if (at && sscanf(at, "_layers_%4d", &b->index) == 1) {
-                b->stage = SD_STAGE_TEXT;
-                snprintf(b->name, sizeof b->name, "layers_%d", b->index);
-            }
-            return;
-        }
-    if ((at = strstr(place, "mid_block")) || (at = strstr(place, "middle_block"))) {
-        b->stage = SD_STAGE_MID;
-        snprintf(b->name, sizeof b->name, at[3] == '_' ? "mid_block" : "middle_block");
-        return;
-    }
-    for (size_t i = 0; i < sizeof stages / sizeof *stages; i++) {
-        at = strstr(place, stages[i].word);
-        if (!at || sscanf(at + strlen(stages[i].word), "%4d", &b->index) != 1)
-            continue;
-        b->stage = stages[i].stage;
-        snprintf(b->name, sizeof b->name, "%s%d", stages[i].word, b->index);
-        return;
-    }
 }

@@ -103,16 +103,4 @@ void sd_delta_row(struct sd_delta *d, int64_t row, double *out); /* width values
 /* Frobenius norm of the scaled dW. */
 int sd_delta_norm(struct sd_delta *d, double *norm, struct sd_err *err);
 
-/* Where in the model a module sits. */
-enum sd_delta_stage { SD_STAGE_TEXT, SD_STAGE_DOWN, SD_STAGE_MID, SD_STAGE_UP, SD_STAGE_OTHER };
-
-struct sd_delta_block {
-    const char *part; /* "text_encoder", "text_encoder_2", "text_encoder_3" or "unet" */
-    char name[32];    /* "layers_11", "down_blocks_0", "mid_block", "input_blocks_4", "other" */
-    enum sd_delta_stage stage;
-    int index;
-};
-
-void sd_delta_block_of(const char *place, struct sd_delta_block *b);
-
 #endif

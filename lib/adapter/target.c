@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "adapter/network_names.h"
 #include "model/declare.h"
 
 /* Parts of paths in the order in which the modules of sd-scripts' U-Net and of transformers' CLIP were
@@ -87,11 +88,9 @@ static bool kind_of(const char *path, enum sd_target_kind *kind)
 
 static char *adapter_name(struct sd_arena *arena, const char *path)
 {
-    bool text = !strncmp(path, "text_encoder.", 13);
-    char *name = sd_arena_printf(arena, "%s_%s", text ? "lora_te" : "lora_unet", strchr(path, '.') + 1);
-    for (char *c = name; c && *c; c++)
-        if (*c == '.')
-            *c = '_';
+    struct sd_buf b = SD_BUF_INIT;
+    char *name = sd_network_place(path, &b) < 0 ? NULL : sd_arena_strdup(arena, b.data);
+    sd_buf_free(&b);
     return name;
 }
 

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "adapter/lora_combine.h"
-#include "adapter/lora_names.h"
+#include "adapter/lora_convert.h"
 #include "adapter/lora_resize.h"
 
 static void check_pair(const struct sd_lora_modules *m, const struct sd_lora_pair *p)
@@ -16,8 +16,8 @@ static void check_pair(const struct sd_lora_modules *m, const struct sd_lora_pai
     if (sd_lora_modules_find(m, p->name) != p || p->rank < 1 || p->in < 1 || p->out < 1 || p->kernel < 1)
         abort();
     sd_lora_block(p->name);
-    if (sd_lora_name_to_diffusers(p->name, &there) == 1 &&
-        (sd_lora_name_to_kohya(there.data, &back) != 1 || strcmp(back.data, p->name)))
+    if (sd_network_path(p->name, &there) == 1 &&
+        (sd_network_place(there.data, &back) != 1 || strcmp(back.data, p->name)))
         abort();
     if (!sd_lora_pair_read(p, &up, &down, NULL)) {
         free(up);

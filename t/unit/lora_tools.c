@@ -9,7 +9,7 @@
 
 #include "adapter/lora_bake.h"
 #include "adapter/lora_extract.h"
-#include "adapter/lora_names.h"
+#include "adapter/lora_convert.h"
 #include "adapter/lora_resize.h"
 #include "adapter/target.h"
 
@@ -266,8 +266,8 @@ static void names(const char *arch)
     size_t n = 0, good = 0;
     ok(!sd_targets(sd_model_config_builtin(arch), &arena, &t, &n, &err), "layers of %s", arch);
     for (size_t i = 0; i < n; i++)
-        good += sd_lora_name_to_diffusers(t[i].name, &there) == 1 && !strcmp(there.data, t[i].path) &&
-                sd_lora_name_to_kohya(there.data, &back) == 1 && !strcmp(back.data, t[i].name);
+        good += sd_network_path(t[i].name, &there) == 1 && !strcmp(there.data, t[i].path) &&
+                sd_network_place(there.data, &back) == 1 && !strcmp(back.data, t[i].name);
     ok(good == n && n > 200, "names of all %zu layers, there and back", n);
     sd_buf_free(&there);
     sd_buf_free(&back);

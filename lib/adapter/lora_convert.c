@@ -1,102 +1,8 @@
-#include "adapter/lora_names.h"
+#include "adapter/lora_convert.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* Parts of paths; no part is the beginning of two readings of one name. */
-static const char *const parts[] = {
-    "down_blocks",
-    "up_blocks",
-    "mid_block",
-    "attentions",
-    "resnets",
-    "downsamplers",
-    "upsamplers",
-    "proj_in",
-    "proj_out",
-    "to_q",
-    "to_k",
-    "to_v",
-    "transformer_blocks",
-    "to_out",
-    "attn1",
-    "attn2",
-    "ff",
-    "net",
-    "proj",
-    "conv1",
-    "conv2",
-    "conv",
-    "time_emb_proj",
-    "mlp",
-    "text_model",
-    "encoder",
-    "layers",
-    "self_attn",
-    "q_proj",
-    "k_proj",
-    "v_proj",
-    "out_proj",
-    "fc1",
-    "fc2",
-    "conv_shortcut",
-};
-
-/* The length of the longest part, or of the number, that name begins with and that ends there or at "_". */
-static size_t part_at(const char *name)
-{
-    size_t longest = strspn(name, "0123456789");
-    if (longest > 4 || (name[longest] && name[longest] != '_'))
-        longest = 0;
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        size_t n = strlen(parts[i]);
-        if (n > longest && !strncmp(name, parts[i], n) && (!name[n] || name[n] == '_'))
-            longest = n;
-    }
-    return longest;
-}
-
-int sd_lora_name_to_diffusers(const char *name, struct sd_buf *out)
-{
-    const char *at;
-    sd_buf_clear(out);
-    if (!strncmp(name, "lora_unet_", 10)) {
-        at = name + 10;
-        if (sd_buf_adds(out, "unet"))
-            return -1;
-    } else if (!strncmp(name, "lora_te_", 8)) {
-        at = name + 8;
-        if (sd_buf_adds(out, "text_encoder"))
-            return -1;
-    } else {
-        return 0;
-    }
-    for (;;) {
-        size_t n = part_at(at);
-        if (!n)
-            return 0;
-        if (sd_buf_addc(out, '.') || sd_buf_add(out, at, n))
-            return -1;
-        if (!at[n])
-            return 1;
-        at += n + 1;
-    }
-}
-
-int sd_lora_name_to_kohya(const char *name, struct sd_buf *out)
-{
-    bool unet = !strncmp(name, "unet.", 5);
-    sd_buf_clear(out);
-    if (!unet && strncmp(name, "text_encoder.", 13))
-        return 0;
-    if (sd_buf_addf(out, "%s_%s", unet ? "lora_unet" : "lora_te", strchr(name, '.') + 1))
-        return -1;
-    for (char *c = out->data; *c; c++)
-        *c = *c == '.' ? '_' : *c;
-    return 1;
-}
 
 bool sd_lora_is_diffusers(const struct sd_lora_modules *m)
 {
@@ -120,8 +26,7 @@ static bool is_sd2(const struct sd_lora_modules *m)
 static int rename_pair(const struct sd_lora_pair *p, bool to_diffusers, struct sd_buf *name, const char *path,
                        struct sd_err *err)
 {
-    int found =
-        to_diffusers ? sd_lora_name_to_diffusers(p->name, name) : sd_lora_name_to_kohya(p->name, name);
+    int found = to_diffusers ? sd_network_path(p->name, name) : sd_network_place(p->name, name);
     if (found < 0)
         return sd_err_memory(err, name->len);
     if (found && (p->spelling == SD_LORA_KOHYA) == to_diffusers)

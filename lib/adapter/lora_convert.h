@@ -1,18 +1,10 @@
-/* What the modules of a LoRA are called: sd-scripts writes a layer's path with underscores,
- *     lora_unet_mid_block_attentions_0_proj_in, lora_te_text_model_encoder_layers_0_mlp_fc1
- * diffusers and PEFT with dots,
- *     unet.mid_block.attentions.0.proj_in, text_encoder.text_model.encoder.layers.0.mlp.fc1 */
-#ifndef SD_ADAPTER_LORA_NAMES_H
-#define SD_ADAPTER_LORA_NAMES_H
+/* A LoRA under other names: sd-scripts', or diffusers' and PEFT's. */
+#ifndef SD_ADAPTER_LORA_CONVERT_H
+#define SD_ADAPTER_LORA_CONVERT_H
 
 #include "adapter/lora_out.h"
+#include "adapter/network_names.h"
 #include "store/meta.h"
-#include "base/buf.h"
-
-/* Puts the other name into out: 1, 0 when name is no layer of SD 1 or 2 in the expected form, -1 when memory
- * is out. */
-int sd_lora_name_to_diffusers(const char *name, struct sd_buf *out);
-int sd_lora_name_to_kohya(const char *name, struct sd_buf *out);
 
 /* Adds the modules under the other names to out (an empty struct, to be freed by the caller), and their
  * metadata to meta.
