@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "adapter/lora_delta.h"
+#include "adapter/network_product.h"
 #include "adapter/network_names.h"
 #include "base/filemap.h"
 #include "base/json.h"
@@ -25,7 +25,7 @@ struct measured {
 struct lora_report {
     struct inspect *in;
     const char *path;
-    struct sd_delta_file file;
+    struct sd_network file;
     struct measured *measured; /* beside file.modules */
 };
 
@@ -53,7 +53,7 @@ static struct magnitude measure_tensor(const struct sd_store_entry *e)
     return m;
 }
 
-static int measure_norm(const struct sd_delta_module *m, double *norm, struct sd_err *err)
+static int measure_norm(const struct sd_network_module *m, double *norm, struct sd_err *err)
 {
     struct sd_delta d;
     if (sd_delta_load(&d, m, err))
@@ -66,7 +66,7 @@ static int measure_norm(const struct sd_delta_module *m, double *norm, struct sd
 static void measure(void *ctx, int thread, size_t i)
 {
     struct lora_report *r = ctx;
-    const struct sd_delta_module *m = &r->file.modules[i];
+    const struct sd_network_module *m = &r->file.modules[i];
     struct measured *out = &r->measured[i];
     (void)thread;
     out->norm = NAN;
@@ -95,7 +95,7 @@ int lora_report_new(struct lora_report **out, struct inspect *in, const char *pa
         return sd_err_memory(err, sizeof *r);
     r->in = in;
     r->path = path;
-    int rc = sd_delta_open(&r->file, path, err);
+    int rc = sd_network_open(&r->file, path, err) || sd_network_some(&r->file, err) ? -1 : 0;
     if (!rc && !(r->measured = calloc(r->file.count, sizeof *r->measured)))
         rc = sd_err_memory(err, r->file.count * sizeof *r->measured);
     const struct sd_ordered run = {.n = r->file.count,
@@ -118,7 +118,7 @@ void lora_report_free(struct lora_report *r)
 {
     if (!r)
         return;
-    sd_delta_close(&r->file);
+    sd_network_close(&r->file);
     free(r->measured);
     free(r);
 }
@@ -132,7 +132,7 @@ struct group {
     double square; /* of the norms; NaN as soon as one is */
 };
 
-static void add_to_group(struct group *g, const struct sd_delta_module *m, double norm)
+static void add_to_group(struct group *g, const struct sd_network_module *m, double norm)
 {
     g->modules++;
     if (m->has_delta)
@@ -208,23 +208,23 @@ static int write_counts(struct sd_buf *b, double *numbers, size_t n)
 }
 
 /* The kind people call it by: LoRA of convolutions with a window is LoCon. */
-static const char *kind_of(const struct sd_delta_file *f)
+static const char *kind_of(const struct sd_network *f)
 {
-    enum sd_delta_type type = SD_DELTA_OTHER;
+    enum sd_network_type type = SD_NETWORK_OTHER;
     bool window = false, mixed = false;
     for (size_t i = 0; i < f->count; i++) {
-        const struct sd_delta_module *m = &f->modules[i];
-        mixed |= type != SD_DELTA_OTHER && m->type != SD_DELTA_OTHER && m->type != type;
-        if (m->type != SD_DELTA_OTHER)
+        const struct sd_network_module *m = &f->modules[i];
+        mixed |= type != SD_NETWORK_OTHER && m->type != SD_NETWORK_OTHER && m->type != type;
+        if (m->type != SD_NETWORK_OTHER)
             type = m->type;
         window |= m->window > 1;
     }
-    return mixed ? "mixed" : type == SD_DELTA_LORA && window ? "locon" : sd_delta_type_name(type);
+    return mixed ? "mixed" : type == SD_NETWORK_LORA && window ? "locon" : sd_network_type_name(type);
 }
 
 static int write_network(const struct lora_report *r, struct sd_buf *b, struct group *groups, double *numbers)
 {
-    const struct sd_delta_file *f = &r->file;
+    const struct sd_network *f = &r->file;
     size_t n = 0, dora = 0, parts, blocks;
     for (size_t i = 0; i < f->count; i++)
         dora += f->modules[i].dora;
@@ -266,7 +266,7 @@ int lora_set_network(const struct lora_report *r, struct sd_record *record)
 
 /* ---- modules ---- */
 
-static int set_tensors(struct sd_record *r, const struct sd_delta_module *m, const struct measured *v)
+static int set_tensors(struct sd_record *r, const struct sd_network_module *m, const struct measured *v)
 {
     struct sd_buf b = SD_BUF_INIT;
     int bad = sd_buf_addc(&b, '{'), first = 1;
@@ -275,7 +275,7 @@ static int set_tensors(struct sd_record *r, const struct sd_delta_module *m, con
         if (!m->tensor[role] || role == SD_ROLE_ALPHA)
             continue;
         bad = sd_buf_addf(&b, "%s\"%s\":{\"mean_abs\":", first ? "" : ",",
-                          sd_delta_role_name((enum sd_delta_role)role)) ||
+                          sd_network_role_name((enum sd_network_role)role)) ||
               write_number(&b, g->mean) || sd_buf_adds(&b, ",\"min_abs\":") || write_number(&b, g->min) ||
               sd_buf_adds(&b, ",\"max_abs\":") || write_number(&b, g->max) || sd_buf_addc(&b, '}');
         first = 0;
@@ -285,13 +285,13 @@ static int set_tensors(struct sd_record *r, const struct sd_delta_module *m, con
     return bad;
 }
 
-static int set_module(struct sd_record *r, const struct sd_delta_module *m, const struct measured *v)
+static int set_module(struct sd_record *r, const struct sd_network_module *m, const struct measured *v)
 {
     struct sd_network_block block;
     sd_network_block_of(m->place, &block);
     return sd_record_set_string(r, "module", m->name) || sd_record_set_string(r, "part", block.part) ||
            sd_record_set_string(r, "block", block.name) ||
-           sd_record_set_string(r, "type", sd_delta_type_name(m->type)) ||
+           sd_record_set_string(r, "type", sd_network_type_name(m->type)) ||
            (m->dora && sd_record_set_bool(r, "dora", true)) ||
            (m->rank &&
             (sd_record_set_int(r, "rank", m->rank) || sd_record_set_double(r, "alpha", m->alpha))) ||

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "adapter/lora_delta.h"
+#include "adapter/network_product.h"
 #include "base/ordered.h"
 #include "cmd.h"
 #include "model/listing.h"
@@ -18,7 +18,7 @@ static const char *const status_names[STATUSES] = {"only_a", "only_b", "shape", 
 struct pair {
     const char *name;
     const struct sd_store_entry *a, *b;
-    const struct sd_delta_module *ma, *mb;
+    const struct sd_network_module *ma, *mb;
     enum status status;
     double distance; /* relative L2, infinite where NaN or infinities differ */
     struct sd_tensor_diff diff;
@@ -35,7 +35,7 @@ struct options {
 /* What is compared: tensors or modules. Both lists are sorted by name. */
 struct side {
     struct sd_listing tensors;
-    struct sd_delta_file network;
+    struct sd_network network;
     size_t count;
 };
 
@@ -71,16 +71,16 @@ static enum status judge(const struct options *o, const struct pair *p)
 }
 
 /* Row by row, so that what two networks add to a large layer never has to be in memory. */
-static int compare_rows(struct sd_delta d[2], struct sd_tensor_diff *sum, struct sd_err *err)
+static int compare_rows(const struct sd_delta d[2], struct sd_tensor_diff *sum, struct sd_err *err)
 {
     size_t bytes = (size_t)d[0].width * sizeof(double);
-    double *row[2] = {malloc(bytes), malloc(bytes)};
-    int rc = row[0] && row[1] ? 0 : sd_err_memory(err, bytes);
+    double *row[2] = {malloc(bytes), malloc(bytes)}, *scratch = malloc(bytes + sizeof *scratch);
+    int rc = row[0] && row[1] && scratch ? 0 : sd_err_memory(err, bytes);
     for (int64_t i = 0; i < d[0].out && !rc; i++) {
         struct sd_store_entry e[2];
         struct sd_tensor_diff one;
         for (int k = 0; k < 2; k++) {
-            sd_delta_row(&d[k], i, row[k]);
+            sd_delta_row(&d[k], i, row[k], scratch);
             e[k] = (struct sd_store_entry){.dtype = SD_STORE_F64, .data = row[k], .bytes = bytes};
         }
         sd_tensor_diff(&e[0], &e[1], &one);
@@ -88,6 +88,7 @@ static int compare_rows(struct sd_delta d[2], struct sd_tensor_diff *sum, struct
     }
     free(row[0]);
     free(row[1]);
+    free(scratch);
     return rc;
 }
 
@@ -120,7 +121,7 @@ static void compare_tensors_of(struct pair *p)
 
 static void compare_modules(const struct options *o, struct pair *p)
 {
-    const struct sd_delta_module *a = p->ma, *b = p->mb;
+    const struct sd_network_module *a = p->ma, *b = p->mb;
     const char *fault = a->fault ? a->fault : b->fault;
     if (fault) {
         sd_err_set(&p->err, SD_ERR_DATA, "module %s: %s", a->fault ? a->name : b->name, fault);
@@ -246,11 +247,11 @@ static int set_tensor(struct sd_record *r, const struct sd_store_entry *e, const
                  sd_record_set_ints(r, shape, e->shape, (size_t)e->ndim));
 }
 
-static int set_module(struct sd_record *r, const struct sd_delta_module *m, const char *type,
+static int set_module(struct sd_record *r, const struct sd_network_module *m, const char *type,
                       const char *rank, const char *alpha)
 {
     return m &&
-           (sd_record_set_string(r, type, sd_delta_type_name(m->type)) ||
+           (sd_record_set_string(r, type, sd_network_type_name(m->type)) ||
             (m->rank && (sd_record_set_int(r, rank, m->rank) || sd_record_set_double(r, alpha, m->alpha))));
 }
 
@@ -305,7 +306,7 @@ static void close_sides(struct side s[2])
 {
     for (int i = 0; i < 2; i++) {
         sd_listing_close(&s[i].tensors);
-        sd_delta_close(&s[i].network);
+        sd_network_close(&s[i].network);
     }
 }
 
@@ -321,11 +322,16 @@ static int open_tensors(const struct options *o, const char *const path[2], stru
     return sd_listing_file(&s[0].tensors, path[0], err) || sd_listing_file(&s[1].tensors, path[1], err);
 }
 
+static int open_network(struct sd_network *n, const char *path, struct sd_err *err)
+{
+    return sd_network_open(n, path, err) || sd_network_some(n, err);
+}
+
 static void open_sides(struct options *o, const char *const path[2], struct side s[2])
 {
     struct sd_err err = {0};
     int rc = o->lora
-                 ? sd_delta_open(&s[0].network, path[0], &err) || sd_delta_open(&s[1].network, path[1], &err)
+                 ? open_network(&s[0].network, path[0], &err) || open_network(&s[1].network, path[1], &err)
                  : open_tensors(o, path, s, &err);
     if (rc)
         trouble(o, &err);

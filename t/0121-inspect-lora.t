@@ -29,6 +29,12 @@ is 'text encoder and U-Net apart' "$(jq -c 'select(.network).network | [.type, (
 try sd-inspect --lora "$data"/peft.safetensors
 is "PEFT's and diffusers' spelling" "$status $(jq -c 'select(.module) | [.part, .block, .rank]' "$out" | paste -sd ' ')" \
     '0 ["text_encoder","layers_11",4] ["unet","down_blocks_0",4] ["unet","down_blocks_0",2]'
+tools=$root/t/data/lora-tools
+for f in c.safetensors c.pt; do
+    try sd-inspect --lora "$tools"/$f
+    jq -S '.network // del(.file)' "$out" >${f#c.}
+done
+same 'matrices that lie in columns' pt safetensors
 try sd-inspect --lora --metadata-only "$data"/networks.safetensors
 is '--metadata-only' "$(wc -l <"$out") $(jq .network.modules "$out")" '1 12'
 try sd-inspect --lora --tensors-only "$data"/networks.safetensors
@@ -48,15 +54,27 @@ st misfit '{"a.lora_down.weight":{"dtype":"F32","shape":[2,3],"data_offsets":[0,
 st empty '{"a.lora_down.weight":{"dtype":"F32","shape":[0,3],"data_offsets":[0,0]},"a.lora_up.weight":{"dtype":"F32","shape":[4,0],"data_offsets":[0,0]}}' 0
 st kron '{"a.lokr_w1":{"dtype":"U8","shape":[1,65536],"data_offsets":[0,65536]},"a.lokr_w2":{"dtype":"U8","shape":[1,512],"data_offsets":[65536,66048]}}' 66048
 st cross '{"a.hada_w1_a":{"dtype":"U8","shape":[2,1],"data_offsets":[0,2]},"a.hada_w1_b":{"dtype":"U8","shape":[1,2],"data_offsets":[2,4]},"a.hada_w2_a":{"dtype":"U8","shape":[2,1],"data_offsets":[4,6]},"a.hada_w2_b":{"dtype":"U8","shape":[1,2],"data_offsets":[6,8]},"a.lokr_w1":{"dtype":"U8","shape":[1],"data_offsets":[8,9]}}' 9
-for bad in half misfit empty; do
-    try sd-inspect --lora --tensors-only $bad
-    is "$bad: an error of the module" "$status $(jq -r 'select(.module == "a") | .error.message' "$out")" \
-        "1 $bad: module a: the shapes of its tensors do not fit one another, or one is missing"
+st twice '{"a.lora_down.weight":{"dtype":"U8","shape":[1,1],"data_offsets":[0,1]},"a.lora_up.weight":{"dtype":"U8","shape":[1,1],"data_offsets":[1,2]},"a.lora_A.weight":{"dtype":"U8","shape":[1,1],"data_offsets":[2,3]},"a.lora_B.weight":{"dtype":"U8","shape":[1,1],"data_offsets":[3,4]}}' 4
+st places '{"a.b.lora_down.weight":{"dtype":"U8","shape":[1,1],"data_offsets":[0,1]},"a.b.lora_up.weight":{"dtype":"U8","shape":[1,1],"data_offsets":[1,2]},"a_b.lora_A.weight":{"dtype":"U8","shape":[1,1],"data_offsets":[2,3]},"a_b.lora_B.weight":{"dtype":"U8","shape":[1,1],"data_offsets":[3,4]}}' 4
+st alpha '{"a.lora_down.weight":{"dtype":"U8","shape":[1,1],"data_offsets":[0,1]},"a.lora_up.weight":{"dtype":"U8","shape":[1,1],"data_offsets":[1,2]},"a.alpha":{"dtype":"U8","shape":[2],"data_offsets":[2,4]}}' 4
+st spellings '{"a.lora_linear_layer.down.weight":{"dtype":"U8","shape":[1,3],"data_offsets":[0,3]},"a.lora_linear_layer.up.weight":{"dtype":"U8","shape":[2,1],"data_offsets":[3,5]},"b.down.weight":{"dtype":"U8","shape":[1,4],"data_offsets":[5,9]},"b.up.weight":{"dtype":"U8","shape":[2,1],"data_offsets":[9,11]}}' 11
+for bad in 'half: a.lora_up.weight is missing' \
+    'misfit: a.lora_up.weight is [4,3], expected a shape that fits the others of its module' \
+    'empty: a.lora_down.weight is [0,3], expected a shape that fits the others of its module' \
+    'kron: a.lokr_w2 is [1,512], expected a shape that fits the others of its module' \
+    'cross: a is of both a LoHa and a LoKr' 'twice: a is there in two spellings' \
+    'alpha: a.alpha is no single number'; do
+    name=${bad%%:*}
+    try sd-inspect --lora --tensors-only "$name"
+    is "$name: an error of the module" "$status $(jq -r 'select(.module == "a") | .error.message' "$out")" \
+        "1 $name: module a: ${bad#*: }"
 done
-try sd-inspect --lora --tensors-only cross
-is 'tensors of two kinds in one module' "$status $(jq -c '[.type, .norm]' "$out")" '0 ["loha",0]'
-try sd-inspect --lora --tensors-only kron
-like 'a product too large to be a layer' "$status $(cat "$err")" '1 *module a: the shapes*'
+try sd-inspect --lora --tensors-only places
+is 'two modules in one place' "$(jq -r .error.message "$out" | sed 's/.*: //' | paste -sd ,)" \
+    'a_b is there in two spellings,a_b is there in two spellings'
+try sd-inspect --lora --tensors-only spellings
+is "diffusers' text encoders and ControlLoRA" "$status $(jq -c '[.module, .in, .out]' "$out" | paste -sd ' ')" \
+    '0 ["a",3,2] ["b",4,2]'
 try sd-inspect --lora --stats "$data"/peft.safetensors
 is 'with --stats: wrong usage' "$status$(cat "$out")" 2
 finish

@@ -88,6 +88,8 @@ is '--lora: a network and itself, OFT too' "$status $(jq .same "$out")" '0 12'
 try sd-diff --lora --common --all "$net"/networks.safetensors "$net"/peft.safetensors
 is "--lora: PEFT's spelling, whose alpha is the rank" "$(jq -c 'select(.module) | [.status, .relative_l2 * 1000 | tostring]' "$out" | paste -sd ' ')" \
     '["different","1000"] ["same","0"]'
+try sd-diff --lora "$root"/t/data/lora-tools/c.safetensors "$root"/t/data/lora-tools/c.pt
+is '--lora: matrices that lie in columns' "$status" 0
 try sd-diff --lora "$net"/networks.safetensors "$model"/sd1-small.safetensors
 is '--lora: no network is trouble' "$status$(cat "$out")" 2
 for args in --exact --file-names; do

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "adapter/identify_private.h"
-#include "adapter/lora_delta.h"
+#include "adapter/network.h"
 
 /* ---- looking for keys ---- */
 
@@ -119,22 +119,22 @@ static const char *unet_variant(const struct sd_id_keys *keys)
 
 static void identify_network(struct sd_identity *id, const struct sd_id_keys *keys)
 {
-    enum sd_delta_type type = SD_DELTA_OTHER;
+    enum sd_network_type type = SD_NETWORK_OTHER;
     bool window = false, mixed = false;
     const char *module = sd_id_meta(keys, "ss_network_module");
     for (size_t i = 0; i < keys->count; i++) {
-        enum sd_delta_type t = sd_delta_type_of(keys->v[i].name);
+        enum sd_network_type t = sd_network_type_of(keys->v[i].name);
         const struct sd_store_entry *e = keys->v[i].entry;
-        if (t == SD_DELTA_OTHER)
+        if (t == SD_NETWORK_OTHER)
             continue;
-        mixed |= type != SD_DELTA_OTHER && t != type;
+        mixed |= type != SD_NETWORK_OTHER && t != type;
         type = t;
         window |= e->ndim == 4 && e->shape[2] > 1;
     }
-    id->kind = module && strstr(module, "dylora") ? "dylora"
-               : mixed                            ? "mixed_network"
-               : type == SD_DELTA_LORA && window  ? "locon"
-                                                  : sd_delta_type_name(type);
+    id->kind = module && strstr(module, "dylora")  ? "dylora"
+               : mixed                             ? "mixed_network"
+               : type == SD_NETWORK_LORA && window ? "locon"
+                                                   : sd_network_type_name(type);
     id->layout = has(keys, INSIDE, ".lora_A.")     ? "peft"
                  : has(keys, INSIDE, "lora.down.") ? "diffusers"
                                                    : "sd-scripts";
@@ -188,7 +188,7 @@ static bool identify_other(struct sd_identity *id, const struct sd_id_keys *keys
         {INSIDE, "motion_modules.", "motion_module"},
     };
     for (size_t i = 0; i < keys->count; i++)
-        if (sd_delta_type_of(keys->v[i].name) != SD_DELTA_OTHER) {
+        if (sd_network_type_of(keys->v[i].name) != SD_NETWORK_OTHER) {
             identify_network(id, keys);
             return true;
         }

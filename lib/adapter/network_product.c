@@ -1,9 +1,9 @@
-/* The numbers behind lora_delta.h. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "adapter/lora_delta.h"
+#include "adapter/network_private.h"
+#include "adapter/network_product.h"
 #include "base/clones.h"
 
 /* ---- loading ---- */
@@ -33,23 +33,18 @@ static float *transposed(float *in, int64_t rows, int64_t cols, struct sd_err *e
 }
 
 /* The core of CP form goes into the second factor: d[i, c, t] = sum over s of core[i, s, t] d[s, c]. */
-static float *with_core(float *d, int64_t rank, int64_t in, const struct sd_store_entry *core, int64_t window,
+static float *with_core(float *d, int64_t rank, int64_t in, const float *core, int64_t window,
                         struct sd_err *err)
 {
-    float *t = read_values(core, err), *out = calloc((size_t)(rank * in * window), sizeof *out);
-    if (t && !out)
+    float *out = calloc((size_t)(rank * in * window), sizeof *out);
+    if (!out)
         sd_err_memory(err, (size_t)(rank * in * window) * sizeof *out);
-    for (int64_t i = 0; t && out && i < rank; i++)
+    for (int64_t i = 0; out && i < rank; i++)
         for (int64_t s = 0; s < rank; s++)
             for (int64_t c = 0; c < in; c++)
                 for (int64_t k = 0; k < window; k++)
-                    out[(i * in + c) * window + k] += t[(i * rank + s) * window + k] * d[s * in + c];
+                    out[(i * in + c) * window + k] += core[(i * rank + s) * window + k] * d[s * in + c];
     free(d);
-    if (!t) {
-        free(out);
-        out = NULL;
-    }
-    free(t);
     return out;
 }
 
@@ -58,54 +53,44 @@ static int64_t count(const struct sd_store_entry *e)
     return (int64_t)(e->bytes / sd_store_dtype_bytes(e->dtype));
 }
 
-/* Shapes were checked when the file was opened. */
-static int load_matrix(struct sd_delta_matrix *m, const struct sd_store_entry *whole,
-                       const struct sd_store_entry *a, const struct sd_store_entry *b,
-                       const struct sd_store_entry *core, bool turned, struct sd_err *err)
+/* What it has read by the time of a failure is in *x. */
+static int load_matrix(struct sd_delta_matrix *x, const struct sd_network_module *m,
+                       const struct sd_network_factor *f, struct sd_err *err)
 {
-    *m = (struct sd_delta_matrix){0};
+    const struct sd_store_entry *whole = m->tensor[f->whole], *a = m->tensor[f->a], *b = m->tensor[f->b],
+                                *core = m->tensor[f->core];
+    *x = (struct sd_delta_matrix){0};
     if (whole) {
-        m->rows = whole->ndim ? whole->shape[0] : 1;
-        m->cols = count(whole) / m->rows;
-        return (m->d = read_values(whole, err)) ? 0 : -1;
+        x->rows = whole->ndim ? whole->shape[0] : 1;
+        x->cols = count(whole) / x->rows;
+        return (x->d = read_values(whole, err)) ? 0 : -1;
     }
-    m->rank = b->shape[0];
-    m->rows = count(a) / m->rank;
-    m->cols = count(b) / m->rank;
-    if (!(m->u = read_values(a, err)) || !(m->d = read_values(b, err)))
+    x->rank = b->shape[0];
+    x->rows = count(a) / x->rank;
+    x->cols = count(b) / x->rank;
+    if (!(x->u = read_values(a, err)) || !(x->d = read_values(b, err)))
         return -1;
     if (!core)
         return 0;
-    int64_t window = count(core) / m->rank / m->rank;
-    if (turned && !(m->u = transposed(m->u, m->rank, m->rows, err)))
+    if (f->turned && !(x->u = transposed(x->u, x->rank, x->rows, err)))
         return -1;
-    m->d = with_core(m->d, m->rank, m->cols, core, window, err);
-    m->cols *= window;
-    return m->d ? 0 : -1;
+    int64_t window = count(core) / x->rank / x->rank;
+    float *t = read_values(core, err);
+    x->d = t ? with_core(x->d, x->rank, x->cols, t, window, err) : (free(x->d), NULL);
+    free(t);
+    x->cols *= window;
+    return x->d ? 0 : -1;
 }
 
-int sd_delta_load(struct sd_delta *d, const struct sd_delta_module *m, struct sd_err *err)
+int sd_delta_load(struct sd_delta *d, const struct sd_network_module *m, struct sd_err *err)
 {
-    const struct sd_store_entry *const *t = m->tensor;
-    int rc;
+    const struct sd_network_factor *f = sd_network_factors[m->type];
     *d = (struct sd_delta){.out = m->out, .width = m->in * m->window, .scale = m->scale, .type = m->type};
-    if (m->type == SD_DELTA_LORA) {
-        rc = load_matrix(&d->m[0], NULL, t[SD_ROLE_UP], t[SD_ROLE_DOWN], t[SD_ROLE_MID], false, err);
-    } else if (m->type == SD_DELTA_DIFF) {
-        rc = load_matrix(&d->m[0], t[SD_ROLE_DIFF], NULL, NULL, NULL, false, err);
-    } else {
-        bool lokr = m->type == SD_DELTA_LOKR;
-        rc = load_matrix(&d->m[0], lokr ? t[SD_ROLE_W1] : NULL, t[SD_ROLE_W1_A], t[SD_ROLE_W1_B],
-                         lokr ? NULL : t[SD_ROLE_T1], true, err) ||
-             load_matrix(&d->m[1], lokr ? t[SD_ROLE_W2] : NULL, t[SD_ROLE_W2_A], t[SD_ROLE_W2_B],
-                         t[SD_ROLE_T2], true, err);
-    }
-    for (int i = 0; i < 2 && !rc && d->m[i].cols; i++)
-        if (!(d->row[i] = malloc((size_t)d->m[i].cols * sizeof *d->row[i])))
-            rc = sd_err_memory(err, (size_t)d->m[i].cols * sizeof *d->row[i]);
-    if (rc)
-        sd_delta_free(d);
-    return rc ? -1 : 0;
+    if (!load_matrix(&d->m[0], m, &f[0], err) &&
+        (!sd_network_has_two(m->type) || !load_matrix(&d->m[1], m, &f[1], err)))
+        return 0;
+    sd_delta_free(d);
+    return -1;
 }
 
 void sd_delta_free(struct sd_delta *d)
@@ -113,7 +98,6 @@ void sd_delta_free(struct sd_delta *d)
     for (int i = 0; i < 2; i++) {
         free(d->m[i].u);
         free(d->m[i].d);
-        free(d->row[i]);
     }
     *d = (struct sd_delta){0};
 }
@@ -137,22 +121,23 @@ SD_CLONES static void matrix_row(const struct sd_delta_matrix *m, int64_t row, d
     }
 }
 
-void sd_delta_row(struct sd_delta *d, int64_t row, double *out)
+void sd_delta_row(const struct sd_delta *d, int64_t row, double *out, double *scratch)
 {
-    if (d->type == SD_DELTA_LOKR) {
+    if (d->type == SD_NETWORK_LOKR) {
         const struct sd_delta_matrix *a = &d->m[0], *b = &d->m[1];
-        matrix_row(a, row / b->rows, d->row[0]);
-        matrix_row(b, row % b->rows, d->row[1]);
+        double *other = scratch + a->cols;
+        matrix_row(a, row / b->rows, scratch);
+        matrix_row(b, row % b->rows, other);
         for (int64_t i = 0; i < a->cols; i++)
             for (int64_t k = 0; k < b->cols; k++)
-                out[i * b->cols + k] = d->scale * d->row[0][i] * d->row[1][k];
+                out[i * b->cols + k] = d->scale * scratch[i] * other[k];
         return;
     }
     matrix_row(&d->m[0], row, out);
-    if (d->type == SD_DELTA_LOHA)
-        matrix_row(&d->m[1], row, d->row[1]);
+    if (d->type == SD_NETWORK_LOHA)
+        matrix_row(&d->m[1], row, scratch);
     for (int64_t c = 0; c < d->width; c++)
-        out[c] *= d->type == SD_DELTA_LOHA ? d->scale * d->row[1][c] : d->scale;
+        out[c] *= d->type == SD_NETWORK_LOHA ? d->scale * scratch[c] : d->scale;
 }
 
 /* ---- norms ---- */
@@ -196,16 +181,16 @@ static int matrix_square(const struct sd_delta_matrix *m, double *square, struct
     return 0;
 }
 
-int sd_delta_norm(struct sd_delta *d, double *norm, struct sd_err *err)
+int sd_delta_norm(const struct sd_delta *d, double *norm, struct sd_err *err)
 {
     double square = 0, other = 1;
     int rc = 0;
-    if (d->type == SD_DELTA_LOHA) {
-        double *row = malloc((size_t)d->width * sizeof *row);
+    if (d->type == SD_NETWORK_LOHA) {
+        double *row = malloc((size_t)(2 * d->width) * sizeof *row);
         if (!row)
-            return sd_err_memory(err, (size_t)d->width * sizeof *row);
+            return sd_err_memory(err, (size_t)(2 * d->width) * sizeof *row);
         for (int64_t i = 0; i < d->out; i++) {
-            sd_delta_row(d, i, row);
+            sd_delta_row(d, i, row, row + d->width);
             for (int64_t c = 0; c < d->width; c++)
                 square += row[c] * row[c];
         }
@@ -214,7 +199,7 @@ int sd_delta_norm(struct sd_delta *d, double *norm, struct sd_err *err)
         return 0;
     }
     rc = matrix_square(&d->m[0], &square, err);
-    if (!rc && d->type == SD_DELTA_LOKR) /* the norm of a Kronecker product is that of the norms */
+    if (!rc && d->type == SD_NETWORK_LOKR) /* the norm of a Kronecker product is that of the norms */
         rc = matrix_square(&d->m[1], &other, err);
     *norm = fabs(d->scale) * sqrt(fmax(square * other, 0));
     return rc;
