@@ -1,12 +1,11 @@
 #include "networks.h"
 
-struct sd_network_file *cmd_network(struct sd_cmd *c, const char *path, const struct sd_model_config *config,
-                                    bool strict)
+void cmd_network(struct sd_cmd *c, const char *path, const struct sd_model_config *config, bool strict,
+                 struct sd_network *network)
 {
-    struct sd_network_file *file;
     struct sd_lora_report r;
     struct sd_err err = {0};
-    if (sd_network_file_open(&file, config, path, &r, &err))
+    if (sd_network_open(network, path, &err) || sd_network_relate(network, config, &r, &err))
         cmd_die(c, &err);
     if (!r.modules) {
         sd_err_set(&err, SD_ERR_DATA, "%s: no LoRA of this model (%zu keys that belong to no layer: %s)",
@@ -17,7 +16,6 @@ struct sd_network_file *cmd_network(struct sd_cmd *c, const char *path, const st
         cmd_warn(c, "%s: %zu keys belong to no layer of this model: %s", path, r.unmatched, r.first);
     if (r.unmatched && strict)
         cmd_usage(c, "%s does not fit the model (--strict)", path);
-    return file;
 }
 
 struct sd_merged *cmd_merged(struct sd_cmd *c, struct sd_model_file *model, struct sd_merge_part *parts,
@@ -28,7 +26,7 @@ struct sd_merged *cmd_merged(struct sd_cmd *c, struct sd_model_file *model, stru
     if (n && sd_merged_new(&m, sd_model_file_find, model, parts, n, &err))
         cmd_die(c, &err);
     for (size_t i = 0; i < n; i++)
-        sd_network_file_close(parts[i].file);
+        sd_network_close(&parts[i].network);
     if (m)
         cmd_say(c, "added networks to %zu layers, which take %zu MiB beside the model", sd_merged_count(m),
                 sd_merged_bytes(m) >> 20);

@@ -26,24 +26,24 @@ int main(int argc, char **argv)
         .source = true,
     };
     struct sd_err err = {0};
-    struct sd_lora_modules m;
+    struct sd_network n;
     struct sd_lora_out out = {0};
     struct sd_meta meta = {0};
     cmd_start(&c, &argc, argv);
     cmd_lora_check_device(&c);
     cmd_lora_check_output(&c, output);
-    if (sd_lora_modules_open(&m, argv[1], &err))
+    if (sd_network_open(&n, argv[1], &err))
         cmd_die(&c, &err);
-    bool to_diffusers = to ? !strcmp(to, "diffusers") : !sd_lora_is_diffusers(&m);
-    if (sd_lora_convert(&m, to_diffusers, cmd_lora_precision(save, SD_STORE_DTYPES), &out, &meta, &err))
+    bool to_diffusers = to ? !strcmp(to, "diffusers") : !sd_lora_is_diffusers(&n);
+    if (sd_lora_convert(&n, to_diffusers, cmd_lora_precision(save, SD_STORE_DTYPES), &out, &meta, &err))
         cmd_die(&c, &err);
     cmd_lora_make_folder(&c, output);
     if (sd_lora_out_write(&out, output, meta.v, meta.n, &err))
         cmd_die(&c, &err);
-    cmd_say(&c, "%s: %zu modules in the names of %s", output, m.count,
+    cmd_say(&c, "%s: %zu modules in the names of %s", output, n.count,
             to_diffusers ? "diffusers" : "sd-scripts");
     sd_meta_free(&meta);
     sd_lora_out_free(&out);
-    sd_lora_modules_close(&m);
+    sd_network_close(&n);
     return cmd_finish(&c);
 }

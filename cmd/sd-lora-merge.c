@@ -8,6 +8,8 @@
 #include <time.h>
 
 #include "adapter/lora_bake.h"
+#include "adapter/lora_pairs.h"
+#include "adapter/network_layers.h"
 #include "model/modelspec.h"
 
 struct merge {
@@ -18,8 +20,7 @@ struct merge {
     bool rank_given, conv_rank_given, seed_given;
     bool v2, concat, shuffle, no_metadata;
     /* one each of `models` */
-    struct sd_lora_modules *files;
-    struct sd_network_file **networks;
+    struct sd_network *networks;
     struct sd_lora_share *shares;
     double (*blocks)[SD_LORA_BLOCKS];
 };
@@ -59,29 +60,19 @@ static void open_lora(struct merge *m, size_t i, const struct sd_model_config *c
 {
     struct sd_err err = {0};
     struct sd_lora_report report;
+    struct sd_network *n = &m->networks[i];
     const char *path = m->models.v[i];
-    int rc = sd_lora_modules_open(&m->files[i], path, &err);
-    if (config && (rc || m->files[i].other_count)) {
-        sd_lora_modules_close(&m->files[i]);
-        rc = sd_network_file_open(&m->networks[i], config, path, &report, &err);
-        if (!rc && !sd_network_file_count(m->networks[i]))
-            rc = sd_err_set(&err, SD_ERR_DATA, "%s: no LoRA, nor another network, for this model", path);
-    }
+    int rc = sd_network_open(n, path, &err) || (config && sd_network_relate(n, config, &report, &err));
+    if (!rc && config && !report.modules && sd_lora_check(n, true, &err))
+        rc = sd_err_set(&err, SD_ERR_DATA, "%s: no LoRA, nor another network, for this model", path);
     if (rc)
         cmd_die(&m->c, &err);
-    m->shares[i].modules = m->networks[i] ? NULL : &m->files[i];
-    m->shares[i].network = m->networks[i];
-}
-
-static const struct sd_tensor_file *tensors_of(const struct merge *m, size_t i)
-{
-    return m->networks[i] ? sd_network_file_tensors(m->networks[i]) : m->files[i].file;
+    m->shares[i].network = n;
 }
 
 static void open_loras(struct merge *m, const struct sd_model_config *config)
 {
     struct sd_err err = {0};
-    m->files = array(m, m->models.n, sizeof *m->files);
     m->networks = array(m, m->models.n, sizeof *m->networks);
     m->shares = array(m, m->models.n, sizeof *m->shares);
     m->blocks = array(m, m->models.n, sizeof *m->blocks);
@@ -102,7 +93,7 @@ static const char *merged_from(struct merge *m, struct sd_meta *meta, const stru
 {
     const char *text = model ? sd_modelspec_title(meta, model, m->model) : NULL;
     for (size_t i = 0; i < m->models.n; i++) {
-        const char *title = sd_modelspec_title(meta, tensors_of(m, i), m->models.v[i]);
+        const char *title = sd_modelspec_title(meta, m->networks[i].file, m->models.v[i]);
         if (text && title)
             text = sd_arena_printf(&meta->arena, "%s, %s", text, title);
         else if (!i && !model)
@@ -169,7 +160,7 @@ static const char *inherited(const struct merge *m, const char *key)
 {
     const char *value = NULL;
     for (size_t i = 0; i < m->models.n && !value; i++)
-        value = sd_tensor_file_meta(m->files[i].file, key);
+        value = sd_tensor_file_meta(m->networks[i].file, key);
     return value;
 }
 
@@ -310,12 +301,9 @@ int main(int argc, char **argv)
         merge_into_model(&m);
     else
         merge_together(&m);
-    for (size_t i = 0; i < m.models.n; i++) {
-        sd_lora_modules_close(&m.files[i]);
-        sd_network_file_close(m.networks[i]);
-    }
+    for (size_t i = 0; i < m.models.n; i++)
+        sd_network_close(&m.networks[i]);
     free(m.networks);
-    free(m.files);
     free(m.shares);
     free(m.blocks);
     sd_strings_free(&m.models);

@@ -33,12 +33,12 @@ static void put_record(struct resize *x, const char *module, const struct sd_lor
 }
 
 /* Records of the modules, and the mean of what they keep. */
-static void tell(struct resize *x, const struct sd_lora_modules *m, const struct sd_lora_resized *r)
+static void tell(struct resize *x, const struct sd_lora_resized *r, size_t count)
 {
     double sum = 0, square = 0;
     size_t n = 0;
-    for (size_t i = 0; i < m->count; i++) {
-        put_record(x, m->pairs[i].name, &r[i]);
+    for (size_t i = 0; i < count; i++) {
+        put_record(x, r[i].module->name, &r[i]);
         if (isnan(r[i].fro_retained))
             continue;
         sum += r[i].fro_retained;
@@ -50,14 +50,14 @@ static void tell(struct resize *x, const struct sd_lora_modules *m, const struct
                 100 * sum / (double)n, sqrt(fmax(0, square / (double)n - sum / (double)n * sum / (double)n)));
 }
 
-static void set_metadata(struct resize *x, const struct sd_lora_modules *m, const struct sd_lora_resized *r,
-                         const struct sd_lora_resize_options *o, struct sd_meta *meta)
+static void set_metadata(struct resize *x, const struct sd_tensor_file *file, const struct sd_lora_resized *r,
+                         size_t count, const struct sd_lora_resize_options *o, struct sd_meta *meta)
 {
     char param[SD_JSON_DOUBLE_BYTES], conv[48] = "";
     int64_t old = 0;
-    const char *comment = sd_tensor_file_meta(m->file, "ss_training_comment");
+    const char *comment = sd_tensor_file_meta(file, "ss_training_comment");
     char *text;
-    for (size_t i = 0; i < m->count; i++)
+    for (size_t i = 0; i < count; i++)
         old = r[i].old_rank > old ? r[i].old_rank : old;
     comment = comment ? comment : "";
     sd_python_float(o->param, param);
@@ -70,14 +70,14 @@ static void set_metadata(struct resize *x, const struct sd_lora_modules *m, cons
         text = sd_arena_printf(&meta->arena, "dimension is resized from %lld to %lld%s; %s", (long long)old,
                                (long long)o->rank, conv, comment);
     meta->failed |= !text;
-    sd_meta_copy(meta, m->file);
+    sd_meta_copy(meta, file);
     sd_meta_set(meta, "ss_training_comment", text);
     if (x->method) {
         sd_meta_set(meta, "ss_network_dim", "Dynamic");
         sd_meta_set(meta, "ss_network_alpha", "Dynamic");
     } else {
         sd_meta_set_int(meta, "ss_network_dim", o->rank);
-        sd_meta_set_float(meta, "ss_network_alpha", r[m->count - 1].alpha);
+        sd_meta_set_float(meta, "ss_network_alpha", r[count - 1].alpha);
     }
 }
 
@@ -92,7 +92,8 @@ static enum sd_lora_resize_method method_of(const char *word)
 static void run(struct resize *x)
 {
     struct sd_err err = {0};
-    struct sd_lora_modules m;
+    struct sd_network n;
+    size_t count;
     struct sd_lora_out out = {0};
     struct sd_meta meta = {0};
     const struct sd_lora_resize_options o = {
@@ -102,25 +103,25 @@ static void run(struct resize *x)
         .param = x->param,
         .save = cmd_lora_precision(x->save, SD_STORE_F32),
     };
-    if (sd_lora_modules_open(&m, x->input, &err))
+    if (sd_network_open(&n, x->input, &err))
         cmd_die(&x->c, &err);
-    struct sd_lora_resized *results = calloc(m.count, sizeof *results);
+    struct sd_lora_resized *results = calloc(n.count + 1, sizeof *results);
     if (!results)
-        sd_err_memory(&err, m.count * sizeof *results);
-    if (!results || sd_lora_resize(&m, &o, x->c.common.jobs, &out, results, &err))
+        sd_err_memory(&err, n.count * sizeof *results);
+    if (!results || sd_lora_resize(&n, &o, x->c.common.jobs, &out, results, &count, &err))
         cmd_die(&x->c, &err);
-    set_metadata(x, &m, results, &o, &meta);
+    set_metadata(x, n.file, results, count, &o, &meta);
     cmd_lora_check_meta(&x->c, &meta);
     cmd_lora_make_folder(&x->c, x->output);
     if (sd_lora_out_write(&out, x->output, meta.v, meta.n, &err))
         cmd_die(&x->c, &err);
     if (x->c.common.verbose)
-        tell(x, &m, results);
-    cmd_say(&x->c, "%s: %zu modules", x->output, m.count);
+        tell(x, results, count);
+    cmd_say(&x->c, "%s: %zu modules", x->output, count);
     free(results);
     sd_meta_free(&meta);
     sd_lora_out_free(&out);
-    sd_lora_modules_close(&m);
+    sd_network_close(&n);
 }
 
 static void check(struct resize *x, int argc, char **argv)

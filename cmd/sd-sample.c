@@ -2,6 +2,7 @@
 #include "compute.h"
 #include "networks.h"
 
+#include "adapter/lora.h"
 #include "base/path.h"
 #include "image/png.h"
 #include "sample/pipeline.h"
@@ -54,6 +55,7 @@ static void open_network(struct sd_cmd *c, const struct options *o, const struct
 {
     char *path = strdup(word), *colon = path ? strrchr(path, ':') : NULL, *end = NULL;
     double factor = 1;
+    struct sd_network network;
     struct sd_lora_report report;
     struct sd_err err = {0};
     if (colon && colon[1] && (factor = strtod(colon + 1, &end), !*end))
@@ -64,11 +66,11 @@ static void open_network(struct sd_cmd *c, const struct options *o, const struct
         sd_err_memory(&err, strlen(word));
         cmd_die(c, &err);
     }
-    struct sd_network_file *file = cmd_network(c, path, config, o->strict);
-    if (!sd_network_file_is_lora(file)) {
-        n->parts[n->n_parts++] = (struct sd_merge_part){file, (float)factor};
+    cmd_network(c, path, config, o->strict, &network);
+    if (!sd_network_is_lora(&network)) {
+        n->parts[n->n_parts++] = (struct sd_merge_part){network, (float)factor};
     } else {
-        sd_network_file_close(file);
+        sd_network_close(&network);
         if (sd_lora_open(&n->loras[n->n_loras], config, path, (float)factor, false, &report, &err))
             cmd_die(c, &err);
         n->n_loras++;

@@ -267,8 +267,8 @@ static struct sd_merged *merge_base(struct sd_cmd *c, const struct options *o, s
         double multiplier = strtod(text, &end);
         if (end == text || *end || !isfinite(multiplier))
             cmd_usage(c, "--base-weights-multiplier: \"%s\" is no number", text);
-        parts[i] = (struct sd_merge_part){
-            cmd_network(c, o->base_weights.v[i], sd_model_file_config(model), false), (float)multiplier};
+        parts[i].multiplier = (float)multiplier;
+        cmd_network(c, o->base_weights.v[i], sd_model_file_config(model), false, &parts[i].network);
     }
     struct sd_merged *m = cmd_merged(c, model, parts, o->base_weights.n);
     free(parts);

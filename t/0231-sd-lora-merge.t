@@ -24,8 +24,15 @@ sd-inspect --tensors-only "$d/b.safetensors" >/dev/null
 try sd-lora-merge --sd-model "$root/t/data/model/sd1-small.safetensors" "$d/a.safetensors" -o x.safetensors
 is 'a model in another layout' "$status" 0
 try sd-lora-merge --sd-model "$root/t/data/model/sd2-small-ldm.safetensors" "$d/a.safetensors" -o x2.safetensors
-like 'a LoRA for another model' "$status $(cat "$err")" '1 *is for a layer from*'
+like 'a LoRA for another model' "$status $(cat "$err")" '1 *lora_up.weight is \[12,4,1,1\], which does not fit the LoRA of a layer from 8 to 8*'
 
+sd-inspect --tensors-only "$d/svd.safetensors" | jq -r .tensor | sort >names.c
+sd-lora-convert "$d/a.safetensors" -o peft.safetensors 2>/dev/null
+try sd-lora-merge --sd-model "$base" peft.safetensors --no-metadata -o p.safetensors
+sd-lora-merge --sd-model "$base" "$d/a.safetensors" --no-metadata -o k.safetensors 2>/dev/null
+is "a LoRA in PEFT's names into a model" "$status $(sd-diff --tolerance 1e-6 p.safetensors k.safetensors | jq -c '[.different, .unequal < .elements]')" '0 [0,true]'
+try sd-lora-merge peft.safetensors "$d/c.safetensors" --new-rank 2 -o both.safetensors
+is "and with one in sd-scripts' names" "$status $(sd-inspect --tensors-only both.safetensors | jq -r .tensor | sort | cmp - names.c && echo alike)" '0 alike'
 try sd-lora-merge --sd-model "$base" "$root/t/data/network/loha.safetensors" "$d/a.safetensors" --ratios 0.5 1 -o loha.safetensors
 is 'a LoHa into a model, and a LoRA' "$status" 0
 try sd-lora-merge "$root/t/data/network/loha.safetensors" --new-rank 2 -o x3.safetensors

@@ -15,6 +15,7 @@
 #define SD_ADAPTER_LORA_H
 
 #include "adapter/blocks.h"
+#include "adapter/network_layers.h"
 #include "base/rng.h"
 #include "store/safetensors_write.h"
 #include "tensor/plan.h"
@@ -72,13 +73,6 @@ struct sd_lora_options {
  * dropped. */
 int sd_lora_new(struct sd_lora **lora, const struct sd_model_config *c, const struct sd_lora_options *options,
                 struct sd_rng *rng, struct sd_err *err);
-
-/* What a file held beside what could be used. */
-struct sd_lora_report {
-    size_t modules;   /* with tensors in the file */
-    size_t unmatched; /* keys that belong to no layer of this model */
-    char first[256];  /* names of the first few of them */
-};
 
 /* A network of the modules, ranks and alphas of a file (a missing alpha is the rank). Tensors of a wrong
  * shape are refused. trainable: to go on training it; else its variables are frozen. */

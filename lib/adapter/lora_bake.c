@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "adapter/target.h"
+#include "adapter/lora_pairs.h"
+#include "adapter/network_layers.h"
+#include "adapter/network_product.h"
 #include "base/filemap.h"
 
 /* A layer that LoRAs change, and where in the file its weight lies. */
@@ -46,25 +48,10 @@ static int by_key(const void *a, const void *b)
     return strcmp(((const struct site *)a)->key, ((const struct site *)b)->key);
 }
 
-/* A share holds one of the two. */
-static const struct sd_lora_pair *pair_of(const struct sd_lora_share *s, const struct sd_target *t)
+static const struct sd_network_module *module_of(const struct sd_lora_share *s, const struct sd_target *t)
 {
-    return s->modules ? sd_lora_modules_find(s->modules, t->name) : NULL;
-}
-
-static const struct sd_network_layer *layer_of(const struct sd_lora_share *s, const struct sd_target *t)
-{
-    return s->network ? sd_network_file_find(s->network, t->path) : NULL;
-}
-
-static size_t count_of(const struct sd_lora_share *s)
-{
-    return s->modules ? s->modules->count : sd_network_file_count(s->network);
-}
-
-static const char *name_of(const struct sd_lora_share *s, size_t i)
-{
-    return s->modules ? s->modules->pairs[i].name : sd_network_file_layer(s->network, i)->target->name;
+    const struct sd_network_module *m = sd_network_at(s->network, t);
+    return m && m->target ? m : NULL;
 }
 
 static double ratio_of(const struct sd_lora_share *s, const struct sd_target *t)
@@ -92,7 +79,7 @@ static int find_sites(struct bake *b, struct sd_model_file *mf, const struct sd_
         struct site *s = &b->sites[b->n_sites];
         size_t before = matched;
         for (size_t k = 0; k < b->n; k++)
-            matched += pair_of(&b->shares[k], t) || layer_of(&b->shares[k], t);
+            matched += module_of(&b->shares[k], t) != NULL;
         const struct sd_part_names *names = matched > before ? sd_model_file_names(mf, part) : NULL;
         if (!names) {
             matched = before;
@@ -115,7 +102,7 @@ static int find_sites(struct bake *b, struct sd_model_file *mf, const struct sd_
     qsort(b->sites, b->n_sites, sizeof *b->sites, by_key);
     b->report->layers = b->n_sites;
     for (size_t k = 0; k < b->n; k++)
-        b->report->unmatched += count_of(&b->shares[k]);
+        b->report->unmatched += b->shares[k].network->count;
     b->report->unmatched -= matched;
     rc = 0;
 out:
@@ -124,41 +111,33 @@ out:
     return rc;
 }
 
-static void name_unmatched(struct bake *b, const struct sd_target *targets, size_t count)
+static void name_unmatched(struct bake *b)
 {
     for (size_t k = 0; k < b->n; k++)
-        for (size_t i = 0; i < count_of(&b->shares[k]); i++) {
-            const char *name = name_of(&b->shares[k], i);
-            bool found = false;
-            for (size_t t = 0; t < count && !found; t++)
-                found = !strcmp(targets[t].name, name);
-            if (!found) {
-                snprintf(b->report->first, sizeof b->report->first, "%s", name);
+        for (size_t i = 0; i < b->shares[k].network->count; i++) {
+            const struct sd_network_module *m = b->shares[k].network->order[i];
+            if (!m->target) {
+                snprintf(b->report->first, sizeof b->report->first, "%s", m->name);
                 return;
             }
         }
 }
 
 /* w[rows,width] += ratio * (up down) * scale, with the roundings of the precision. */
-static int merge_pair(const struct bake *b, const struct sd_lora_share *share, const struct sd_lora_pair *p,
-                      const struct sd_target *t, float *w, struct sd_err *err)
+static int merge_pair(const struct bake *b, const struct sd_lora_share *share,
+                      const struct sd_network_module *p, const struct sd_target *t, float *w,
+                      struct sd_err *err)
 {
     enum sd_store_dtype d = b->o->precision;
     int64_t width = t->in * t->kernel * t->kernel;
     size_t n = (size_t)(t->out * width);
     float *up, *down, *product;
-    if (p->in != t->in || p->out != t->out || p->kernel != t->kernel)
-        return sd_err_set(
-            err, SD_ERR_DATA,
-            "%s: %s is for a layer from %lld to %lld with kernel %lld, not from %lld to %lld with %lld",
-            sd_tensor_file_path(share->modules->file), p->name, (long long)p->in, (long long)p->out,
-            (long long)p->kernel, (long long)t->in, (long long)t->out, (long long)t->kernel);
     if (sd_lora_pair_read(p, &up, &down, err))
         return -1;
     product = malloc(n * sizeof *product);
     if (product) {
         double ratio = ratio_of(share, t);
-        float scale = p->alpha / (float)p->rank;
+        float scale = sd_lora_pair_scale(p);
         sd_store_round(d, up, (size_t)(p->out * p->rank));
         sd_store_round(d, down, (size_t)(p->rank * width));
         sd_store_round(d, &scale, 1);
@@ -184,12 +163,12 @@ static int merge_pair(const struct bake *b, const struct sd_lora_share *share, c
 }
 
 /* w[rows,width] += ratio * what the network adds to it. */
-static int merge_layer(const struct bake *b, const struct sd_lora_share *share,
-                       const struct sd_network_layer *layer, float *w, struct sd_err *err)
+static int merge_other(const struct bake *b, const struct sd_lora_share *share,
+                       const struct sd_network_module *m, float *w, struct sd_err *err)
 {
-    size_t n = sd_network_weight_count(layer);
-    float *delta = malloc(n * sizeof *delta), ratio = (float)ratio_of(share, layer->target);
-    int rc = delta ? sd_network_delta(layer, w, delta, err) : sd_err_memory(err, n * sizeof *delta);
+    size_t n = sd_network_weight_count(m);
+    float *delta = malloc(n * sizeof *delta), ratio = (float)ratio_of(share, m->target);
+    int rc = delta ? sd_network_delta(m, w, delta, err) : sd_err_memory(err, n * sizeof *delta);
     for (size_t i = 0; !rc && i < n; i++)
         w[i] += ratio * delta[i];
     sd_store_round(b->o->precision, w, n);
@@ -237,10 +216,10 @@ static int merge_tensor(struct source *s, struct sd_err *err)
             return sd_err_set(err, SD_ERR_DATA, "%s has %zu values, expected %zu", s->e->name, n, own);
         for (size_t k = 0; k < b->n; k++) {
             const struct sd_lora_share *share = &b->shares[k];
-            const struct sd_lora_pair *p = pair_of(share, t);
-            const struct sd_network_layer *layer = layer_of(share, t);
-            if ((p && merge_pair(b, share, p, t, b->values + at, err)) ||
-                (layer && merge_layer(b, share, layer, b->values + at, err)))
+            const struct sd_network_module *m = module_of(share, t);
+            bool pair = m && m->type == SD_NETWORK_LORA;
+            if (m && (pair ? merge_pair(b, share, m, t, b->values + at, err)
+                           : merge_other(b, share, m, b->values + at, err)))
                 return -1;
         }
     }
@@ -369,15 +348,12 @@ int sd_lora_bake(struct sd_model_file *mf, const struct sd_lora_share *shares, s
     const struct sd_tensor_file *tf = b.tf = whole_file(mf, err);
     if (!tf)
         return -1;
-    for (size_t i = 0; i < n; i++)
-        if (shares[i].modules && sd_lora_modules_only_pairs(shares[i].modules, err))
-            return -1;
     openblas_set_num_threads(o->threads);
     if (sd_layers(sd_model_file_config(mf), &b.arena, &targets, &count, err) ||
         find_sites(&b, mf, targets, count, err))
         goto out;
     if (report->unmatched)
-        name_unmatched(&b, targets, count);
+        name_unmatched(&b);
     rc = write_all(&b, mf, tf, path, meta, meta_count, err);
 out:
     free(b.values);

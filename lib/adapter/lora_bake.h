@@ -2,7 +2,7 @@
  *
  *     W + ratio * (up down) * alpha / rank        of every layer, one LoRA after the other
  *
- * and what networks of other kinds (network_file.h) add, times ratio. The file keeps its layout and names.
+ * and what networks of other kinds (network.h) add, times ratio. The file keeps its layout and names.
  * Its weights are converted to the type asked for; tensors that are no weights of the model (position_ids,
  * schedules, EMA copies) stay as they are. */
 #ifndef SD_ADAPTER_LORA_BAKE_H
@@ -25,8 +25,8 @@ struct sd_lora_bake_report {
     char first[128];  /* the first of them */
 };
 
-/* Writes the model. It must lie in one file. Peak memory: one layer three times over in f32; pages of the
- * mapped files are dropped behind. */
+/* Writes the model. It must lie in one file, and the networks be related to it (network_layers.h). Peak
+ * memory: one layer three times over in f32; pages of the mapped files are dropped behind. */
 int sd_lora_bake(struct sd_model_file *mf, const struct sd_lora_share *shares, size_t n,
                  const struct sd_lora_bake_options *o, const char *path, const struct sd_store_meta *meta,
                  size_t meta_count, struct sd_lora_bake_report *report, struct sd_err *err);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "adapter/lora_pairs.h"
 #include "adapter/svd.h"
 #include "base/rng.h"
 
@@ -23,12 +24,13 @@ struct work {
     struct sd_lora_out *out;
 };
 
-static const struct sd_lora_pair *find(const struct work *w, size_t share, const char *name)
+static const struct sd_network_module *find(const struct work *w, size_t share, const char *place)
 {
-    return sd_lora_modules_find(w->shares[share].modules, name);
+    return sd_network_find(w->shares[share].network, place);
 }
 
-static int check_alike(const struct sd_lora_pair *a, const struct sd_lora_pair *b, struct sd_err *err)
+static int check_alike(const struct sd_network_module *a, const struct sd_network_module *b,
+                       struct sd_err *err)
 {
     if (a->in == b->in && a->out == b->out && a->kernel == b->kernel)
         return 0;
@@ -37,18 +39,18 @@ static int check_alike(const struct sd_lora_pair *a, const struct sd_lora_pair *
                       (long long)a->in, (long long)a->out, (long long)b->in, (long long)b->out);
 }
 
-static int64_t total_rank(const struct work *w, const struct sd_lora_pair *first)
+static int64_t total_rank(const struct work *w, const struct sd_network_module *first)
 {
     int64_t rank = 0;
     for (size_t i = 0; i < w->n; i++) {
-        const struct sd_lora_pair *p = find(w, i, first->name);
+        const struct sd_network_module *p = find(w, i, first->place);
         rank += p ? p->rank : 0;
     }
     return rank;
 }
 
 /* Puts a LoRA's factors, scaled, behind those that are there; in precision d. */
-static int append(struct sum *s, const struct sd_lora_pair *p, float up_scale, float down_scale,
+static int append(struct sum *s, const struct sd_network_module *p, float up_scale, float down_scale,
                   enum sd_store_dtype d, struct sd_err *err)
 {
     float *up, *down;
@@ -69,7 +71,7 @@ static int append(struct sum *s, const struct sd_lora_pair *p, float up_scale, f
 }
 
 /* Adds a LoRA's factors, scaled, to those that are there; in precision d. */
-static int add(struct sum *s, const struct sd_lora_pair *p, float up_scale, float down_scale,
+static int add(struct sum *s, const struct sd_network_module *p, float up_scale, float down_scale,
                enum sd_store_dtype d, struct sd_err *err)
 {
     struct sum one = {0, p->rank, s->out, s->width, NULL, NULL};
@@ -105,11 +107,12 @@ out:
     return rc;
 }
 
-static int gather(const struct work *w, const struct sd_lora_pair *first, struct sum *s, struct sd_err *err)
+static int gather(const struct work *w, const struct sd_network_module *first, struct sum *s,
+                  struct sd_err *err)
 {
     enum sd_lora_combination how = w->o->how;
     for (size_t i = 0; i < w->n; i++) {
-        const struct sd_lora_pair *p = find(w, i, first->name);
+        const struct sd_network_module *p = find(w, i, first->place);
         double ratio = w->shares[i].ratio;
         int rc;
         if (!p)
@@ -117,14 +120,14 @@ static int gather(const struct work *w, const struct sd_lora_pair *first, struct
         if (check_alike(first, p, err))
             return -1;
         if (how == SD_LORA_SVD) {
-            int block = w->shares[i].blocks ? sd_lora_block(p->name) : -1;
-            double scale = (double)(p->alpha / (float)p->rank) * (block < 0 ? 1 : w->shares[i].blocks[block]);
+            int block = w->shares[i].blocks ? sd_lora_block(p->place) : -1;
+            double scale = (double)sd_lora_pair_scale(p) * (block < 0 ? 1 : w->shares[i].blocks[block]);
             rc = append(s, p, (float)(ratio * scale), 1, SD_STORE_F32, err);
         } else {
-            double root = sqrt((double)p->alpha / (double)first->alpha) * ratio;
+            double root = sqrt(p->alpha / first->alpha) * ratio;
             if (!isfinite(root))
                 return sd_err_set(err, SD_ERR_DATA, "%s: alphas %g and %g cannot be brought together",
-                                  p->name, (double)first->alpha, (double)p->alpha);
+                                  p->name, first->alpha, p->alpha);
             rc = (how == SD_LORA_ADD ? add : append)(s, p, (float)fabs(root), (float)root, w->o->precision,
                                                      err);
         }
@@ -156,8 +159,8 @@ static int shuffle(struct sum *s, const int64_t *order, struct sd_err *err)
     return 0;
 }
 
-static int cut(const struct work *w, const struct sd_lora_pair *p, const struct sum *s, struct sd_svd *svd,
-               struct sd_err *err)
+static int cut(const struct work *w, const struct sd_network_module *p, const struct sum *s,
+               struct sd_svd *svd, struct sd_err *err)
 {
     int64_t rank = p->kernel > 1 ? w->o->conv_rank : w->o->rank, most = p->in < p->out ? p->in : p->out;
     rank = rank < most ? rank : most;
@@ -171,7 +174,7 @@ static int cut(const struct work *w, const struct sd_lora_pair *p, const struct 
 }
 
 /* Merges the modules of first's name. order is NULL, or how to shuffle the ranks. */
-static int combine(const struct work *w, const struct sd_lora_pair *first, const int64_t *order,
+static int combine(const struct work *w, const struct sd_network_module *first, const int64_t *order,
                    struct sd_err *err)
 {
     struct sd_svd svd = {0};
@@ -188,10 +191,10 @@ static int combine(const struct work *w, const struct sd_lora_pair *first, const
     if (gather(w, first, &s, err) || (order && shuffle(&s, order, err)) ||
         (w->o->how == SD_LORA_SVD && cut(w, first, &s, &svd, err)))
         goto out;
-    struct sd_lora_shape shape = {
-        svd.s ? svd.rank : s.rank, first->in, first->out, first->kernel, first->conv, SD_LORA_KOHYA};
+    struct sd_lora_shape shape = {svd.s ? svd.rank : s.rank,   first->in,    first->out, first->kernel,
+                                  sd_lora_pair_is_conv(first), SD_LORA_KOHYA};
 #pragma omp critical(sd_lora_combine)
-    rc = sd_lora_out_module(w->out, first->name, &shape, svd.s ? (float)svd.rank : first->alpha,
+    rc = sd_lora_out_module(w->out, first->place, &shape, svd.s ? (float)svd.rank : (float)first->alpha,
                             svd.s ? svd.vt : s.down, svd.s ? svd.us : s.up, w->o->save, err);
 out:
     sd_svd_free(&svd);
@@ -201,32 +204,32 @@ out:
 }
 
 /* The modules of all LoRAs, each where it comes first. */
-static size_t list_modules(const struct work *w, const struct sd_lora_pair **list)
+static size_t list_modules(const struct work *w, const struct sd_network_module **list)
 {
     size_t count = 0;
     for (size_t i = 0; i < w->n; i++)
-        for (size_t k = 0; k < w->shares[i].modules->count; k++) {
-            const struct sd_lora_pair *p = &w->shares[i].modules->pairs[k];
+        for (size_t k = 0; k < w->shares[i].network->count; k++) {
+            const struct sd_network_module *p = w->shares[i].network->order[k];
             bool seen = false;
             for (size_t e = 0; e < i && !seen; e++)
-                seen = find(w, e, p->name);
+                seen = find(w, e, p->place);
             if (!seen)
                 list[count++] = p;
         }
     return count;
 }
 
-static void tell(struct sd_lora_combine_report *r, const struct sd_lora_pair *const *list, size_t count)
+static void tell(struct sd_lora_combine_report *r, const struct sd_network_module *const *list, size_t count)
 {
-    *r = (struct sd_lora_combine_report){count, list[0]->rank, (double)list[0]->alpha};
+    *r = (struct sd_lora_combine_report){count, list[0]->rank, list[0]->alpha};
     for (size_t i = 1; i < count; i++) {
         r->rank = list[i]->rank == r->rank ? r->rank : 0;
-        r->alpha = (double)list[i]->alpha == r->alpha ? r->alpha : NAN;
+        r->alpha = list[i]->alpha == r->alpha ? r->alpha : NAN;
     }
 }
 
 /* A shuffled order of each module's ranks, drawn in the modules' order. */
-static int draw_orders(const struct work *w, const struct sd_lora_pair *const *list, size_t count,
+static int draw_orders(const struct work *w, const struct sd_network_module *const *list, size_t count,
                        struct sd_arena *arena, int64_t **orders, struct sd_err *err)
 {
     struct sd_rng rng;
@@ -249,11 +252,11 @@ int sd_lora_combine(const struct sd_lora_share *shares, size_t n, const struct s
     size_t most = 0;
     bool failed = false;
     for (size_t i = 0; i < n; i++) {
-        most += shares[i].modules->count;
-        if (sd_lora_modules_only_pairs(shares[i].modules, err))
+        most += shares[i].network->count;
+        if (sd_lora_check(shares[i].network, true, err))
             return -1;
     }
-    const struct sd_lora_pair **list = sd_arena_array(&arena, most + 1, sizeof *list);
+    const struct sd_network_module **list = sd_arena_array(&arena, most + 1, sizeof *list);
     int64_t **orders = sd_arena_array(&arena, most + 1, sizeof *orders);
     if (!list || !orders) {
         sd_arena_free(&arena);

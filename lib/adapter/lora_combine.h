@@ -5,7 +5,6 @@
 
 #include "adapter/lora_blocks.h"
 #include "adapter/lora_out.h"
-#include "adapter/network_file.h"
 
 enum sd_lora_combination {
     SD_LORA_ADD,    /* matrices are added: right only where the LoRAs descend from the same one */
@@ -15,8 +14,7 @@ enum sd_lora_combination {
 
 /* One of the LoRAs to merge. */
 struct sd_lora_share {
-    const struct sd_lora_modules *modules; /* NULL: network, which only sd_lora_bake takes */
-    const struct sd_network_file *network;
+    const struct sd_network *network;
     double ratio;
     const double *blocks; /* [SD_LORA_BLOCKS] more factors, or NULL; not for SD_LORA_ADD and SD_LORA_CONCAT */
 };
@@ -38,8 +36,8 @@ struct sd_lora_combine_report {
     double alpha; /* NaN: they differ */
 };
 
-/* Adds the merged modules to out (an empty struct, to be freed by the caller). Peak memory beside out: a
- * module's factors for each thread. */
+/* Adds the merged modules, in sd-scripts' names, to out (an empty struct, to be freed by the caller). Peak
+ * memory beside out: a module's factors for each thread. */
 int sd_lora_combine(const struct sd_lora_share *shares, size_t n, const struct sd_lora_combine_options *o,
                     struct sd_lora_out *out, struct sd_lora_combine_report *report, struct sd_err *err);
 

@@ -3,7 +3,6 @@
 #define SD_ADAPTER_LORA_CONVERT_H
 
 #include "adapter/lora_out.h"
-#include "adapter/network_names.h"
 #include "store/meta.h"
 
 /* Adds the modules under the other names to out (an empty struct, to be freed by the caller), and their
@@ -15,10 +14,10 @@
  * proj_out become 1x1 convolutions.
  *
  * save: the type of the tensors, or SD_STORE_DTYPES for the one each has. */
-int sd_lora_convert(const struct sd_lora_modules *m, bool to_diffusers, enum sd_store_dtype save,
+int sd_lora_convert(const struct sd_network *network, bool to_diffusers, enum sd_store_dtype save,
                     struct sd_lora_out *out, struct sd_meta *meta, struct sd_err *err);
 
 /* Whether the file's names are diffusers': the first module decides. */
-bool sd_lora_is_diffusers(const struct sd_lora_modules *m);
+bool sd_lora_is_diffusers(const struct sd_network *network);
 
 #endif

@@ -3,7 +3,7 @@
 #ifndef SD_ADAPTER_LORA_OUT_H
 #define SD_ADAPTER_LORA_OUT_H
 
-#include "adapter/lora_modules.h"
+#include "adapter/network.h"
 #include "store/safetensors_write.h"
 
 struct sd_lora_out {

@@ -22,6 +22,7 @@ struct sd_lora_resize_options {
 
 /* What became of a module. */
 struct sd_lora_resized {
+    const struct sd_network_module *module;
     int64_t old_rank, rank;
     double alpha;
     double sum_retained,
@@ -30,8 +31,10 @@ struct sd_lora_resized {
 };
 
 /* Adds all of the file's tensors, resized, to out (an empty struct, to be freed by the caller); results
- * [modules->count]. The strength of a module, alpha / rank, stays. */
-int sd_lora_resize(const struct sd_lora_modules *modules, const struct sd_lora_resize_options *o, int threads,
-                   struct sd_lora_out *out, struct sd_lora_resized *results, struct sd_err *err);
+ * [network->count], of which *count are filled, in the order of the file. The strength of a module,
+ * alpha / rank, stays. */
+int sd_lora_resize(const struct sd_network *network, const struct sd_lora_resize_options *o, int threads,
+                   struct sd_lora_out *out, struct sd_lora_resized *results, size_t *count,
+                   struct sd_err *err);
 
 #endif

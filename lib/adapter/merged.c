@@ -1,10 +1,11 @@
 #include "adapter/merged.h"
 
-#include "tensor/frozen.h"
-
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "adapter/network_product.h"
+#include "tensor/frozen.h"
 
 /* A changed layer. */
 struct layer {
@@ -44,7 +45,8 @@ bool sd_merged_find(void *ctx, const char *name, struct sd_store_entry *entry)
 }
 
 /* Takes the layer's weight as it is in the model. */
-static int take(struct sd_merged *m, struct layer *l, const struct sd_network_layer *like, struct sd_err *err)
+static int take(struct sd_merged *m, struct layer *l, const struct sd_network_module *like,
+                struct sd_err *err)
 {
     struct sd_store_entry e;
     size_t n = sd_network_weight_count(like);
@@ -70,7 +72,7 @@ static int take(struct sd_merged *m, struct layer *l, const struct sd_network_la
     return 0;
 }
 
-static int add(struct layer *l, const struct sd_network_layer *from, float multiplier, struct sd_err *err)
+static int add(struct layer *l, const struct sd_network_module *from, float multiplier, struct sd_err *err)
 {
     size_t n = sd_network_weight_count(from);
     float *delta = malloc(n * sizeof *delta);
@@ -86,17 +88,16 @@ static int add(struct layer *l, const struct sd_network_layer *from, float multi
 /* The layers that any part changes, each once. */
 static int list(struct sd_merged *m, const struct sd_merge_part *parts, size_t count, struct sd_err *err)
 {
-    size_t n = 0, kept = 0;
+    size_t n = 0, most = 0, kept = 0;
     for (size_t i = 0; i < count; i++)
-        n += sd_network_file_count(parts[i].file);
-    m->layers = calloc(n + 1, sizeof *m->layers);
+        most += parts[i].network.count;
+    m->layers = calloc(most + 1, sizeof *m->layers);
     if (!m->layers)
-        return sd_err_memory(err, n * sizeof *m->layers);
-    for (size_t i = 0, at = 0; i < count; i++)
-        for (size_t k = 0; k < sd_network_file_count(parts[i].file); k++, at++) {
-            m->layers[at].name = sd_arena_printf(&m->arena, "%s.weight",
-                                                 sd_network_file_layer(parts[i].file, k)->target->path);
-            if (!m->layers[at].name)
+        return sd_err_memory(err, most * sizeof *m->layers);
+    for (size_t i = 0; i < count; i++)
+        for (size_t k = 0; k < parts[i].network.count; k++) {
+            const struct sd_target *t = parts[i].network.modules[k].target;
+            if (t && !(m->layers[n++].name = sd_arena_printf(&m->arena, "%s.weight", t->path)))
                 return sd_err_memory(err, 128);
         }
     if (n)
@@ -111,8 +112,10 @@ static int list(struct sd_merged *m, const struct sd_merge_part *parts, size_t c
 static int merge(struct sd_merged *m, const struct sd_merge_part *part, struct sd_err *err)
 {
     char name[512];
-    for (size_t k = 0; k < sd_network_file_count(part->file); k++) {
-        const struct sd_network_layer *from = sd_network_file_layer(part->file, k);
+    for (size_t k = 0; k < part->network.count; k++) {
+        const struct sd_network_module *from = &part->network.modules[k];
+        if (!from->target)
+            continue;
         snprintf(name, sizeof name, "%s.weight", from->target->path);
         struct layer *l = find_layer(m, name);
         if (!l || (!l->values && take(m, l, from, err)) || add(l, from, part->multiplier, err))

@@ -8,11 +8,11 @@
 #ifndef SD_ADAPTER_MERGED_H
 #define SD_ADAPTER_MERGED_H
 
-#include "adapter/network_file.h"
+#include "adapter/network_layers.h"
 #include "model/weights.h"
 
 struct sd_merge_part {
-    struct sd_network_file *file; /* read by sd_merged_new only */
+    struct sd_network network; /* related to the model; read by sd_merged_new only */
     float multiplier;
 };
 

@@ -71,7 +71,7 @@ const char *sd_network_type_name(enum sd_network_type t)
     return names[t];
 }
 
-static const char *kind_name(enum sd_network_type t)
+const char *sd_network_kind_name(enum sd_network_type t)
 {
     static const char *const names[] = {"LoRA", "LoHa", "LoKr", "full difference", "OFT", "unknown network"};
     return names[t];
@@ -93,6 +93,16 @@ static const char *ending_for(enum sd_network_type t, enum sd_lora_spelling s, e
            (t == SD_NETWORK_LORA && r <= SD_ROLE_UP && endings[i].spelling != s))
         i++;
     return endings[i].ending;
+}
+
+const char *sd_lora_down_ending(enum sd_lora_spelling s)
+{
+    return ending_for(SD_NETWORK_LORA, s, SD_ROLE_DOWN);
+}
+
+const char *sd_lora_up_ending(enum sd_lora_spelling s)
+{
+    return ending_for(SD_NETWORK_LORA, s, SD_ROLE_UP);
 }
 
 /* The row of endings that key ends with, or -1. */
@@ -288,8 +298,8 @@ static void add_tensor(struct sd_network *n, struct sd_network_module *m, const 
     if (m->tensor[role] || (lora && spelling != m->spelling)) {
         refuse(m, sd_arena_printf(&n->arena, "%s is there in two spellings", m->name));
     } else if (type != SD_NETWORK_OTHER && m->type != SD_NETWORK_OTHER && type != m->type) {
-        refuse(m, sd_arena_printf(&n->arena, "%s is of both a %s and a %s", m->name, kind_name(m->type),
-                                  kind_name(type)));
+        refuse(m, sd_arena_printf(&n->arena, "%s is of both a %s and a %s", m->name,
+                                  sd_network_kind_name(m->type), sd_network_kind_name(type)));
     } else if (type != SD_NETWORK_OTHER) {
         m->type = type;
         m->spelling = spelling;
@@ -308,12 +318,11 @@ static void group(struct sd_network *n, struct key *keys, size_t count)
         *m = (struct sd_network_module){
 
             .name = keys[i].name, .place = keys[i].place, .type = SD_NETWORK_OTHER};
-        if (m > n->modules && !strcmp(m[-1].place, m->place)) {
-            refuse(m, sd_arena_printf(&n->arena, "%s is there in two spellings", m->place));
-            refuse(&m[-1], m->fault);
-        }
         for (; i < count && !strcmp(keys[i].name, m->name); i++)
             add_tensor(n, m, &keys[i]);
+        if ((m > n->modules && !strcmp(m[-1].place, m->place)) ||
+            (i < count && !strcmp(keys[i].place, m->place)))
+            refuse(m, sd_arena_printf(&n->arena, "%s is there in two spellings", m->place));
         finish_module(n, m);
     }
 }

@@ -30,6 +30,7 @@ enum sd_network_type {
 };
 
 const char *sd_network_type_name(enum sd_network_type t); /* "lora", "loha", ... */
+const char *sd_network_kind_name(enum sd_network_type t); /* "LoRA", "LoHa", ... */
 
 /* How the keys of LoRA's matrices end. */
 enum sd_lora_spelling {
@@ -41,6 +42,9 @@ enum sd_lora_spelling {
     SD_LORA_PROCESSOR,      /* _lora.down.weight, _lora.up.weight: its attention processors */
     SD_LORA_CONTROL,        /* .down.weight, .up.weight: ControlLoRA */
 };
+
+const char *sd_lora_down_ending(enum sd_lora_spelling s); /* ".lora_down.weight" */
+const char *sd_lora_up_ending(enum sd_lora_spelling s);
 
 /* What a tensor is to its module. */
 enum sd_network_role {
@@ -82,6 +86,7 @@ struct sd_network_module {
     double scale;
     bool has_delta;    /* it has a product */
     const char *fault; /* what is wrong with its tensors, or NULL; then sizes are 0 and it has no product */
+    const struct sd_target *target; /* the layer of a model, by sd_network_relate; else NULL */
     /* NULL where missing; SD_ROLE_NONE always is. All have data, also where the file compresses it. */
     const struct sd_store_entry *tensor[SD_ROLES + 1];
 };

@@ -4,6 +4,7 @@
 
 #include "adapter/network_private.h"
 #include "adapter/network_product.h"
+#include "adapter/target.h"
 #include "base/clones.h"
 
 /* ---- loading ---- */
@@ -202,5 +203,144 @@ int sd_delta_norm(const struct sd_delta *d, double *norm, struct sd_err *err)
     if (!rc && d->type == SD_NETWORK_LOKR) /* the norm of a Kronecker product is that of the norms */
         rc = matrix_square(&d->m[1], &other, err);
     *norm = fabs(d->scale) * sqrt(fmax(square * other, 0));
+    return rc;
+}
+
+/* ---- OFT ---- */
+
+/* y [n,cols] = a [n,n] b [n,cols] */
+static void product(const float *a, const float *b, int64_t n, int64_t cols, float *y)
+{
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < n; i++) {
+        float *row = y + i * cols;
+        memset(row, 0, (size_t)cols * sizeof *row);
+        for (int64_t j = 0; j < n; j++) {
+            float f = a[i * n + j];
+            const float *from = b + j * cols;
+            for (int64_t x = 0; x < cols; x++)
+                row[x] += f * from[x];
+        }
+    }
+}
+
+/* Solves m x = rhs in place, both [n,n]; m is I + Q with Q skew-symmetric, whose symmetric part is the
+ * identity: no pivot is below 1, so none is sought. */
+static void solve(double *m, double *rhs, int64_t n)
+{
+    for (int64_t k = 0; k < n; k++)
+#pragma omp parallel for schedule(static) if (n > 64)
+        for (int64_t i = k + 1; i < n; i++) {
+            double f = m[i * n + k] / m[k * n + k];
+            for (int64_t j = k + 1; j < n; j++)
+                m[i * n + j] -= f * m[k * n + j];
+            for (int64_t j = 0; j < n; j++)
+                rhs[i * n + j] -= f * rhs[k * n + j];
+        }
+    for (int64_t k = n - 1; k >= 0; k--) {
+        for (int64_t i = k + 1; i < n; i++)
+            for (int64_t j = 0; j < n; j++)
+                rhs[k * n + j] -= m[k * n + i] * rhs[i * n + j];
+        for (int64_t j = 0; j < n; j++)
+            rhs[k * n + j] /= m[k * n + k];
+    }
+}
+
+/* With R = (I + Q) (I - Q)^-1 (Cayley, 1846), sd-scripts takes R^T W, block by block; R^T - I is
+ * -2 (I + Q)^-1 Q, which loses no digits to the difference. */
+static int oft_block(const float *b, double factor, const float *weight, int64_t n, int64_t cols, float *y,
+                     struct sd_err *err)
+{
+    size_t count = (size_t)(n * n);
+    double *m = malloc(2 * count * sizeof *m), *x = m + count;
+    float *turn = malloc(count * sizeof *turn);
+    if (!m || !turn) {
+        free(m);
+        free(turn);
+        return sd_err_memory(err, 3 * count * sizeof *m);
+    }
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t j = 0; j < n; j++) {
+            double q = ((double)b[i * n + j] - (double)b[j * n + i]) * factor;
+            m[i * n + j] = q + (i == j);
+            x[i * n + j] = -2 * q;
+        }
+    solve(m, x, n);
+    for (size_t i = 0; i < count; i++)
+        turn[i] = (float)x[i];
+    product(turn, weight, n, cols, y);
+    free(m);
+    free(turn);
+    return 0;
+}
+
+static int oft(const struct sd_network_module *m, const float *weight, float *y, struct sd_err *err)
+{
+    const struct sd_store_entry *e = m->tensor[SD_ROLE_OFT];
+    int64_t blocks = e->shape[0], n = e->shape[1];
+    int64_t cols = m->target->in * m->target->kernel * m->target->kernel;
+    float *b = read_values(e, err);
+    if (!b)
+        return -1;
+    double norm = 0, limit = m->tensor[SD_ROLE_ALPHA] ? m->alpha * (double)m->target->out : INFINITY;
+    for (int64_t k = 0; k < blocks; k++)
+        for (int64_t i = 0; i < n; i++)
+            for (int64_t j = 0; j < n; j++) {
+                double q = (double)b[(k * n + i) * n + j] - (double)b[(k * n + j) * n + i];
+                norm += q * q;
+            }
+    norm = sqrt(norm);
+    double factor = (fmin(norm, limit) + 1e-8) / (norm + 1e-8);
+    int rc = 0;
+    for (int64_t k = 0; k < blocks && !rc; k++)
+        rc = oft_block(b + k * n * n, factor, weight + k * n * cols, n, cols, y + k * n * cols, err);
+    free(b);
+    return rc;
+}
+
+/* ---- whole layers ---- */
+
+size_t sd_network_weight_count(const struct sd_network_module *m)
+{
+    const struct sd_target *t = m->target;
+    return (size_t)(t->out * t->in * t->kernel * t->kernel);
+}
+
+/* Each thread has a row in f64, and what sd_delta_row needs beside it. */
+static int whole(const struct sd_delta *d, float *delta, struct sd_err *err)
+{
+    size_t width = (size_t)d->width;
+    bool failed = false;
+#pragma omp parallel
+    {
+        double *row = malloc((2 * width + 1) * sizeof *row);
+        if (!row) {
+#pragma omp atomic write
+            failed = true;
+        }
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < d->out; i++) {
+            if (!row)
+                continue;
+            sd_delta_row(d, i, row, row + width);
+            for (size_t c = 0; c < width; c++)
+                delta[(size_t)i * width + c] = (float)row[c];
+        }
+        free(row);
+    }
+    return failed ? sd_err_memory(err, (2 * width + 1) * sizeof(double)) : 0;
+}
+
+int sd_network_delta(const struct sd_network_module *m, const float *weight, float *delta, struct sd_err *err)
+{
+    struct sd_delta d;
+    if (m->type == SD_NETWORK_OFT)
+        return oft(m, weight, delta, err);
+    if (sd_delta_load(&d, m, err))
+        return -1;
+    if (m->alpha == 0) /* networks.lora and LyCORIS take it for the rank */
+        d.scale = 1;
+    int rc = whole(&d, delta, err);
+    sd_delta_free(&d);
     return rc;
 }

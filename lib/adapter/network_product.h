@@ -26,4 +26,12 @@ void sd_delta_row(const struct sd_delta *d, int64_t row, double *out, double *sc
 /* Frobenius norm of the scaled dW. */
 int sd_delta_norm(const struct sd_delta *d, double *norm, struct sd_err *err);
 
+/* Of a module that has a target (adapter/network_layers.h): numbers of the layer's weight, out in k k. */
+size_t sd_network_weight_count(const struct sd_network_module *m);
+
+/* What it adds to weight at multiplier 1, into delta; both [out, in k k] f32, and different memory. Only OFT
+ * reads weight, which may else be NULL. An alpha of 0 counts as the rank. */
+int sd_network_delta(const struct sd_network_module *m, const float *weight, float *delta,
+                     struct sd_err *err);
+
 #endif

@@ -9,6 +9,10 @@
 
 #include "adapter/lora_bake.h"
 #include "adapter/lora_extract.h"
+#include "adapter/lora_pairs.h"
+#include "adapter/network_layers.h"
+#include "adapter/network_names.h"
+#include "adapter/network_product.h"
 #include "adapter/lora_convert.h"
 #include "adapter/lora_resize.h"
 #include "adapter/target.h"
@@ -20,18 +24,18 @@
 static const double tolerance = 1e-4;
 static char out_path[] = "/tmp/sd-lora-tools.XXXXXX";
 
-static struct sd_lora_modules lora(const char *path)
+static struct sd_network lora(const char *path)
 {
-    struct sd_lora_modules m;
+    struct sd_network m;
     struct sd_err err = {0};
-    if (sd_lora_modules_open(&m, path, &err)) {
+    if (sd_network_open(&m, path, &err)) {
         printf("Bail out! %s\n", err.msg);
         exit(1);
     }
     return m;
 }
 
-static float *product(const struct sd_lora_pair *p)
+static float *product(const struct sd_network_module *p)
 {
     float *up = NULL, *down = NULL;
     int64_t width = sd_lora_pair_width(p);
@@ -41,7 +45,7 @@ static float *product(const struct sd_lora_pair *p)
     for (int64_t i = 0; i < p->out; i++)
         for (int64_t r = 0; r < p->rank; r++)
             for (int64_t j = 0; j < width; j++)
-                w[i * width + j] += up[i * p->rank + r] * down[r * width + j] * (p->alpha / (float)p->rank);
+                w[i * width + j] += up[i * p->rank + r] * down[r * width + j] * sd_lora_pair_scale(p);
     free(up);
     free(down);
     return w;
@@ -62,13 +66,14 @@ static void compare(const char *name)
 {
     char path[256];
     snprintf(path, sizeof path, DATA "%s.safetensors", name);
-    struct sd_lora_modules got = lora(out_path), want = lora(path);
+    struct sd_network got = lora(out_path), want = lora(path);
     double worst = 0;
     size_t alike = 0;
     const char *where = "";
     for (size_t i = 0; i < want.count; i++) {
-        const struct sd_lora_pair *w = &want.pairs[i], *g = sd_lora_modules_find(&got, w->name);
-        if (!g || g->rank != w->rank || g->out != w->out || g->down->ndim != w->down->ndim ||
+        const struct sd_network_module *w = want.order[i], *g = sd_network_find(&got, w->place);
+        if (!g || g->rank != w->rank || g->out != w->out ||
+            sd_lora_pair_is_conv(g) != sd_lora_pair_is_conv(w) ||
             sd_lora_pair_width(g) != sd_lora_pair_width(w)) {
             printf("# %s: %s\n", w->name, g ? "another rank or shape" : "missing");
             continue;
@@ -88,8 +93,8 @@ static void compare(const char *name)
         printf("# %g in %s\n", worst, where);
     else
         printf("# %g at most\n", worst);
-    sd_lora_modules_close(&got);
-    sd_lora_modules_close(&want);
+    sd_network_close(&got);
+    sd_network_close(&want);
     unlink(out_path);
 }
 
@@ -122,42 +127,43 @@ static void extract(const char *name, const struct sd_lora_extract_options *o, b
 static void combine(const char *name, const char *second, double r0, double r1, const char *lbw,
                     const struct sd_lora_combine_options *o)
 {
-    struct sd_lora_modules a = lora(DATA "a.safetensors"), b = lora(second);
+    struct sd_network a = lora(DATA "a.safetensors"), b = lora(second);
     double blocks[SD_LORA_BLOCKS];
     struct sd_err err = {0};
     struct sd_lora_out out = {0};
     struct sd_lora_combine_report report;
     if (lbw)
         ok(!sd_lora_block_weights(lbw, blocks, &err), "block weights %s", err.msg);
-    struct sd_lora_share shares[2] = {{&a, NULL, r0, lbw ? blocks : NULL},
-                                      {&b, NULL, r1, lbw ? blocks : NULL}};
+    struct sd_lora_share shares[2] = {{&a, r0, lbw ? blocks : NULL}, {&b, r1, lbw ? blocks : NULL}};
     ok(!sd_lora_combine(shares, 2, o, &out, &report, &err), "%s %s", name, err.msg);
     write_out(&out);
     compare(name);
-    sd_lora_modules_close(&a);
-    sd_lora_modules_close(&b);
+    sd_network_close(&a);
+    sd_network_close(&b);
 }
 
 static void resize(const char *name, const struct sd_lora_resize_options *o)
 {
-    struct sd_lora_modules a = lora(DATA "a.safetensors");
+    struct sd_network a = lora(DATA "a.safetensors");
     struct sd_lora_resized *r = calloc(a.count, sizeof *r);
+    size_t count;
     struct sd_lora_out out = {0};
     struct sd_err err = {0};
-    ok(!sd_lora_resize(&a, o, 2, &out, r, &err), "%s %s", name, err.msg);
+    ok(!sd_lora_resize(&a, o, 2, &out, r, &count, &err) && count == a.count, "%s %s", name, err.msg);
     write_out(&out);
     compare(name);
     free(r);
-    sd_lora_modules_close(&a);
+    sd_network_close(&a);
 }
 
 /* The merged model: the tensors that sd-scripts' merge changed, to the last bits; all others as they were. */
 static void bake(void)
 {
-    struct sd_lora_modules a = lora(DATA "a.safetensors"), c = lora(DATA "c.safetensors");
-    struct sd_lora_share shares[2] = {{&a, NULL, 0.8, NULL}, {&c, NULL, -0.5, NULL}};
+    struct sd_network a = lora(DATA "a.safetensors"), c = lora(DATA "c.safetensors");
+    struct sd_lora_share shares[2] = {{&a, 0.8, NULL}, {&c, -0.5, NULL}};
     struct sd_lora_bake_options o = {.precision = SD_STORE_F32, .save = SD_STORE_F32, .threads = 2};
     struct sd_lora_bake_report report;
+    struct sd_lora_report found;
     struct sd_model_file *mf;
     struct sd_tensor_file *got, *want, *base;
     struct sd_err err = {0};
@@ -166,7 +172,10 @@ static void bake(void)
         printf("Bail out! %s\n", err.msg);
         exit(1);
     }
-    ok(!sd_lora_bake(mf, shares, 2, &o, out_path, NULL, 0, &report, &err), "merged %s", err.msg);
+    const struct sd_model_config *config = sd_model_file_config(mf);
+    ok(!sd_network_relate(&a, config, &found, &err) && !sd_network_relate(&c, config, &found, &err) &&
+           !sd_lora_bake(mf, shares, 2, &o, out_path, NULL, 0, &report, &err),
+       "merged %s", err.msg);
     ok(!report.unmatched && report.layers == sd_tensor_file_count(want), "%zu layers changed", report.layers);
     if (sd_tensor_file_open(&got, out_path, &err)) {
         printf("Bail out! %s\n", err.msg);
@@ -199,8 +208,8 @@ static void bake(void)
     sd_tensor_file_close(want);
     sd_tensor_file_close(base);
     sd_model_file_close(mf);
-    sd_lora_modules_close(&a);
-    sd_lora_modules_close(&c);
+    sd_network_close(&a);
+    sd_network_close(&c);
     unlink(out_path);
 }
 
@@ -208,7 +217,7 @@ static void bake(void)
 static void bake_network(const char *kind)
 {
     struct sd_model_file *base, *merged = NULL;
-    struct sd_network_file *net = NULL;
+    struct sd_network net;
     struct sd_tensor_file *want;
     struct sd_lora_report found;
     struct sd_lora_bake_report report;
@@ -219,18 +228,19 @@ static void bake_network(const char *kind)
     snprintf(path, sizeof path, "t/data/network/%s.safetensors", kind);
     if (sd_model_file_open(&base, BASE, &err) ||
         sd_tensor_file_open(&want, "t/data/network/want.safetensors", &err) ||
-        sd_network_file_open(&net, sd_model_file_config(base), path, &found, &err)) {
+        sd_network_open(&net, path, &err) ||
+        sd_network_relate(&net, sd_model_file_config(base), &found, &err)) {
         printf("Bail out! %s\n", err.msg);
         exit(1);
     }
     const char *config = sd_tensor_file_meta(sd_model_file_tensors(base, SD_PART_UNET), "sd_config");
     struct sd_store_meta meta = {"sd_config", config};
-    struct sd_lora_share share = {NULL, net, 1, NULL};
+    struct sd_lora_share share = {&net, 1, NULL};
     ok(!sd_lora_bake(base, &share, 1, &o, out_path, &meta, 1, &report, &err) && !report.unmatched &&
-           report.layers == sd_network_file_count(net) && !sd_model_file_open(&merged, out_path, &err),
+           report.layers == found.modules && !sd_model_file_open(&merged, out_path, &err),
        "%s merged %s", kind, err.msg);
-    for (size_t i = 0; merged && i < sd_network_file_count(net); i++) {
-        const struct sd_network_layer *l = sd_network_file_layer(net, i);
+    for (size_t i = 0; merged && i < net.count; i++) {
+        const struct sd_network_module *l = &net.modules[i];
         struct sd_store_entry a, b;
         char name[256];
         snprintf(name, sizeof name, "%s/%s", kind, l->target->path);
@@ -250,7 +260,7 @@ static void bake_network(const char *kind)
     }
     ok(worst < tolerance, "%s: as its own modules: %g", kind, worst);
     sd_tensor_file_close(want);
-    sd_network_file_close(net);
+    sd_network_close(&net);
     sd_model_file_close(merged);
     sd_model_file_close(base);
     unlink(out_path);
@@ -304,8 +314,8 @@ static void cp_form(void)
     };
     struct sd_err err = {0};
     ok(!sd_store_write(out_path, tensors, 4, NULL, 0, &err), "CP form %s", err.msg);
-    struct sd_lora_modules m = lora(out_path);
-    const struct sd_lora_pair *p = m.pairs;
+    struct sd_network m = lora(out_path);
+    const struct sd_network_module *p = m.modules;
     ok(p->kernel == 3 && p->rank == 2 && p->in == 3 && p->out == 4 && sd_lora_pair_width(p) == 27,
        "its sizes");
     float *w = product(p);
@@ -321,7 +331,7 @@ static void cp_form(void)
             }
     ok(worst < 1e-6, "its product");
     free(w);
-    sd_lora_modules_close(&m);
+    sd_network_close(&m);
     unlink(out_path);
 }
 

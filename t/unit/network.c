@@ -8,12 +8,13 @@
 
 #include "adapter/merged.h"
 #include "adapter/network_args.h"
+#include "adapter/network_product.h"
 #include "model/model_file.h"
 #include "store/safetensors_write.h"
 #include "tap.h"
 
 static const char *const kinds[][2] = {
-    {"locon", "LoRA"},  {"locon-cp", "LoCon"},  {"loha", "LoHa"},     {"loha-cp", "LoHa"},
+    {"locon", "LoRA"},  {"locon-cp", "LoRA"},   {"loha", "LoHa"},     {"loha-cp", "LoHa"},
     {"lokr", "LoKr"},   {"lokr-small", "LoKr"}, {"lokr-cp", "LoKr"},  {"lokr-full", "LoKr"},
     {"dylora", "LoRA"}, {"oft", "OFT"},         {"oft-tight", "OFT"},
 };
@@ -31,21 +32,21 @@ static char *fixture(const char *name, char path[128])
     return path;
 }
 
-static struct sd_network_file *open_network(const char *name, const struct sd_model_config *c)
+static struct sd_network open_network(const char *name, const struct sd_model_config *c)
 {
-    struct sd_network_file *f;
+    struct sd_network n;
     struct sd_lora_report report;
     struct sd_err err = {0};
     char path[128];
-    if (sd_network_file_open(&f, c, fixture(name, path), &report, &err))
+    if (sd_network_open(&n, fixture(name, path), &err) || sd_network_relate(&n, c, &report, &err))
         bail(&err);
     if (report.unmatched)
         printf("# %s: %s\n", name, report.first);
-    return f;
+    return n;
 }
 
 /* The layer's weight in the model, as f32. */
-static float *weight_of(struct sd_model_file *model, const struct sd_network_layer *l)
+static float *weight_of(struct sd_model_file *model, const struct sd_network_module *l)
 {
     char name[256];
     struct sd_store_entry e;
@@ -61,7 +62,7 @@ static float *weight_of(struct sd_model_file *model, const struct sd_network_lay
 }
 
 /* |got - want| / |want| as norms; a layer that is not in the file is an error of 1. */
-static double error_of(const struct sd_tensor_file *want, const char *kind, const struct sd_network_layer *l,
+static double error_of(const struct sd_tensor_file *want, const char *kind, const struct sd_network_module *l,
                        const float *got)
 {
     char key[256];
@@ -82,25 +83,26 @@ static void test_kind(const char *const kind[2], struct sd_model_file *model,
                       const struct sd_tensor_file *want)
 {
     struct sd_err err = {0};
-    struct sd_network_file *f = open_network(kind[0], sd_model_file_config(model));
+    struct sd_network net = open_network(kind[0], sd_model_file_config(model));
     double worst = 0;
-    size_t n = sd_network_file_count(f), special = 0;
+    size_t n = net.count, special = 0;
     for (size_t i = 0; i < n; i++) {
-        const struct sd_network_layer *l = sd_network_file_layer(f, i);
+        const struct sd_network_module *l = &net.modules[i];
         size_t count = sd_network_weight_count(l);
         float *w = weight_of(model, l), *delta = malloc(count * sizeof *delta);
         memset(delta, 0xff, count * sizeof *delta);
         if (sd_network_delta(l, w, delta, &err))
             bail(&err);
         worst = fmax(worst, error_of(want, kind[0], l, delta));
-        special += !strcmp(sd_network_kind_name(l->kind), kind[1]);
+        bool core = strstr(kind[0], "-cp") == NULL || l->tensor[SD_ROLE_MID] || l->tensor[SD_ROLE_T2];
+        special += core && !strcmp(sd_network_kind_name(l->type), kind[1]);
         free(w);
         free(delta);
     }
     bool oft = !strcmp(kind[1], "OFT");
     ok(n == 6 - (size_t)oft && special > 0 && worst < (oft ? 1e-5 : 1e-6),
        "%s: %zu layers, %zu of them %s (%.1e)", kind[0], n, special, kind[1], worst);
-    sd_network_file_close(f);
+    sd_network_close(&net);
 }
 
 /* Two networks in one set of weights, and what neither changes. */
@@ -113,9 +115,9 @@ static void test_merged(struct sd_model_file *model)
     if (sd_merged_new(&m, sd_model_file_find, model, parts, 2, &err))
         bail(&err);
     double worst = 0, moved = 0;
-    for (size_t i = 0; i < sd_network_file_count(parts[0].file); i++) {
-        const struct sd_network_layer *a = sd_network_file_layer(parts[0].file, i);
-        const struct sd_network_layer *b = sd_network_file_find(parts[1].file, a->target->path);
+    for (size_t i = 0; i < parts[0].network.count; i++) {
+        const struct sd_network_module *a = &parts[0].network.modules[i];
+        const struct sd_network_module *b = sd_network_at(&parts[1].network, a->target);
         size_t n = sd_network_weight_count(a);
         float *w = weight_of(model, a), *x = malloc(n * sizeof *x), *y = malloc(n * sizeof *y);
         struct sd_store_entry e = {0};
@@ -141,48 +143,70 @@ static void test_merged(struct sd_model_file *model)
            !sd_merged_find(m, "unet.none.weight", &is),
        "the other weights are the model's");
     sd_merged_free(m);
-    sd_network_file_close(parts[0].file);
-    sd_network_file_close(parts[1].file);
+    sd_network_close(&parts[0].network);
+    sd_network_close(&parts[1].network);
 }
 
 /* --- what is refused */
 
-static void test_refused(const struct sd_model_config *c, const char *key, int ndim, const int64_t *shape,
+/* A file of tensors with these names (separated by blanks), all of one shape. */
+static void test_refused(const struct sd_model_config *c, const char *names, int ndim, const int64_t *shape,
                          const char *want)
 {
     static const float zeros[64];
-    char path[] = "/tmp/sd-network-XXXXXX";
+    char path[] = "/tmp/sd-network-XXXXXX", *keys = strdup(names), *rest = keys;
     int fd = mkstemp(path);
     struct sd_err err = {0};
-    struct sd_network_file *f = NULL;
+    struct sd_network n;
     struct sd_lora_report report;
-    const struct sd_store_tensor t = {
-        .name = key, .dtype = SD_STORE_F32, .ndim = ndim, .shape = shape, .data = zeros};
+    struct sd_store_tensor t[4];
+    size_t count = 0;
+    for (const char *key; (key = strsep(&rest, " ")) && count < 4;)
+        t[count++] = (struct sd_store_tensor){
+            .name = key, .dtype = SD_STORE_F32, .ndim = ndim, .shape = shape, .data = zeros};
     if (fd >= 0)
         close(fd);
-    if (sd_store_write(path, &t, 1, NULL, 0, &err))
+    if (sd_store_write(path, t, count, NULL, 0, &err) || sd_network_open(&n, path, &err))
         bail(&err);
-    bool refused = sd_network_file_open(&f, c, path, &report, &err) && strstr(err.msg, want);
-    ok(refused && !f, "%s: %s", key, strchr(err.msg, ':') ? strchr(err.msg, ':') + 2 : "");
+    bool refused = sd_network_relate(&n, c, &report, &err) && strstr(err.msg, want);
+    ok(refused, "%s: %s", names, strchr(err.msg, ':') ? strchr(err.msg, ':') + 2 : "");
+    sd_network_close(&n);
     unlink(path);
+    free(keys);
 }
+
+#define CONV "lora_unet_conv_in."
+#define FF "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_ff_net_2."
 
 static void test_refusals(const struct sd_model_config *c)
 {
-    const int64_t s[] = {2, 4, 2, 1};
-    test_refused(c, "lora_unet_conv_in.dora_scale", 2, s, "no \"dora_scale\" in a LoRA");
-    test_refused(c, "lora_unet_conv_in.diff", 2, s, "no \"diff\" in a LoRA");
-    test_refused(c, "lora_unet_conv_in.lora_down.weight", 2, s, "does not fit the LoRA");
-    test_refused(c, "lora_unet_conv_in.lora_up.weight", 2, s, "lora_down.weight is missing");
-    test_refused(c, "lora_unet_conv_in.lora_mid.weight", 4, s, "lora_down.weight is missing");
-    test_refused(c, "lora_unet_conv_in.hada_w1_a", 2, s, "hada_w1_b is missing");
-    test_refused(c, "lora_unet_conv_in.hada_t1", 4, s, "hada_w1_b is missing");
-    test_refused(c, "lora_unet_conv_in.lokr_w1", 2, s, "lokr_w2_a is missing");
-    test_refused(c, "lora_unet_conv_in.lokr_w1", 1, s, "does not fit the LoKr");
-    test_refused(c, "lora_unet_conv_in.lokr_t2", 4, s, "lokr_w1_a is missing");
-    test_refused(c, "lora_unet_conv_in.lokr_w2_b", 2, s, "lokr_w1_a is missing");
+    const int64_t s[] = {2, 4, 2, 1}, square[] = {2, 2}, column[] = {8, 1};
+    test_refused(c, CONV "dora_scale", 2, s, "no \"dora_scale\" in a LoRA");
+    test_refused(c, CONV "diff", 2, s, "no \"diff\" in a LoRA");
+    test_refused(c, "oft_unet_conv_in.oft_diag", 3, s, "no \"oft_diag\" in a LoRA");
+    test_refused(c, CONV "what.ever", 2, s, "no \"what.ever\" in a LoRA");
+    test_refused(c, "unet.conv_in.lora_magnitude_vector", 2, s, "no \"lora_magnitude_vector\" in a LoRA");
+    test_refused(c, CONV "lora_down.weight", 2, s, "lora_up.weight is missing");
+    test_refused(c, CONV "lora_up.weight", 2, s, "lora_down.weight is missing");
+    test_refused(c, CONV "lora_mid.weight", 4, s, "lora_down.weight is missing");
+    test_refused(c, CONV "lora_down.weight " CONV "lora_up.weight", 2, s,
+                 "lora_up.weight is [2,4], expected");
+    test_refused(c, CONV "lora_down.weight " CONV "lora_up.weight", 2, square,
+                 "lora_up.weight is [2,2], which does not fit the LoRA of a layer from 4 to 8");
+    test_refused(c, CONV "hada_w1_a", 2, s, "hada_w1_b is missing");
+    test_refused(c, CONV "hada_t1", 4, s, "hada_w1_b is missing");
+    test_refused(c, CONV "lokr_w1", 2, s, "lokr_w2 is missing");
+    test_refused(c, CONV "lokr_w1", 1, s, "lokr_w2 is missing");
+    test_refused(c, CONV "lokr_w1 " CONV "lokr_w2", 2, s, "lokr_w1 is [2,4], which does not fit the LoKr");
+    test_refused(c, FF "lokr_w1 " FF "lokr_w2", 2, column, "does not fit the LoKr");
+    test_refused(c, CONV "lokr_t2", 4, s, "lokr_w1 is missing");
+    test_refused(c, CONV "lokr_w2_b", 2, s, "lokr_w1 is missing");
     test_refused(c, "oft_unet_conv_in.oft_blocks", 3, s, "does not fit the OFT");
     test_refused(c, "oft_unet_conv_in.oft_blocks", 0, s, "does not fit the OFT");
+    test_refused(c, CONV "lora_down.weight " CONV "hada_w1_a", 2, s, "is of both a LoRA and a LoHa");
+    test_refused(c, CONV "lora_down.weight unet.conv_in.lora_A.weight", 2, s, "is there in two spellings");
+    test_refused(c, CONV "alpha " CONV "lora_down.weight", 2, s, "lora_up.weight is missing");
+    test_refused(c, FF "alpha " FF "lora_down.weight " FF "lora_up.weight", 2, square, "is no single number");
 }
 
 /* --- network_args */

@@ -1,5 +1,5 @@
 /* Any bytes as a LoRA file: what is accepted can be read, named otherwise, resized and merged with itself.
- * fuzz-seeds: t/data/lora-tools */
+ * fuzz-seeds: t/data/lora-tools t/data/inspect/peft.safetensors */
 #include <stdint.h>
 #include <stdlib.h>
 #include <stdio.h>
@@ -7,19 +7,21 @@
 
 #include "adapter/lora_combine.h"
 #include "adapter/lora_convert.h"
+#include "adapter/lora_pairs.h"
+#include "adapter/network_names.h"
 #include "adapter/lora_resize.h"
 
-static void check_pair(const struct sd_lora_modules *m, const struct sd_lora_pair *p)
+static void check_pair(const struct sd_network *n, const struct sd_network_module *m)
 {
     struct sd_buf there = SD_BUF_INIT, back = SD_BUF_INIT;
     float *up, *down;
-    if (sd_lora_modules_find(m, p->name) != p || p->rank < 1 || p->in < 1 || p->out < 1 || p->kernel < 1)
+    if (sd_network_find(n, m->place) != m || m->rank < 1 || m->in < 1 || m->out < 1 || m->kernel < 1)
         abort();
-    sd_lora_block(p->name);
-    if (sd_network_path(p->name, &there) == 1 &&
-        (sd_network_place(there.data, &back) != 1 || strcmp(back.data, p->name)))
+    sd_lora_block(m->place);
+    if (sd_network_path(m->place, &there) == 1 &&
+        (sd_network_place(there.data, &back) != 1 || strcmp(back.data, m->place)))
         abort();
-    if (!sd_lora_pair_read(p, &up, &down, NULL)) {
+    if (!sd_lora_pair_read(m, &up, &down, NULL)) {
         free(up);
         free(down);
     }
@@ -27,36 +29,41 @@ static void check_pair(const struct sd_lora_modules *m, const struct sd_lora_pai
     sd_buf_free(&back);
 }
 
-static bool small(const struct sd_lora_modules *m)
+static bool small(const struct sd_network *n)
 {
     int64_t work = 0;
-    for (size_t i = 0; i < m->count; i++) {
-        const struct sd_lora_pair *p = &m->pairs[i];
-        if (p->rank > 64 || p->out > 256 || sd_lora_pair_width(p) > 4096)
+    for (size_t i = 0; i < n->count; i++) {
+        const struct sd_network_module *m = &n->modules[i];
+        if (m->type != SD_NETWORK_LORA)
+            continue;
+        if (m->rank > 64 || m->out > 256 || sd_lora_pair_width(m) > 4096)
             return false;
-        work += p->rank * (p->out + sd_lora_pair_width(p));
+        work += m->rank * (m->out + sd_lora_pair_width(m));
     }
     return work < 1 << 14;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct sd_lora_modules m;
+    struct sd_network m;
     struct sd_err err = {0};
     double weights[SD_LORA_BLOCKS];
     char text[64];
     snprintf(text, sizeof text, "%.*s", (int)(size < 60 ? size : 60), (const char *)data);
     sd_lora_block_weights(text, weights, &err);
-    if (sd_lora_modules_parse(&m, data, size, "fuzz", &err))
+    if (sd_network_parse(&m, data, size, "fuzz", &err))
         return 0;
-    for (size_t i = 0; i < m.count; i++)
-        check_pair(&m, &m.pairs[i]);
-    if (small(&m)) {
+    bool good = !sd_lora_check(&m, false, &err);
+    for (size_t i = 0; good && i < m.count; i++)
+        if (m.modules[i].type == SD_NETWORK_LORA)
+            check_pair(&m, &m.modules[i]);
+    if (good && small(&m)) {
         struct sd_lora_out resized = {0}, merged = {0}, renamed = {0};
         struct sd_meta meta = {0};
         struct sd_lora_resized *results = calloc(m.count, sizeof *results);
-        struct sd_lora_share shares[2] = {{&m, NULL, 1, NULL}, {&m, NULL, -0.5, NULL}};
+        struct sd_lora_share shares[2] = {{&m, 1, NULL}, {&m, -0.5, NULL}};
         struct sd_lora_combine_report report;
+        size_t count;
         const struct sd_lora_resize_options r = {2, 2, SD_LORA_RESIZE_FRO, 0.9, SD_STORE_F16};
         const struct sd_lora_combine_options c = {.how = size % 3,
                                                   .precision = SD_STORE_BF16,
@@ -65,7 +72,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                                   .conv_rank = 2,
                                                   .threads = 1};
         if (results)
-            sd_lora_resize(&m, &r, 1, &resized, results, &err);
+            sd_lora_resize(&m, &r, 1, &resized, results, &count, &err);
         sd_lora_combine(shares, 2, &c, &merged, &report, &err);
         sd_lora_convert(&m, !sd_lora_is_diffusers(&m), SD_STORE_DTYPES, &renamed, &meta, &err);
         free(results);
@@ -74,6 +81,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         sd_lora_out_free(&renamed);
         sd_meta_free(&meta);
     }
-    sd_lora_modules_close(&m);
+    sd_network_close(&m);
     return 0;
 }
