@@ -109,6 +109,9 @@ draw zero --lora lora.safetensors:0 <p
 same 'times 0 it changes nothing' zero/00000-7.png one/00000-7.png
 draw half --lora lora.safetensors:0.5 <p
 ok 'by half it is neither' sh -c '! cmp -s half/00000-7.png one/00000-7.png && ! cmp -s half/00000-7.png lora/00000-7.png'
+sd-lora-convert -q lora.safetensors -o peft.safetensors
+draw peft --lora peft.safetensors <p
+same "under PEFT's names it does the same" peft/00000-7.png lora/00000-7.png
 draw twice --lora lora.safetensors:0.5 --lora lora.safetensors:0.5 <p
 is 'two of them' $status 0
 # The same product as another kind of network: LoKr with a first factor of [[alpha]] = [[1]] and no alpha, so as strong as

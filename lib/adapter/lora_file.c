@@ -1,194 +1,120 @@
 /* LoRA networks in files. */
 #include "adapter/lora.h"
 
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "adapter/lora_out.h"
-#include "base/buf.h"
-#include "store/tensor_file.h"
+#include "adapter/lora_pairs.h"
 
-/* The three tensors of one module in a file; alpha may be NULL. */
-struct parts {
-    const struct sd_store_entry *down, *up, *alpha;
-};
-
-static const struct sd_store_entry *find(const struct sd_tensor_file *tf, const char *name, const char *leaf,
-                                         struct sd_buf *key)
+/* Finds the module for a layer, of this rank (0: of any) and with no core: 1, 0 when there is none, -1. */
+static int find_module(const struct sd_network *n, const struct sd_target *t, int64_t rank,
+                       const struct sd_network_module **found, struct sd_err *err)
 {
-    sd_buf_clear(key);
-    return sd_buf_addf(key, "%s.%s", name, leaf) ? NULL : sd_tensor_file_find(tf, key->data);
-}
-
-static struct parts find_parts(const struct sd_tensor_file *tf, const char *name, struct sd_buf *key)
-{
-    return (struct parts){
-        .down = find(tf, name, "lora_down.weight", key),
-        .up = find(tf, name, "lora_up.weight", key),
-        .alpha = find(tf, name, "alpha", key),
-    };
-}
-
-static bool shaped(const struct sd_store_entry *e, int64_t rows, int64_t cols, int64_t kernel)
-{
-    int64_t want[4] = {rows, cols, kernel, kernel};
-    int n = e->ndim;
-    if (n > 4 || n < 2 || (kernel > 1 && n < 4))
-        return false;
-    return !memcmp(e->shape, want, (size_t)n * sizeof *want);
-}
-
-static int check_shapes(const struct sd_tensor_file *tf, const struct sd_target *t, const struct parts *p,
-                        int64_t rank, struct sd_err *err)
-{
-    const struct sd_store_entry *wrong = !shaped(p->down, rank, t->in, t->kernel) ? p->down
-                                         : !shaped(p->up, t->out, rank, 1)        ? p->up
-                                                                                  : NULL;
+    const struct sd_network_module *m = *found = sd_network_find(n, t->name);
+    const char *path = sd_tensor_file_path(n->file);
     char text[96];
-    if (!wrong)
+    if (!m || m->type != SD_NETWORK_LORA)
         return 0;
+    if (m->fault)
+        return sd_err_set(err, SD_ERR_DATA, "%s: %s", path, m->fault);
+    rank = rank ? rank : m->rank;
+    bool down = m->rank == rank && m->in == t->in && m->kernel == t->kernel && !m->tensor[SD_ROLE_MID];
+    if (down && m->out == t->out)
+        return 1;
+    const struct sd_store_entry *wrong = m->tensor[down ? SD_ROLE_UP : SD_ROLE_DOWN];
     return sd_err_set(err, SD_ERR_DATA,
-                      "%s: %s is %s, which does not fit rank %lld of a layer from %lld to %lld",
-                      sd_tensor_file_path(tf), wrong->name,
-                      sd_store_shape_text(wrong->ndim, wrong->shape, text, sizeof text), (long long)rank,
-                      (long long)t->in, (long long)t->out);
+                      "%s: %s is %s, which does not fit rank %lld of a layer from %lld to %lld", path,
+                      wrong->name, sd_store_shape_text(wrong->ndim, wrong->shape, text, sizeof text),
+                      (long long)rank, (long long)t->in, (long long)t->out);
 }
 
-static int read_values(const struct sd_tensor_file *tf, struct sd_lora_module *m, const struct parts *p,
-                       struct sd_err *err)
+static void read_values(struct sd_lora_module *to, const struct sd_network_module *from)
 {
-    if (sd_tensor_file_read_f32(tf, p->down, (float *)m->down.data, err))
-        return -1;
-    return sd_tensor_file_read_f32(tf, p->up, (float *)m->up.data, err);
-}
-
-static int read_alpha(const struct sd_tensor_file *tf, const struct sd_store_entry *alpha, float otherwise,
-                      float *value, struct sd_err *err)
-{
-    *value = otherwise;
-    if (!alpha || alpha->bytes != sd_store_dtype_bytes(alpha->dtype))
-        return 0;
-    return sd_tensor_file_read_f32(tf, alpha, value, err);
+    const struct sd_store_entry *down = from->tensor[SD_ROLE_DOWN], *up = from->tensor[SD_ROLE_UP];
+    sd_store_to_f32(down->dtype, down->data, down->bytes / sd_store_dtype_bytes(down->dtype),
+                    (float *)to->down.data);
+    sd_store_to_f32(up->dtype, up->data, up->bytes / sd_store_dtype_bytes(up->dtype), (float *)to->up.data);
 }
 
 /* Keys of the file that are no tensor of a module of this network. */
-static void report_unmatched(const struct sd_lora *l, const struct sd_tensor_file *tf,
-                             struct sd_lora_report *r)
+static void report_unmatched(const struct sd_lora *l, const struct sd_network *n, struct sd_lora_report *r)
 {
-    static const char *const leaf[] = {".lora_down.weight", ".lora_up.weight", ".alpha"};
-    size_t used = 0;
-    for (size_t i = 0; i < sd_tensor_file_count(tf); i++) {
-        const char *name = sd_tensor_file_entry(tf, i)->name;
-        const char *dot = strchr(name, '.');
-        size_t len = dot ? (size_t)(dot - name) : strlen(name);
-        bool known = false;
-        for (int k = 0; k < 3 && !known && dot; k++)
-            known = !strcmp(dot, leaf[k]);
+    for (size_t i = 0; i < sd_tensor_file_count(n->file); i++) {
         bool found = false;
-        for (size_t k = 0; known && k < l->count && !found; k++)
-            found = !strncmp(l->modules[k].target->name, name, len) && !l->modules[k].target->name[len];
-        if (found)
-            continue;
-        if (r->unmatched++ < 4 && used + strlen(name) + 3 <= sizeof r->first) /* whole names only */
-            used += (size_t)snprintf(r->first + used, sizeof r->first - used, "%s%s", used ? ", " : "", name);
+        for (size_t k = 0; sd_lora_holds(n, i) && k < l->count && !found; k++)
+            found = !strcmp(l->modules[k].target->name, n->of[i]->place);
+        if (!found)
+            sd_lora_report_key(r, sd_tensor_file_entry(n->file, i)->name);
     }
 }
 
-/* Chooses the modules: those of the file. A down matrix decides; its up matrix must be there. */
-static int choose_modules(struct sd_lora *l, const struct sd_target *targets, size_t n,
-                          const struct sd_tensor_file *tf, struct sd_err *err)
+/* Chooses the modules: those of the file. */
+static int choose_modules(struct sd_lora *l, const struct sd_target *targets, size_t n_targets,
+                          const struct sd_network *n, struct sd_err *err)
 {
-    struct sd_buf key = SD_BUF_INIT;
-    int rc = 0;
-    for (size_t i = 0; i < n && !rc; i++) {
-        struct parts p = find_parts(tf, targets[i].name, &key);
-        if (!p.down)
+    for (size_t i = 0; i < n_targets; i++) {
+        const struct sd_network_module *m;
+        int found = find_module(n, &targets[i], 0, &m, err);
+        if (found < 0)
+            return -1;
+        if (!found)
             continue;
-        int64_t rank = p.down->ndim > 0 ? p.down->shape[0] : 0;
-        if (!p.up)
-            rc = sd_err_set(err, SD_ERR_DATA, "%s: %s.lora_up.weight is missing", sd_tensor_file_path(tf),
-                            targets[i].name);
-        else if (rank < 1)
-            rc = sd_err_set(err, SD_ERR_DATA, "%s: %s has no rank", sd_tensor_file_path(tf), p.down->name);
-        else
-            rc = check_shapes(tf, &targets[i], &p, rank, err);
-        float alpha;
-        if (!rc)
-            rc = read_alpha(tf, p.alpha, (float)rank, &alpha, err);
-        if (!rc) {
-            l->modules[l->count++] = (struct sd_lora_module){
-                .target = &targets[i], .rank = rank, .alpha = alpha > 0 ? alpha : (float)rank};
-            l->conv_projection |= !targets[i].conv && p.down->ndim == 4;
-        }
+        l->modules[l->count++] = (struct sd_lora_module){
+            .target = &targets[i], .rank = m->rank, .alpha = m->alpha > 0 ? (float)m->alpha : (float)m->rank};
+        l->conv_projection |= !targets[i].conv && m->tensor[SD_ROLE_DOWN]->ndim == 4;
     }
-    sd_buf_free(&key);
-    return rc;
+    return 0;
 }
 
 int sd_lora_open(struct sd_lora **lora, const struct sd_model_config *c, const char *path, float multiplier,
                  bool trainable, struct sd_lora_report *report, struct sd_err *err)
 {
-    struct sd_tensor_file *tf = NULL;
-    struct sd_buf key = SD_BUF_INIT;
+    struct sd_network n = {0};
     struct sd_target *targets;
-    size_t n;
-    int rc = -1;
+    size_t count;
     *report = (struct sd_lora_report){0};
     *lora = NULL;
-    struct sd_lora *l = sd_lora_alloc(c, &targets, &n, err);
+    struct sd_lora *l = sd_lora_alloc(c, &targets, &count, err);
     if (!l)
         return -1;
-    if (sd_tensor_file_open(&tf, path, err) || choose_modules(l, targets, n, tf, err) ||
-        sd_lora_place(l, trainable, err))
-        goto out;
-    l->multiplier = multiplier;
-    for (size_t i = 0; i < l->count; i++) {
-        struct parts p = find_parts(tf, l->modules[i].target->name, &key);
-        if (!p.down || !p.up) {
-            sd_err_memory(err, key.len);
-            goto out;
-        }
-        if (read_values(tf, &l->modules[i], &p, err))
-            goto out;
+    if (sd_network_open(&n, path, err) || choose_modules(l, targets, count, &n, err) ||
+        sd_lora_place(l, trainable, err)) {
+        sd_network_close(&n);
+        sd_lora_free(l);
+        return -1;
     }
+    l->multiplier = multiplier;
+    for (size_t i = 0; i < l->count; i++)
+        read_values(&l->modules[i], sd_network_find(&n, l->modules[i].target->name));
     report->modules = l->count;
-    report_unmatched(l, tf, report);
+    report_unmatched(l, &n, report);
+    sd_network_close(&n);
     *lora = l;
-    l = NULL;
-    rc = 0;
-out:
-    sd_buf_free(&key);
-    sd_tensor_file_close(tf);
-    sd_lora_free(l);
-    return rc;
+    return 0;
 }
 
 int sd_lora_assign(struct sd_lora *l, const char *path, struct sd_lora_report *report, struct sd_err *err)
 {
-    struct sd_tensor_file *tf = NULL;
-    struct sd_buf key = SD_BUF_INIT;
-    int rc = sd_tensor_file_open(&tf, path, err);
+    struct sd_network n;
+    int found = 0;
     *report = (struct sd_lora_report){0};
-    for (size_t i = 0; i < l->count && !rc; i++) {
+    if (sd_network_open(&n, path, err))
+        return -1;
+    for (size_t i = 0; i < l->count && found >= 0; i++) {
         struct sd_lora_module *m = &l->modules[i];
-        struct parts p = find_parts(tf, m->target->name, &key);
-        if (!p.down || !p.up)
+        const struct sd_network_module *from;
+        found = find_module(&n, m->target, m->rank, &from, err);
+        if (found <= 0)
             continue;
-        rc = check_shapes(tf, m->target, &p, m->rank, err);
-        if (!rc)
-            rc = read_values(tf, m, &p, err);
-        if (!rc)
-            rc = read_alpha(tf, p.alpha, m->alpha, &m->alpha, err);
-        if (rc)
-            break;
+        read_values(m, from);
+        if (from->tensor[SD_ROLE_ALPHA])
+            m->alpha = (float)from->alpha;
         report->modules++;
     }
-    if (!rc)
-        report_unmatched(l, tf, report);
-    sd_buf_free(&key);
-    sd_tensor_file_close(tf);
-    return rc;
+    if (found >= 0)
+        report_unmatched(l, &n, report);
+    sd_network_close(&n);
+    return found < 0 ? -1 : 0;
 }
 
 int sd_lora_save(const struct sd_lora *l, const char *path, enum sd_store_dtype dtype,
