@@ -53,6 +53,8 @@ lora odd.safetensors lora_unet_strange_block_0.lora_down.weight lora_unet_strang
 refused 'no layer of these models' '1 *lora_unet_strange_block_0*no layer*' odd.safetensors -o no.safetensors
 refused 'names that are there already' '1 *in the names of diffusers*' "$a" --to sd-scripts -o no.safetensors
 refused 'no output' '2 *no output*' "$a"
+try sd-lora-convert "$root/t/data/inspect/peft.safetensors" -o k.safetensors
+is "PEFT's wrapper and adapter, and diffusers' processors" "$status $(sd-inspect --tensors-only k.safetensors | jq -r .tensor | grep -c '^lora_unet_.*_attn1_to_out_0\.\|^lora_unet_down_blocks_0_attentions_0_proj_in\.\|^lora_te_text_model_')" '0 9'
 refused 'no LoRA' '2 *' -o no.safetensors
 refused 'a model' '1 *no LoRA*' "$root/t/data/model/sd1-small-ldm.safetensors" -o no.safetensors
 ok 'nothing is left of what failed' test ! -e no.safetensors

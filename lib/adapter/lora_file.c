@@ -40,8 +40,8 @@ static void read_values(struct sd_lora_module *to, const struct sd_network_modul
 static void report_unmatched(const struct sd_lora *l, const struct sd_network *n, struct sd_lora_report *r)
 {
     for (size_t i = 0; i < sd_tensor_file_count(n->file); i++) {
-        bool found = false;
-        for (size_t k = 0; sd_lora_holds(n, i) && k < l->count && !found; k++)
+        bool pair = sd_lora_holds(n, i), found = false;
+        for (size_t k = 0; pair && k < l->count && !found; k++)
             found = !strcmp(l->modules[k].target->name, n->of[i]->place);
         if (!found)
             sd_lora_report_key(r, sd_tensor_file_entry(n->file, i)->name);

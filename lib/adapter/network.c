@@ -316,7 +316,6 @@ static void group(struct sd_network *n, struct key *keys, size_t count)
     for (size_t i = 0; i < count;) {
         struct sd_network_module *m = &n->modules[n->count++];
         *m = (struct sd_network_module){
-
             .name = keys[i].name, .place = keys[i].place, .type = SD_NETWORK_OTHER};
         for (; i < count && !strcmp(keys[i].name, m->name); i++)
             add_tensor(n, m, &keys[i]);
