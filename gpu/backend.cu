@@ -215,7 +215,10 @@ static int wait(struct sd_backend *b, struct sd_err *err)
     char what[32];
     snprintf(what, sizeof what, "cuda:%d", of(b)->device);
     cudaError_t launched = cudaGetLastError(), done = cudaStreamSynchronize(of(b)->stream);
-    return sd_cuda_check(launched != cudaSuccess ? launched : done, what, err);
+    const struct sd_err *refused = sd_cuda_run_error(of(b));
+    if (launched != cudaSuccess || done != cudaSuccess || !refused)
+        return sd_cuda_check(launched != cudaSuccess ? launched : done, what, err);
+    return sd_err_set(err, SD_ERR_MACHINE, "%s: %s", what, refused->msg);
 }
 
 static int record(struct sd_backend *b, struct sd_err *err)
@@ -355,6 +358,7 @@ static void free_backend(struct sd_backend *b)
     }
     free_list(cuda->frozen);
     free_list(cuda->states);
+    sd_cuda_products_free(cuda);
     sd_cuda_libraries_close(cuda->libraries);
     free(cuda);
 }

@@ -12,6 +12,7 @@ extern "C" {
 
 struct sd_cuda_libraries; /* libraries.h; there is none in the emulator */
 struct sd_cuda_memory;    /* backend.cu */
+struct sd_cuda_products;  /* products.h */
 
 struct sd_cuda {
     struct sd_backend base;
@@ -20,6 +21,8 @@ struct sd_cuda {
     struct sd_cuda_memory *frozen, *states; /* device memory of frozen and mutable variables */
     size_t frozen_bytes;
     struct sd_cuda_libraries *libraries;
+    struct sd_cuda_products *products;
+    bool tf32; /* products of f32 may round their factors to TF32 */
 };
 
 static inline struct sd_cuda *sd_cuda_of(const struct sd_call *c)
@@ -50,6 +53,24 @@ void sd_cuda_libraries_close(struct sd_cuda_libraries *l);
 
 /* plan() of kernels that take f32, f16 and bf16 only. */
 int sd_cuda_plan_floats(struct sd_call *c, struct sd_err *err);
+
+/* --- products: matmul, conv2d, attention --- */
+
+/* How many plans of an op took a path: "cublaslt", "cudnn", "im2col", "products", "tiled", ... A path is
+ * chosen when a call is planned: the best one whose library takes the case. */
+struct sd_cuda_path {
+    enum sd_op op;
+    const char *path;
+    int count;
+};
+/* All paths taken so far, n of them, in the order they first occurred; NULL when n is 0. */
+const struct sd_cuda_path *sd_cuda_paths(const struct sd_cuda *cuda, int *n);
+
+/* What a library refused in a run, or NULL: run() cannot fail, so whoever waits for the device asks. */
+const struct sd_err *sd_cuda_run_error(const struct sd_cuda *cuda);
+
+/* Ends what products.h holds for a backend: cached plans, packed weights. Before the libraries' end. */
+void sd_cuda_products_free(struct sd_cuda *cuda);
 
 /* The kernels, one an op; backend.cu lists them in its table. */
 extern "C" {

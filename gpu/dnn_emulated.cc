@@ -1,0 +1,26 @@
+/* In the emulator's build there is no cuDNN. */
+#include "dnn.h"
+
+const struct sd_cudnn_plan *sd_cudnn_conv(struct sd_cuda *, const struct sd_cudnn_conv_case *, size_t *)
+{
+    return NULL;
+}
+
+const struct sd_cudnn_plan *sd_cudnn_attention(struct sd_cuda *, const struct sd_cudnn_attention_case *,
+                                               size_t *)
+{
+    return NULL;
+}
+
+void sd_cudnn_run(struct sd_cuda *, const struct sd_cudnn_plan *, const struct sd_cudnn_address *, int,
+                  void *)
+{
+}
+
+void sd_cudnn_plans_free(struct sd_cuda *)
+{
+}
+
+void sd_cuda_libraries_close(struct sd_cuda_libraries *)
+{
+}

@@ -1,0 +1,352 @@
+/* Where libraries are looked for, in this order:
+ *   1. the folders that SD_CUDA_LIBRARIES names, parted by colons
+ *   2. the loader's own places (LD_LIBRARY_PATH, ld.so.cache)
+ *   3. $CUDA_HOME/lib64 and lib, $CUDA_PATH's, /usr/local/cuda/lib64
+ *   4. in Python packages (nvidia/NAME/lib) of $VIRTUAL_ENV, $CONDA_PREFIX, ~/.local, /usr/local, /usr and
+ *      /opt/conda
+ * What a library loads by itself later (cuDNN its parts, these nvrtc and cublasLt) is loaded before it by its
+ * whole path, for the loader then finds it by name. */
+#include "kernel.h"
+
+#include "libraries.h"
+
+#include <dlfcn.h>
+#include <glob.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct sd_cuda_libraries {
+    struct sd_cublaslt lt;
+    struct sd_cudnn dnn;
+    bool lt_tried, dnn_tried;
+    struct sd_err lt_err, dnn_err;
+};
+
+namespace
+{
+
+constexpr size_t PATH = 1024;
+
+/* --- the places --- */
+
+struct places {
+    char **dir;
+    size_t n, cap;
+};
+
+void places_add(places *p, const char *dir, size_t len)
+{
+    if (len == 0 || len >= PATH)
+        return;
+    for (size_t i = 0; i < p->n; i++)
+        if (strlen(p->dir[i]) == len && !strncmp(p->dir[i], dir, len))
+            return;
+    if (p->n == p->cap) {
+        size_t cap = p->cap ? 2 * p->cap : 16;
+        char **grown = static_cast<char **>(realloc(p->dir, cap * sizeof *grown));
+        if (!grown)
+            return;
+        p->dir = grown;
+        p->cap = cap;
+    }
+    if ((p->dir[p->n] = strndup(dir, len)))
+        p->n++;
+}
+
+/* All folders that fit root followed by pattern. */
+void places_glob(places *p, const char *root, const char *pattern)
+{
+    char path[PATH];
+    glob_t found = {};
+    if (!root || !*root ||
+        static_cast<size_t>(snprintf(path, sizeof path, "%s%s", root, pattern)) >= sizeof path)
+        return;
+    if (!glob(path, GLOB_NOSORT, NULL, &found))
+        for (size_t i = 0; i < found.gl_pathc; i++)
+            places_add(p, found.gl_pathv[i], strlen(found.gl_pathv[i]));
+    globfree(&found);
+}
+
+void places_list(places *p, const char *list)
+{
+    while (list && *list) {
+        size_t len = strcspn(list, ":");
+        places_add(p, list, len);
+        list += len + (list[len] == ':');
+    }
+}
+
+void places_python(places *p, const char *root)
+{
+    places_glob(p, root, "/lib/python3*/site-packages/nvidia/*/lib");
+    places_glob(p, root, "/lib/python3*/dist-packages/nvidia/*/lib");
+}
+
+places places_find(void)
+{
+    places p = {};
+    places_list(&p, getenv("SD_CUDA_LIBRARIES"));
+    static const char *const homes[] = {"CUDA_HOME", "CUDA_PATH"};
+    for (const char *name : homes) {
+        places_glob(&p, getenv(name), "/lib64");
+        places_glob(&p, getenv(name), "/lib");
+    }
+    places_glob(&p, "/usr/local/cuda", "/lib64");
+    places_python(&p, getenv("VIRTUAL_ENV"));
+    places_python(&p, getenv("CONDA_PREFIX"));
+    const char *home = getenv("HOME");
+    char local[PATH];
+    if (home && static_cast<size_t>(snprintf(local, sizeof local, "%s/.local", home)) < sizeof local)
+        places_python(&p, local);
+    places_python(&p, "/usr/local");
+    places_python(&p, "/usr");
+    places_python(&p, "/opt/conda");
+    return p;
+}
+
+void places_free(places *p)
+{
+    for (size_t i = 0; i < p->n; i++)
+        free(p->dir[i]);
+    free(p->dir);
+    *p = {};
+}
+
+/* --- opening --- */
+
+/* A file that is there but does not load is the likelier thing to complain of than one that is not there. */
+void keep_reason(char *reason, size_t size, const char *path)
+{
+    const char *why = dlerror();
+    if (!*reason && why)
+        snprintf(reason, size, "%s (%s)", path, why);
+}
+
+/* The library of one file name: first from the folders that SD_CUDA_LIBRARIES names, then from the loader's
+ * places, then from the others. */
+void *open_name(const places *p, const char *name, char *reason, size_t size)
+{
+    char path[PATH];
+    const char *own = getenv("SD_CUDA_LIBRARIES");
+    for (size_t i = 0; i <= p->n; i++) {
+        size_t len = i < p->n ? strlen(p->dir[i]) : 0;
+        const char *at = own && i < p->n ? strstr(own, p->dir[i]) : NULL;
+        bool first = at && (at == own || at[-1] == ':') && (at[len] == 0 || at[len] == ':');
+        if (i == 0 && !first) {
+            void *found = dlopen(name, RTLD_NOW | RTLD_GLOBAL);
+            if (found)
+                return found;
+            dlerror();
+        }
+        if (i == p->n ||
+            static_cast<size_t>(snprintf(path, sizeof path, "%s/%s", p->dir[i], name)) >= sizeof path ||
+            access(path, R_OK))
+            continue;
+        void *found = dlopen(path, RTLD_NOW | RTLD_GLOBAL);
+        if (found)
+            return found;
+        keep_reason(reason, size, path);
+    }
+    return own && *own && p->n ? dlopen(name, RTLD_NOW | RTLD_GLOBAL) : NULL;
+}
+
+/* base.so.MAJOR for the majors in turn (0 ends them). */
+void *open_majors(const places *p, const char *base, const int *major, char *reason, size_t size)
+{
+    void *found = NULL;
+    for (; *major && !found; major++) {
+        char name[64];
+        snprintf(name, sizeof name, "%s.so.%d", base, *major);
+        found = open_name(p, name, reason, size);
+    }
+    return found;
+}
+
+/* "LIBRARY was not found: looked in ..." or what kept the file that was found from loading. */
+int missing(const places *p, const char *what, const char *reason, struct sd_err *err)
+{
+    if (*reason)
+        return sd_err_set(err, SD_ERR_MACHINE, "%s cannot be loaded: %s", what, reason);
+    char where[384] = "";
+    size_t n = 0;
+    for (size_t i = 0; i < p->n && n < sizeof where; i++)
+        n += static_cast<size_t>(snprintf(where + n, sizeof where - n, ", %s", p->dir[i]));
+    if (n >= sizeof where)
+        memcpy(where + sizeof where - 5, " ...", 5);
+    return sd_err_set(err, SD_ERR_MACHINE,
+                      "%s was not found: looked in the loader's places%s (SD_CUDA_LIBRARIES=folder:folder "
+                      "names others)",
+                      what, where);
+}
+
+int lacks(const char *library, const char *function, struct sd_err *err)
+{
+    return sd_err_set(err, SD_ERR_MACHINE, "%s lacks the function %s", library, function);
+}
+
+/* CUDA's libraries of version 13 need a driver of 13; those of 12 run on both. */
+const int *majors(int driver)
+{
+    static const int newer[] = {13, 12, 0}, older[] = {12, 13, 0};
+    return driver >= 13000 ? newer : older;
+}
+
+} // namespace
+
+int sd_cublaslt_open(struct sd_cublaslt *l, int driver, struct sd_err *err)
+{
+    places p = places_find();
+    char reason[256] = "";
+    *l = {};
+    l->library = open_majors(&p, "libcublasLt", majors(driver), reason, sizeof reason);
+    int rc = l->library ? 0 : missing(&p, "libcublasLt.so.12 or .13", reason, err);
+#define X(name)                                                                            \
+    if (!rc && !(l->name = reinterpret_cast<decltype(l->name)>(dlsym(l->library, #name)))) \
+        rc = lacks("libcublasLt", #name, err);
+    SD_CUBLASLT_FUNCTIONS(X)
+#undef X
+    places_free(&p);
+    return rc;
+}
+
+void sd_cublaslt_close(struct sd_cublaslt *l)
+{
+    if (l->handle)
+        l->cublasLtDestroy(l->handle);
+    *l = {}; /* the library stays loaded: CUDA's do not like to be unloaded */
+}
+
+int sd_cudnn_open(struct sd_cudnn *l, int driver, struct sd_err *err)
+{
+    /* Each needs those before it. The first two may be missing: not every part of cuDNN uses them. */
+    static const char *const parts[] = {"libcudnn_graph",
+                                        "libcudnn_ops",
+                                        "libcudnn_cnn",
+                                        "libcudnn_heuristic",
+                                        "libcudnn_engines_precompiled",
+                                        "libcudnn_engines_runtime_compiled"};
+    static const int nine[] = {9, 0};
+    places p = places_find();
+    char reason[256] = "";
+    *l = {};
+    open_majors(&p, "libnvrtc", majors(driver), reason, sizeof reason);
+    open_majors(&p, "libcublasLt", majors(driver), reason, sizeof reason);
+    *reason = 0;
+    for (const char *part : parts)
+        open_majors(&p, part, nine, reason, sizeof reason);
+    l->library = open_majors(&p, "libcudnn", nine, reason, sizeof reason);
+    int rc = l->library ? 0 : missing(&p, "libcudnn.so.9", reason, err);
+#define X(name)                                                                            \
+    if (!rc && !(l->name = reinterpret_cast<decltype(l->name)>(dlsym(l->library, #name)))) \
+        rc = lacks("libcudnn", #name, err);
+    SD_CUDNN_FUNCTIONS(X)
+#undef X
+    if (!rc)
+        l->version = l->cudnnGetVersion();
+    places_free(&p);
+    return rc;
+}
+
+void sd_cudnn_close(struct sd_cudnn *l)
+{
+    if (l->device)
+        l->cudnnBackendDestroyDescriptor(l->device);
+    if (l->handle)
+        l->cudnnDestroy(l->handle);
+    *l = {};
+}
+
+/* --- a backend's --- */
+
+static struct sd_cuda_libraries *libraries_of(struct sd_cuda *cuda)
+{
+    if (!cuda->libraries)
+        cuda->libraries = static_cast<sd_cuda_libraries *>(calloc(1, sizeof *cuda->libraries));
+    return cuda->libraries;
+}
+
+static int driver_version(void)
+{
+    int version = 0;
+    return cudaDriverGetVersion(&version) == cudaSuccess ? version : 0;
+}
+
+static int make_lt(struct sd_cublaslt *l, struct sd_err *err)
+{
+    if (sd_cublaslt_open(l, driver_version(), err))
+        return -1;
+    cublasStatus_t status = l->cublasLtCreate(&l->handle);
+    return status == CUBLAS_STATUS_SUCCESS ? 0
+                                           : sd_err_set(err, SD_ERR_MACHINE, "cublasLt does not start: %s",
+                                                        l->cublasLtGetStatusString(status));
+}
+
+static int make_dnn(struct sd_cudnn *l, const struct sd_cuda *cuda, struct sd_err *err)
+{
+    int major = 0;
+    if (sd_cudnn_open(l, driver_version(), err) ||
+        sd_cuda_check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, cuda->device), "cuda",
+                      err))
+        return -1;
+    l->major = major;
+    cudnnStatus_t status = l->cudnnCreate(&l->handle);
+    if (status == CUDNN_STATUS_SUCCESS)
+        status = l->cudnnSetStream(l->handle, cuda->stream);
+    return status == CUDNN_STATUS_SUCCESS
+               ? 0
+               : sd_err_set(err, SD_ERR_MACHINE, "cuDNN does not start: %s", l->cudnnGetErrorString(status));
+}
+
+const struct sd_cublaslt *sd_cublaslt_of(struct sd_cuda *cuda)
+{
+    struct sd_cuda_libraries *l = libraries_of(cuda);
+    if (l && !l->lt_tried) {
+        l->lt_tried = true;
+        if (make_lt(&l->lt, &l->lt_err))
+            sd_cublaslt_close(&l->lt);
+    }
+    return l && l->lt.handle ? &l->lt : NULL;
+}
+
+const struct sd_cudnn *sd_cudnn_of(struct sd_cuda *cuda)
+{
+    struct sd_cuda_libraries *l = libraries_of(cuda);
+    if (l && !l->dnn_tried) {
+        l->dnn_tried = true;
+        if (make_dnn(&l->dnn, cuda, &l->dnn_err))
+            sd_cudnn_close(&l->dnn);
+    }
+    return l && l->dnn.handle ? &l->dnn : NULL;
+}
+
+const char *sd_cublaslt_error(const struct sd_cuda *cuda)
+{
+    return cuda->libraries && cuda->libraries->lt_err.code ? cuda->libraries->lt_err.msg : NULL;
+}
+
+const char *sd_cudnn_error(const struct sd_cuda *cuda)
+{
+    return cuda->libraries && cuda->libraries->dnn_err.code ? cuda->libraries->dnn_err.msg : NULL;
+}
+
+size_t sd_cublaslt_version(const struct sd_cuda *cuda)
+{
+    const struct sd_cuda_libraries *l = cuda->libraries;
+    return l && l->lt.handle ? l->lt.cublasLtGetVersion() : 0;
+}
+
+size_t sd_cudnn_version(const struct sd_cuda *cuda)
+{
+    return cuda->libraries ? cuda->libraries->dnn.version : 0;
+}
+
+void sd_cuda_libraries_close(struct sd_cuda_libraries *l)
+{
+    if (!l)
+        return;
+    sd_cublaslt_close(&l->lt);
+    sd_cudnn_close(&l->dnn);
+    free(l);
+}
