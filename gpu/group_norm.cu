@@ -207,8 +207,8 @@ __device__ void before_affine(const shape &s, const affine<P> &a, const sd_wide<
 }
 
 /* partial = sum dz, sum dz xhat of each channel of a slab. */
-template <typename T, int P>
-__global__ void sums_kernel(shape s, const T *dy, const T *x, const float *w, const float *b,
+template <typename D, typename T, int P>
+__global__ void sums_kernel(shape s, const D *dy, const T *x, const float *w, const float *b,
                             const float2 *stats, float2 *partial)
 {
     SD_SHARED(float, shared, sd_norm_merge<P>::floats);
@@ -249,8 +249,8 @@ __global__ void fold_kernel(sd_norm_cut s, struct groups groups, const float2 *p
 }
 
 /* dx = slope dz + (x - mean) lean + shift, by channel. */
-template <typename T, int P>
-__global__ void dx_kernel(shape s, const T *dy, const T *x, const float *w, const float *b,
+template <typename D, typename T, int P>
+__global__ void dx_kernel(shape s, const D *dy, const T *x, const float *w, const float *b,
                           const float2 *stats, const float2 *fold, T *dx)
 {
     sd_norm_part p = sd_norm_part_of<P>(s.cut);
@@ -278,7 +278,7 @@ int plan_bwd(struct sd_call *c, struct sd_err *err)
 {
     struct shape s = shape_of(c, c->node->in[1]);
     c->scratch_bytes = sd_norm_partial_bytes(s.cut) + all_groups(s) * sizeof(float2);
-    return sd_cuda_plan_floats(c, err);
+    return sd_norm_plan_bwd(c, err);
 }
 
 void group_norm_bwd(const struct sd_call *c)
@@ -289,15 +289,16 @@ void group_norm_bwd(const struct sd_call *c)
          *fold = partial + s.cut.images * s.cut.slabs * s.cut.ch;
     void *w = c->in[2], *b = c->in[3], *stats = c->in[4];
     cudaStream_t stream = sd_cuda_stream(c);
-    sd_norm_by_pack(x->dtype, s.cut.ch, [&](auto zero, auto pack) {
+    sd_norm_by_types(c->node->in[0]->dtype, x->dtype, s.cut.ch, [&](auto dy, auto zero, auto pack) {
+        using D = decltype(dy);
         using T = decltype(zero);
-        sd_launch(stream, sd_norm_grid(s.cut), dim3(SD_NORM_THREADS), 0, sums_kernel<T, pack()>, s, c->in[0],
-                  c->in[1], w, b, stats, partial);
+        sd_launch(stream, sd_norm_grid(s.cut), dim3(SD_NORM_THREADS), 0, sums_kernel<D, T, pack()>, s,
+                  c->in[0], c->in[1], w, b, stats, partial);
         if (!c->out[0])
             return;
         sd_launch(stream, dim3(all_groups(s)), dim3(SD_THREADS), 0, fold_kernel, s.cut, s.groups, partial, w,
                   fold);
-        sd_launch(stream, sd_norm_grid(s.cut), dim3(SD_NORM_THREADS), 0, dx_kernel<T, pack()>, s, c->in[0],
+        sd_launch(stream, sd_norm_grid(s.cut), dim3(SD_NORM_THREADS), 0, dx_kernel<D, T, pack()>, s, c->in[0],
                   c->in[1], w, b, stats, fold, c->out[0]);
     });
     sd_norm_sum_partials(stream, s.cut, partial, static_cast<float *>(c->out[2]),

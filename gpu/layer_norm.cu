@@ -66,8 +66,8 @@ __global__ void layer_norm_kernel(int64_t rows, int64_t ch, float eps, const T *
     }
 }
 
-template <typename T, int P, bool wide>
-__global__ void dx_kernel(int64_t rows, int64_t ch, const T *dy, const T *x, const float *w,
+template <typename D, typename T, int P, bool wide>
+__global__ void dx_kernel(int64_t rows, int64_t ch, const D *dy, const T *x, const float *w,
                           const float2 *stats, T *dx)
 {
     SD_SHARED(float, spare, SD_WARP);
@@ -99,8 +99,8 @@ __global__ void dx_kernel(int64_t rows, int64_t ch, const T *dy, const T *x, con
 }
 
 /* partial = sum dy, sum dy xhat of each channel of a slab. */
-template <typename T, int P>
-__global__ void sums_kernel(sd_norm_cut s, const T *dy, const T *x, const float2 *stats, float2 *partial)
+template <typename D, typename T, int P>
+__global__ void sums_kernel(sd_norm_cut s, const D *dy, const T *x, const float2 *stats, float2 *partial)
 {
     SD_SHARED(float, shared, sd_norm_merge<P>::floats);
     sd_norm_part p = sd_norm_part_of<P>(s);
@@ -123,25 +123,25 @@ struct sd_norm_cut cut_of(const struct sd_tensor *x)
     return sd_norm_cut_of(x->dtype, 1, sd_tensor_count(x) / ch, ch);
 }
 
-/* f(T{}, channels a pack, whether a row takes a block) */
-template <typename F> void by_width(const struct sd_tensor *x, const struct sd_norm_cut &s, F f)
+/* f(std::bool_constant<whether a row takes a block>{}) */
+template <typename F> void by_width(int64_t ch, F f)
 {
-    sd_norm_by_pack(x->dtype, s.ch, [&](auto zero, auto pack) {
-        if (s.ch < WIDE)
-            f(zero, pack, std::false_type{});
-        else
-            f(zero, pack, std::true_type{});
-    });
+    if (ch < WIDE)
+        f(std::false_type{});
+    else
+        f(std::true_type{});
 }
 
 void layer_norm(const struct sd_call *c)
 {
     const struct sd_tensor *x = c->node->in[0];
     struct sd_norm_cut s = cut_of(x);
-    by_width(x, s, [&](auto zero, auto pack, auto wide) {
-        sd_launch(sd_cuda_stream(c), sd_grid(s.rows, team<wide()>::rows), dim3(SD_THREADS), 0,
-                  layer_norm_kernel<decltype(zero), pack(), wide()>, s.rows, s.ch, c->node->attr.eps,
-                  c->in[0], c->in[1], c->in[2], c->out[0], c->out[1]);
+    sd_norm_by_pack(x->dtype, s.ch, [&](auto zero, auto pack) {
+        by_width(s.ch, [&](auto wide) {
+            sd_launch(sd_cuda_stream(c), sd_grid(s.rows, team<wide()>::rows), dim3(SD_THREADS), 0,
+                      layer_norm_kernel<decltype(zero), decltype(pack)::value, wide()>, s.rows, s.ch,
+                      c->node->attr.eps, c->in[0], c->in[1], c->in[2], c->out[0], c->out[1]);
+        });
     });
 }
 
@@ -149,7 +149,7 @@ int plan_bwd(struct sd_call *c, struct sd_err *err)
 {
     if (c->node->out[1] || c->node->out[2])
         c->scratch_bytes = sd_norm_partial_bytes(cut_of(c->node->in[1]));
-    return sd_cuda_plan_floats(c, err);
+    return sd_norm_plan_bwd(c, err);
 }
 
 void layer_norm_bwd(const struct sd_call *c)
@@ -159,13 +159,17 @@ void layer_norm_bwd(const struct sd_call *c)
     void *w = c->in[2], *stats = c->in[3];
     auto *partial = static_cast<float2 *>(c->scratch);
     cudaStream_t stream = sd_cuda_stream(c);
-    by_width(x, s, [&](auto zero, auto pack, auto wide) {
+    sd_norm_by_types(c->node->in[0]->dtype, x->dtype, s.ch, [&](auto dy, auto zero, auto pack) {
+        using D = decltype(dy);
         using T = decltype(zero);
+        constexpr int P = decltype(pack)::value;
         if (c->out[0])
-            sd_launch(stream, sd_grid(s.rows, team<wide()>::rows), dim3(SD_THREADS), 0,
-                      dx_kernel<T, pack(), wide()>, s.rows, s.ch, c->in[0], c->in[1], w, stats, c->out[0]);
+            by_width(s.ch, [&](auto wide) {
+                sd_launch(stream, sd_grid(s.rows, team<wide()>::rows), dim3(SD_THREADS), 0,
+                          dx_kernel<D, T, P, wide()>, s.rows, s.ch, c->in[0], c->in[1], w, stats, c->out[0]);
+            });
         if (c->out[1] || c->out[2])
-            sd_launch(stream, sd_norm_grid(s), dim3(SD_NORM_THREADS), 0, sums_kernel<T, pack()>, s, c->in[0],
+            sd_launch(stream, sd_norm_grid(s), dim3(SD_NORM_THREADS), 0, sums_kernel<D, T, P>, s, c->in[0],
                       c->in[1], stats, partial);
     });
     sd_norm_sum_partials(stream, s, partial, static_cast<float *>(c->out[2]),

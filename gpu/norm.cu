@@ -41,3 +41,12 @@ void sd_norm_sum_partials(cudaStream_t stream, const struct sd_norm_cut &s, cons
         sd_launch(stream, dim3(static_cast<unsigned>((s.ch + CHANNELS - 1) / CHANNELS)),
                   dim3(CHANNELS * LANES), 0, sum_partials_kernel, s.images * s.slabs, s.ch, partial, a, b);
 }
+
+int sd_norm_plan_bwd(struct sd_call *c, struct sd_err *err)
+{
+    enum sd_dtype dy = c->node->in[0]->dtype, x = c->node->in[1]->dtype;
+    if (dy != x && dy != SD_F32)
+        return sd_err_set(err, SD_ERR_MACHINE, "cuda has no %s of %s with a gradient in %s",
+                          sd_op_name(c->node->op), sd_dtype_name(x), sd_dtype_name(dy));
+    return sd_cuda_plan_floats(c, err);
+}

@@ -27,6 +27,21 @@ template <typename F> void sd_norm_by_pack(enum sd_dtype type, int64_t ch, F f)
     });
 }
 
+/* The same for a backward kernel, with dy's type before x's: that of x, or f32 where paths of both types met
+ * (lib/tensor/pass/grad.c). */
+template <typename F> void sd_norm_by_types(enum sd_dtype dy, enum sd_dtype x, int64_t ch, F f)
+{
+    sd_norm_by_pack(x, ch, [&](auto zero, auto pack) {
+        if (dy == SD_F32)
+            f(0.0f, zero, pack);
+        else
+            f(zero, zero, pack);
+    });
+}
+
+/* plan() of a backward kernel: refuses types that sd_norm_by_types does not tell apart. */
+int sd_norm_plan_bwd(struct sd_call *c, struct sd_err *err);
+
 /* How [images, rows, ch] is cut: slabs of `slab` rows, strips of SD_NORM_COLUMNS packs. */
 struct sd_norm_cut {
     int64_t images, rows, ch, slab;

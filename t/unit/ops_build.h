@@ -183,6 +183,28 @@ static struct sd_tensor *build_geglu(struct session *s, const int64_t *p)
     return sd_graph_geglu(s->g, VAR("x", GRAD, p[0], 2 * p[1]));
 }
 
+/* N, H, W, C, groups, activation, which of dx, dw, db */
+static struct sd_tensor *build_group_norm_bwd(struct session *s, const int64_t *p)
+{
+    struct sd_attr attr = {.groups = p[4], .act = p[5] ? SD_ACT_SILU : SD_ACT_NONE};
+    struct sd_tensor *dy = VAR("dy", DATA, p[0], p[1], p[2], p[3]), *x = variable(s, "x", FROZEN, 0, 4, p);
+    struct sd_tensor *in[] = {dy, x, VAR("w", DATA, p[3]), VAR("b", DATA, p[3]),
+                              VAR("stats", DATA, p[0], p[4], 2)};
+    struct sd_node *n = sd_graph_node(s->g, SD_OP_group_norm_bwd, in, 5, 5, 3, &attr);
+    return p[6] ? sd_graph_add_out(s->g, n, (int)p[6], SD_F32, 1, p + 3)
+                : sd_graph_add_out(s->g, n, 0, s->dtype, 4, p);
+}
+
+/* N, T, C, which of dx, dw, db */
+static struct sd_tensor *build_layer_norm_bwd(struct session *s, const int64_t *p)
+{
+    struct sd_tensor *dy = VAR("dy", DATA, p[0], p[1], p[2]), *x = variable(s, "x", FROZEN, 0, 3, p);
+    struct sd_tensor *in[] = {dy, x, VAR("w", DATA, p[2]), VAR("stats", DATA, p[0] * p[1], 2)};
+    struct sd_node *n = sd_graph_node(s->g, SD_OP_layer_norm_bwd, in, 4, 4, 3, &(struct sd_attr){0});
+    return p[3] ? sd_graph_add_out(s->g, n, (int)p[3], SD_F32, 1, p + 2)
+                : sd_graph_add_out(s->g, n, 0, s->dtype, 3, p);
+}
+
 /* rows, half width */
 static struct sd_tensor *build_geglu_bwd(struct session *s, const int64_t *p)
 {
