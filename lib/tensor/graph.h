@@ -4,7 +4,7 @@
  *     struct sd_tensor *x = sd_graph_input(g, "x", SD_F32, 2, (int64_t[]){8, 320});
  *     struct sd_tensor *y = sd_graph_silu(g, sd_graph_matmul(g, x, sd_graph_var(g, w, SD_F32), NULL, false,
  * true)); sd_graph_output(g, y);
- *     ... sd_graph_grad (grad.h), sd_graph_checkpoint, sd_graph_fuse (pass.h), sd_plan_new (plan.h), run
+ *     ... sd_graph_grad, sd_graph_fuse, sd_graph_checkpoint (pass.h), sd_plan_new (plan.h), run
  *
  * Law of ownership: the graph owns every tensor and node it hands out; sd_graph_free ends them all. Variables
  * (struct sd_var) belong to the caller and must outlive the graph.

@@ -13,7 +13,7 @@ int sd_graph_grad(struct sd_graph *g, struct sd_tensor *loss, struct sd_tensor *
 /* Gradient checkpointing (Chen et al., Training Deep Nets with Sublinear Memory Cost, 2016) as a graph
  * transform: forward tensors that backward nodes use are recomputed just before their first use, from the
  * nearest tensors that are kept (sd_graph_keep), inputs and variables. The numbers stay the same to the bit.
- * Call after the effects were added. */
+ * Call after the effects were added and sums were fused: what is recomputed is then what was computed. */
 int sd_graph_checkpoint(struct sd_graph *g);
 
 /* Rewrites add(matmul | conv2d, residual) into the product's acc input: a sum that costs no pass over memory.

@@ -53,7 +53,7 @@ static void *find(const char *name, struct sd_buf *tried)
     return so;
 }
 
-static const struct sd_plugin *load(const char *name, struct sd_err *err)
+const struct sd_plugin *sd_plugin_load(const char *name, struct sd_err *err)
 {
     struct sd_buf tried = {0};
     void *so = find(name, &tried);
@@ -71,12 +71,4 @@ static const struct sd_plugin *load(const char *name, struct sd_err *err)
                "libsd%s.so was not built with this program; build and install both together", name);
     dlclose(so);
     return NULL;
-}
-
-const struct sd_plugin *sd_plugin_load(const char *name, struct sd_err *err)
-{
-    static const struct sd_plugin *cuda; /* the one there is; never unloaded, as CUDA cannot be */
-    if (!cuda)
-        cuda = load(name, err);
-    return cuda;
 }

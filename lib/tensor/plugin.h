@@ -34,8 +34,8 @@ struct sd_plugin {
     struct sd_backend *(*open)(int index, struct sd_err *err);
 };
 
-/* The plugin, loaded at the first call; NULL with err set to where it was looked for, or what is wrong with
- * it. */
+/* The plugin, loaded at the first call and for good, as CUDA cannot be unloaded; NULL with err set to where
+ * it was looked for, or what is wrong with it. */
 const struct sd_plugin *sd_plugin_load(const char *name, struct sd_err *err);
 
 #endif

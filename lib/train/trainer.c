@@ -131,9 +131,9 @@ static int add_backward(struct sd_trainer *t, struct step *s)
         grad[n++] = grads[value->id];
     }
     sd_graph_accumulate(g, n, sum, grad);
-    if (t->options.checkpointing && sd_graph_checkpoint(g))
-        return -1;
-    return sd_graph_fuse(g) || sd_graph_prune(g) ? -1 : 0;
+    /* Fused first, so that what is recomputed is what was computed: a fused sum may round otherwise. */
+    return sd_graph_fuse(g) || (t->options.checkpointing && sd_graph_checkpoint(g)) || sd_graph_prune(g) ? -1
+                                                                                                         : 0;
 }
 
 static struct step *step_new(struct sd_trainer *t, int64_t n, int64_t h, int64_t w, struct sd_err *err)
