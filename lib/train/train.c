@@ -38,7 +38,6 @@ struct run {
     int32_t *ids;
     float *good;       /* the weights before the last update: the last that are known to give a finite loss */
     int64_t good_step; /* updates in them */
-    bool on_host;      /* the weights to save are those in the host's memory: no device has newer ones */
     float *losses;     /* by batch of an epoch: those of the running average */
     size_t n_losses;
     int64_t started_ns, shown_ns;
@@ -209,8 +208,6 @@ static int save(struct run *r, const char *path, int64_t epoch, struct sd_err *e
     struct sd_train_progress p = r->progress;
     p.finished = time(NULL);
     p.epoch = epoch;
-    if (!r->on_host && sd_optimizer_pull(&r->optimizer, err))
-        return -1;
     int rc = sd_train_metadata(r->config, &r->plan, r->data, &p, &meta, err) ||
                      sd_lora_save(r->lora, path, r->config->save_dtype, meta.v, meta.n, err)
                  ? -1
@@ -340,13 +337,10 @@ static void copy_weights(struct run *r, bool back)
     }
 }
 
-static int keep_weights(struct run *r, struct sd_err *err)
+static void keep_weights(struct run *r)
 {
-    if (sd_optimizer_pull(&r->optimizer, err))
-        return -1;
     copy_weights(r, false);
     r->good_step = r->progress.step;
-    return 0;
 }
 
 /* Back to the weights before the last update; nothing is computed with them any more. */
@@ -354,15 +348,12 @@ static void restore_weights(struct run *r)
 {
     copy_weights(r, true);
     r->progress.step = r->good_step;
-    r->on_host = true;
 }
 
 /* Ends the run with the error at hand; what was trained is saved, and the message says where. */
 static int stop_and_save(struct run *r, struct sd_err *err)
 {
     struct sd_err why = *err, not_saved;
-    if (r->progress.step && !r->on_host && sd_optimizer_pull(&r->optimizer, NULL)) /* the device is lost */
-        restore_weights(r);
     int64_t step = r->progress.step;
     if (!step)
         sd_err_set(err, why.code, "%s; nothing is trained yet, so nothing is saved", why.msg);
@@ -399,10 +390,18 @@ static void rest_dropped(struct run *r)
         r->lora->modules[i].live = false;
 }
 
-static int limit_norms(struct run *r, struct sd_lora_norms *norms, struct sd_err *err)
+/* The update proper. The host has the weights after every one of them: a device that is lost takes none
+ * along. */
+static int update_weights(struct run *r, double factor, float *norm, struct sd_lora_norms *norms,
+                          struct sd_err *err)
 {
-    if (sd_optimizer_pull(&r->optimizer, err))
+    keep_weights(r);
+    if (sd_optimizer_update(&r->optimizer, factor, norm, err) || sd_optimizer_pull(&r->optimizer, err)) {
+        restore_weights(r);
         return -1;
+    }
+    if (r->config->scale_weight_norms <= 0)
+        return 0;
     sd_lora_limit_norms(r->lora, r->config->scale_weight_norms, norms);
     return sd_optimizer_push(&r->optimizer, err);
 }
@@ -417,14 +416,10 @@ static int update(struct run *r, double loss, size_t batches, struct sd_err *err
         lr[i] = r->optimizer.groups[i].lr * factor;
     rest_dropped(r);
     float norm;
-    if (keep_weights(r, err) || sd_optimizer_update(&r->optimizer, factor, &norm, err))
+    if (update_weights(r, factor, &norm, &norms, err))
         return -1;
     e.grad_norm = (double)norm;
-    if (r->config->scale_weight_norms > 0) {
-        if (limit_norms(r, &norms, err))
-            return -1;
-        e.norms = &norms;
-    }
+    e.norms = r->config->scale_weight_norms > 0 ? &norms : NULL;
     r->progress.step++;
     tell(r, e);
     return 0;
