@@ -251,7 +251,11 @@ int plan(sd_call *c, sd_err *err)
     s->scale = n->attr.scale;
     s->causal = n->attr.causal;
     s->backward = backward;
-    if (s->n == 0 || s->t == 0 || s->s == 0 || s->c == 0 || find_cudnn(c, s))
+    if (s->n == 0 || s->t == 0 || s->s == 0 || s->c == 0)
+        return 0;
+    if (sd_cuda_require(sd_cuda_of(c), SD_CUDA_CUDNN, err))
+        return -1;
+    if (find_cudnn(c, s))
         return 0;
     return plan_products(c, s, err);
 }

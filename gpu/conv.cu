@@ -203,6 +203,8 @@ int plan(sd_call *c, sd_err *err)
         return -1;
     if (is_product(&s->s))
         return plan_product(c, s, err);
+    if (sd_cuda_require(sd_cuda_of(c), SD_CUDA_CUDNN, err))
+        return -1;
     size_t workspace = 0;
     s->cudnn = find_cudnn(c, s, &workspace);
     return s->cudnn ? plan_cudnn(c, s, workspace, err) : plan_im2col(c, s, err);

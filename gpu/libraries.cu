@@ -9,6 +9,7 @@
 #include "kernel.h"
 
 #include "libraries.h"
+#include "products.h"
 
 #include <dlfcn.h>
 #include <glob.h>
@@ -36,13 +37,8 @@ struct places {
     size_t n, cap;
 };
 
-void places_add(places *p, const char *dir, size_t len)
+void places_put(places *p, const char *dir, size_t len)
 {
-    if (len == 0 || len >= PATH)
-        return;
-    for (size_t i = 0; i < p->n; i++)
-        if (strlen(p->dir[i]) == len && !strncmp(p->dir[i], dir, len))
-            return;
     if (p->n == p->cap) {
         size_t cap = p->cap ? 2 * p->cap : 16;
         char **grown = static_cast<char **>(realloc(p->dir, cap * sizeof *grown));
@@ -53,6 +49,15 @@ void places_add(places *p, const char *dir, size_t len)
     }
     if ((p->dir[p->n] = strndup(dir, len)))
         p->n++;
+}
+
+void places_add(places *p, const char *dir, size_t len)
+{
+    bool known = len == 0 || len >= PATH;
+    for (size_t i = 0; i < p->n; i++)
+        known |= strlen(p->dir[i]) == len && !strncmp(p->dir[i], dir, len);
+    if (!known)
+        places_put(p, dir, len);
 }
 
 /* All folders that fit root followed by pattern. */
@@ -88,6 +93,7 @@ places places_find(void)
 {
     places p = {};
     places_list(&p, getenv("SD_CUDA_LIBRARIES"));
+    places_put(&p, "", 0); /* the loader's own */
     static const char *const homes[] = {"CUDA_HOME", "CUDA_PATH"};
     for (const char *name : homes) {
         places_glob(&p, getenv(name), "/lib64");
@@ -116,69 +122,64 @@ void places_free(places *p)
 
 /* --- opening --- */
 
-/* A file that is there but does not load is the likelier thing to complain of than one that is not there. */
-void keep_reason(char *reason, size_t size, const char *path)
-{
-    const char *why = dlerror();
-    if (!*reason && why)
-        snprintf(reason, size, "%s (%s)", path, why);
-}
+/* What kept files that are there from loading: likelier the thing to complain of than those that are not. */
+struct reason {
+    char text[256]; /* the first */
+};
 
-/* The library of one file name: first from the folders that SD_CUDA_LIBRARIES names, then from the loader's
- * places, then from the others. */
-void *open_name(const places *p, const char *name, char *reason, size_t size)
+/* The library of a file name in a folder, "" for the loader's places. */
+void *open_in(const char *dir, const char *name, reason *why)
 {
     char path[PATH];
-    const char *own = getenv("SD_CUDA_LIBRARIES");
-    for (size_t i = 0; i <= p->n; i++) {
-        size_t len = i < p->n ? strlen(p->dir[i]) : 0;
-        const char *at = own && i < p->n ? strstr(own, p->dir[i]) : NULL;
-        bool first = at && (at == own || at[-1] == ':') && (at[len] == 0 || at[len] == ':');
-        if (i == 0 && !first) {
-            void *found = dlopen(name, RTLD_NOW | RTLD_GLOBAL);
-            if (found)
-                return found;
-            dlerror();
-        }
-        if (i == p->n ||
-            static_cast<size_t>(snprintf(path, sizeof path, "%s/%s", p->dir[i], name)) >= sizeof path ||
-            access(path, R_OK))
-            continue;
-        void *found = dlopen(path, RTLD_NOW | RTLD_GLOBAL);
-        if (found)
-            return found;
-        keep_reason(reason, size, path);
-    }
-    return own && *own && p->n ? dlopen(name, RTLD_NOW | RTLD_GLOBAL) : NULL;
+    if (!*dir)
+        return dlopen(name, RTLD_NOW | RTLD_GLOBAL);
+    if (static_cast<size_t>(snprintf(path, sizeof path, "%s/%s", dir, name)) >= sizeof path ||
+        access(path, R_OK))
+        return NULL;
+    void *found = dlopen(path, RTLD_NOW | RTLD_GLOBAL);
+    const char *message = found ? NULL : dlerror();
+    if (message && !*why->text)
+        snprintf(why->text, sizeof why->text, "%s", message);
+    return found;
 }
 
-/* base.so.MAJOR for the majors in turn (0 ends them). */
-void *open_majors(const places *p, const char *base, const int *major, char *reason, size_t size)
+void *open_any(const places *p, const char *name, reason *why)
 {
     void *found = NULL;
-    for (; *major && !found; major++) {
+    for (size_t i = 0; i < p->n && !found; i++)
+        found = open_in(p->dir[i], name, why);
+    return found;
+}
+
+/* base.so.MAJOR of the first of the majors (0 ends them) that is there, or of all. */
+void *open_majors(const places *p, const char *base, const int *major, bool all, reason *why)
+{
+    void *found = NULL;
+    for (; *major && (all || !found); major++) {
         char name[64];
         snprintf(name, sizeof name, "%s.so.%d", base, *major);
-        found = open_name(p, name, reason, size);
+        void *one = open_any(p, name, why);
+        found = found ? found : one;
     }
     return found;
 }
 
 /* "LIBRARY was not found: looked in ..." or what kept the file that was found from loading. */
-int missing(const places *p, const char *what, const char *reason, struct sd_err *err)
+int missing(const places *p, const char *what, const char *name, const reason *why, struct sd_err *err)
 {
-    if (*reason)
-        return sd_err_set(err, SD_ERR_MACHINE, "%s cannot be loaded: %s", what, reason);
-    char where[384] = "";
+    if (*why->text)
+        return sd_err_set(err, SD_ERR_MACHINE, "%s cannot be loaded: %s", what, why->text);
+    char where[256] = "";
     size_t n = 0;
     for (size_t i = 0; i < p->n && n < sizeof where; i++)
-        n += static_cast<size_t>(snprintf(where + n, sizeof where - n, ", %s", p->dir[i]));
+        if (*p->dir[i])
+            n += static_cast<size_t>(snprintf(where + n, sizeof where - n, ", %s", p->dir[i]));
     if (n >= sizeof where)
         memcpy(where + sizeof where - 5, " ...", 5);
     return sd_err_set(err, SD_ERR_MACHINE,
-                      "%s was not found: looked in the loader's places%s (SD_CUDA_LIBRARIES=folder:folder "
-                      "names others)",
-                      what, where);
+                      "%s was not found: looked in the loader's places%s; SD_CUDA_LIBRARIES=folder:folder "
+                      "names others, SD_CUDA_WITHOUT=%s computes slowly without it",
+                      what, where, name);
 }
 
 int lacks(const char *library, const char *function, struct sd_err *err)
@@ -198,10 +199,10 @@ const int *majors(int driver)
 int sd_cublaslt_open(struct sd_cublaslt *l, int driver, struct sd_err *err)
 {
     places p = places_find();
-    char reason[256] = "";
+    reason why = {};
     *l = {};
-    l->library = open_majors(&p, "libcublasLt", majors(driver), reason, sizeof reason);
-    int rc = l->library ? 0 : missing(&p, "libcublasLt.so.12 or .13", reason, err);
+    l->library = open_majors(&p, "libcublasLt", majors(driver), false, &why);
+    int rc = l->library ? 0 : missing(&p, "libcublasLt.so.12 or .13", "cublaslt", &why, err);
 #define X(name)                                                                            \
     if (!rc && !(l->name = reinterpret_cast<decltype(l->name)>(dlsym(l->library, #name)))) \
         rc = lacks("libcublasLt", #name, err);
@@ -218,26 +219,40 @@ void sd_cublaslt_close(struct sd_cublaslt *l)
     *l = {}; /* the library stays loaded: CUDA's do not like to be unloaded */
 }
 
+/* From one folder, with its parts, for parts of two versions do not work together. Each needs those before.
+ */
+static void *open_cudnn(const places *p, reason *why)
+{
+    static const char *const parts[] = {"libcudnn_graph.so.9",
+                                        "libcudnn_ops.so.9",
+                                        "libcudnn_cnn.so.9",
+                                        "libcudnn_heuristic.so.9",
+                                        "libcudnn_engines_precompiled.so.9",
+                                        "libcudnn_engines_runtime_compiled.so.9"};
+    void *found = NULL;
+    for (size_t i = 0; i < p->n && !found; i++) {
+        char path[PATH];
+        snprintf(path, sizeof path, "%s/libcudnn.so.9", p->dir[i]);
+        if (*p->dir[i] && access(path, R_OK))
+            continue;
+        for (const char *part : parts)
+            if (*p->dir[i])
+                open_in(p->dir[i], part, why);
+        found = open_in(p->dir[i], "libcudnn.so.9", why);
+    }
+    return found;
+}
+
 int sd_cudnn_open(struct sd_cudnn *l, int driver, struct sd_err *err)
 {
-    /* Each needs those before it. The first two may be missing: not every part of cuDNN uses them. */
-    static const char *const parts[] = {"libcudnn_graph",
-                                        "libcudnn_ops",
-                                        "libcudnn_cnn",
-                                        "libcudnn_heuristic",
-                                        "libcudnn_engines_precompiled",
-                                        "libcudnn_engines_runtime_compiled"};
-    static const int nine[] = {9, 0};
     places p = places_find();
-    char reason[256] = "";
+    reason why = {}, ignored = {};
     *l = {};
-    open_majors(&p, "libnvrtc", majors(driver), reason, sizeof reason);
-    open_majors(&p, "libcublasLt", majors(driver), reason, sizeof reason);
-    *reason = 0;
-    for (const char *part : parts)
-        open_majors(&p, part, nine, reason, sizeof reason);
-    l->library = open_majors(&p, "libcudnn", nine, reason, sizeof reason);
-    int rc = l->library ? 0 : missing(&p, "libcudnn.so.9", reason, err);
+    /* What cuDNN loads when it compiles or multiplies; which major it was built with is not known before. */
+    open_majors(&p, "libnvrtc", majors(driver), true, &ignored);
+    open_majors(&p, "libcublasLt", majors(driver), false, &ignored);
+    l->library = open_cudnn(&p, &why);
+    int rc = l->library ? 0 : missing(&p, "libcudnn.so.9", "cudnn", &why, err);
 #define X(name)                                                                            \
     if (!rc && !(l->name = reinterpret_cast<decltype(l->name)>(dlsym(l->library, #name)))) \
         rc = lacks("libcudnn", #name, err);
@@ -329,6 +344,15 @@ const char *sd_cublaslt_error(const struct sd_cuda *cuda)
 const char *sd_cudnn_error(const struct sd_cuda *cuda)
 {
     return cuda->libraries && cuda->libraries->dnn_err.code ? cuda->libraries->dnn_err.msg : NULL;
+}
+
+int sd_cuda_require(struct sd_cuda *cuda, enum sd_cuda_feature feature, struct sd_err *err)
+{
+    if (!sd_cuda_allows(cuda, feature))
+        return 0;
+    bool there = feature == SD_CUDA_CUBLASLT ? sd_cublaslt_of(cuda) != NULL : sd_cudnn_of(cuda) != NULL;
+    const char *why = feature == SD_CUDA_CUBLASLT ? sd_cublaslt_error(cuda) : sd_cudnn_error(cuda);
+    return there ? 0 : sd_err_set(err, SD_ERR_MACHINE, "%s", why ? why : "out of memory");
 }
 
 size_t sd_cublaslt_version(const struct sd_cuda *cuda)

@@ -16,30 +16,37 @@ struct sd_cuda_packed {
 
 /* --- the backend's record --- */
 
-static unsigned forbidden(void)
+/* The bits of the features in a list of their names. */
+static int forbidden(const char *list, unsigned *bits, struct sd_err *err)
 {
     static const char *const names[] = {"cublaslt", "cudnn", "fusion", "sdpa"};
-    unsigned bits = 0;
-    const char *at = getenv("SD_CUDA_WITHOUT");
-    while (at && *at) {
-        size_t len = strcspn(at, ",");
-        for (unsigned i = 0; i < 4; i++)
-            if (strlen(names[i]) == len && !strncmp(at, names[i], len))
-                bits |= 1u << i;
-        at += len + (at[len] == ',');
+    *bits = 0;
+    while (list && *list) {
+        size_t len = strcspn(list, ",");
+        unsigned i = 0;
+        while (i < 4 && (strlen(names[i]) != len || strncmp(list, names[i], len)))
+            i++;
+        if (i == 4)
+            return sd_err_set(
+                err, SD_ERR_USAGE,
+                "SD_CUDA_WITHOUT has '%.*s'; it takes cublaslt, cudnn, fusion and sdpa, parted by commas",
+                static_cast<int>(len < 64 ? len : 64), list);
+        *bits |= 1u << i;
+        list += len + (list[len] == ',');
     }
-    return bits;
+    return 0;
 }
 
 struct sd_cuda_products *sd_cuda_products_of(struct sd_cuda *cuda, struct sd_err *err)
 {
-    if (cuda->products)
+    unsigned without = 0;
+    if (cuda->products || forbidden(getenv("SD_CUDA_WITHOUT"), &without, err))
         return cuda->products;
     cuda->products = static_cast<sd_cuda_products *>(calloc(1, sizeof *cuda->products));
     if (!cuda->products)
         sd_err_memory(err, sizeof *cuda->products);
     else
-        cuda->products->without = forbidden();
+        cuda->products->without = without;
     return cuda->products;
 }
 

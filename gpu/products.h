@@ -41,9 +41,13 @@ struct sd_cuda_products {
     struct sd_err run_error;
 };
 
-/* The backend's, made at the first call; NULL with err set when memory is out. */
+/* The backend's, made at the first call; NULL with err set when memory is out or SD_CUDA_WITHOUT makes no
+ * sense. */
 struct sd_cuda_products *sd_cuda_products_of(struct sd_cuda *cuda, struct sd_err *err);
 bool sd_cuda_allows(const struct sd_cuda *cuda, enum sd_cuda_feature feature);
+/* Opens the library of SD_CUDA_CUBLASLT or SD_CUDA_CUDNN unless it is forbidden; -1 with err set to where it
+ * was looked for: computing many times slower than the card can is not done unasked. */
+int sd_cuda_require(struct sd_cuda *cuda, enum sd_cuda_feature feature, struct sd_err *err);
 /* Counts a call planned by a path; a string that lives on. */
 void sd_cuda_took(struct sd_cuda *cuda, enum sd_op op, const char *path);
 /* Keeps the first message of a run: "what: message". */
