@@ -126,6 +126,13 @@ build/release/gpu/%.o: gpu/%.cu
 	$(say) NVCC $@
 	$(Q)$(NVCC) $(NVCC_FLAGS) -MD -MP -MF $(@:.o=.d) -c -o $@ $<
 
+# What can be known of cuBLASLt and cuDNN without a card.
+build/release/t/gpu-libraries: t/gpu/libraries.cu $(filter-out %_cublas.o,$(GPU_SRC:%.cu=build/release/%.o)) \
+  build/release/libsdcore.a
+	@mkdir -p $(@D)
+	$(say) NVCC $@
+	$(Q)$(NVCC) -std=c++20 -O1 $(GPU_INCLUDES) -Xcompiler -Wall,-Wextra,-Werror -o $@ $^ -cudart static -Xcompiler -fopenmp -lm
+
 $(B)/emulated/libsdcuda.so: $(patsubst %,$(B)/emulated/%.o,$(basename $(EMULATED_SRC))) $(B)/libsdcore.a
 	$(say) LINK $@
 	$(Q)$(CXX) -shared $(ALL_LDFLAGS) -o $@ $^ -lm
