@@ -188,7 +188,9 @@ const struct sd_cudnn_plan *sd_cudnn_attention(struct sd_cuda *cuda, const struc
     struct sd_cudnn_plan *plan = dnn ? sd_cudnn_lookup(cuda, key, &made) : NULL;
     if (plan && !made) {
         size_t bytes = 0;
-        sd_cudnn_desc desc = sd_cudnn_attention_make(dnn, c, &bytes);
+        sd_cudnn_desc desc = is_safe(dnn, c) ? sd_cudnn_cached(dnn, key, &bytes) : NULL;
+        if (!desc && (desc = sd_cudnn_attention_make(dnn, c, &bytes)))
+            sd_cudnn_cache(dnn, key, desc);
         /* Older kernels take the least number for a hidden key, and make NaN of infinity. */
         sd_cudnn_fill(plan, desc, bytes, c->scale, dnn->version < 91000 ? -FLT_MAX : -INFINITY);
     }

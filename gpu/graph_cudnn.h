@@ -71,7 +71,11 @@ sd_cudnn_desc sd_cudnn_attention_make(const struct sd_cudnn *dnn, const struct s
 
 /* What a lookup goes by: all that a case says, as numbers. */
 #define SD_CUDNN_KEY 24
-/* The cached plan of a key, or a new entry with made set to false, which the caller fills; NULL: no memory.
+/* A plan that an earlier run kept, or NULL; and keeping one. */
+sd_cudnn_desc sd_cudnn_cached(const struct sd_cudnn *dnn, const int64_t key[SD_CUDNN_KEY], size_t *workspace);
+void sd_cudnn_cache(const struct sd_cudnn *dnn, const int64_t key[SD_CUDNN_KEY], sd_cudnn_desc plan);
+/* This backend's plan of a key, or a new entry with made set to false, which the caller fills; NULL: no
+ * memory.
  */
 struct sd_cudnn_plan *sd_cudnn_lookup(struct sd_cuda *cuda, const int64_t key[SD_CUDNN_KEY], bool *made);
 void sd_cudnn_fill(struct sd_cudnn_plan *plan, sd_cudnn_desc desc, size_t workspace, float scale,

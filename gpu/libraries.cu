@@ -300,12 +300,13 @@ static int make_lt(struct sd_cublaslt *l, struct sd_err *err)
 
 static int make_dnn(struct sd_cudnn *l, const struct sd_cuda *cuda, struct sd_err *err)
 {
-    int major = 0;
+    cudaDeviceProp prop;
     if (sd_cudnn_open(l, driver_version(), err) ||
-        sd_cuda_check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, cuda->device), "cuda",
-                      err))
+        sd_cuda_check(cudaGetDeviceProperties(&prop, cuda->device), "cuda", err))
         return -1;
-    l->major = major;
+    l->major = prop.major;
+    snprintf(l->card, sizeof l->card, "%.90s %d.%d %d", prop.name, prop.major, prop.minor,
+             prop.multiProcessorCount);
     cudnnStatus_t status = l->cudnnCreate(&l->handle);
     if (status == CUDNN_STATUS_SUCCESS)
         status = l->cudnnSetStream(l->handle, cuda->stream);

@@ -53,6 +53,7 @@ struct sd_cudnn {
 #undef X
     void *library;
     int major;            /* of the device's compute capability */
+    char card[128];       /* what plans depend on: its name, capability, processors; empty: keep none */
     size_t version;       /* 91900 for 9.19.0 */
     cudnnHandle_t handle; /* NULL when opened without a device */
     /* Without a device, for tests: the properties of one that plans are made for (cuDNN 9.8 on). */

@@ -7,7 +7,7 @@
 #include "graph_cudnn.h"
 
 #include <dlfcn.h>
-#include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 namespace
@@ -234,6 +234,27 @@ void check_convolutions(const sd_cudnn *dnn, const char *card)
        card);
 }
 
+/* A plan kept in a file comes back, for its own case only, and not when a byte of the file is another. */
+void check_cache(const sd_cudnn *dnn, sd_cudnn_desc plan, size_t workspace)
+{
+    char folder[] = "/tmp/sd-cache-XXXXXX", command[96];
+    int64_t key[SD_CUDNN_KEY] = {1, 2, 3}, other[SD_CUDNN_KEY] = {1, 2, 4};
+    size_t bytes = 0;
+    if (!ok(mkdtemp(folder) && !setenv("SD_CUDA_CACHE", folder, 1), "cache: a folder"))
+        return;
+    ok(!sd_cudnn_cached(dnn, key, &bytes), "cache: empty at first");
+    sd_cudnn_cache(dnn, key, plan);
+    sd_cudnn_desc back = sd_cudnn_cached(dnn, key, &bytes);
+    ok(back && bytes == workspace, "cache: a plan comes back");
+    if (back)
+        dnn->cudnnBackendDestroyDescriptor(back);
+    ok(!sd_cudnn_cached(dnn, other, &bytes), "cache: not for another case");
+    snprintf(command, sizeof command, "for f in %s/*.plan; do printf x >> $f; done", folder);
+    ok(!system(command) && !sd_cudnn_cached(dnn, key, &bytes), "cache: not when the file was changed");
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    ok(!system(command), "cache: the folder goes again");
+}
+
 /* cuDNN compiles attention's kernels and loads them, which takes a driver. */
 void check_attention(const sd_cudnn *dnn, const char *card)
 {
@@ -241,12 +262,13 @@ void check_attention(const sd_cudnn *dnn, const char *card)
     const sd_cudnn_attention_case c = {SD_OP_attention, 1, 8, 256, 77, 40, 320, SD_F16, 1, false};
     void *driver = dlopen("libcuda.so.1", RTLD_NOW);
     sd_cudnn_desc plan = driver ? sd_cudnn_attention_make(dnn, &c, &workspace) : NULL;
-    if (plan)
+    if (plan) {
         ok(1, "%s: attention", card);
-    else
-        skip("attention", "its kernels take a driver");
-    if (plan)
+        check_cache(dnn, plan, workspace);
         dnn->cudnnBackendDestroyDescriptor(plan);
+    } else {
+        skip("attention", "its kernels take a driver");
+    }
 }
 
 /* What is known to be wrong in some versions is not asked for. */
@@ -273,6 +295,7 @@ bool tell_card(sd_cudnn *dnn, const card *c)
     char json[1024];
     int n = snprintf(json, sizeof json, DEVICE, c->version, c->processors, c->shared, c->blocks, c->threads);
     dnn->major = c->version / 100;
+    snprintf(dnn->card, sizeof dnn->card, "%s", c->name);
     return dnn->cudnnBackendCreateDescriptor(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR, &dnn->device) ==
                CUDNN_STATUS_SUCCESS &&
            dnn->cudnnBackendSetAttribute(dnn->device, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION,
