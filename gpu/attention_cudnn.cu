@@ -192,7 +192,9 @@ const struct sd_cudnn_plan *sd_cudnn_attention(struct sd_cuda *cuda, const struc
         if (!desc && (desc = sd_cudnn_attention_make(dnn, c, &bytes)))
             sd_cudnn_cache(dnn, key, desc);
         /* Older kernels take the least number for a hidden key, and make NaN of infinity. */
-        sd_cudnn_fill(plan, desc, bytes, c->scale, dnn->version < 91000 ? -FLT_MAX : -INFINITY);
+        const sd_cudnn_numbers numbers = {{true, c->op == SD_OP_attention_bwd, c->causal},
+                                          {c->scale, 1, dnn->version < 91000 ? -FLT_MAX : -INFINITY}};
+        sd_cudnn_fill(plan, desc, bytes, &numbers);
     }
     return sd_cudnn_usable(plan, workspace);
 }

@@ -352,14 +352,14 @@ static int describe(int index, struct sd_device_info *info, struct sd_err *err)
 static void free_backend(struct sd_backend *b)
 {
     struct sd_cuda *cuda = of(b);
-    if (cuda->stream) {
+    if (cuda->stream)
         cudaStreamSynchronize(cuda->stream);
-        cudaStreamDestroy(cuda->stream);
-    }
-    free_list(cuda->frozen);
-    free_list(cuda->states);
     sd_cuda_products_free(cuda);
     sd_cuda_libraries_close(cuda->libraries);
+    if (cuda->stream) /* after the libraries, which know it */
+        cudaStreamDestroy(cuda->stream);
+    free_list(cuda->frozen);
+    free_list(cuda->states);
     free(cuda);
 }
 

@@ -66,7 +66,8 @@ const struct sd_cudnn_plan *sd_cudnn_conv(struct sd_cuda *cuda, const struct sd_
     if (plan && !made) {
         size_t bytes = 0;
         sd_cudnn_desc desc = sd_cudnn_conv_make(dnn, c, cuda->tf32, &bytes);
-        sd_cudnn_fill(plan, desc, bytes, 0, 0);
+        const sd_cudnn_numbers none = {};
+        sd_cudnn_fill(plan, desc, bytes, &none);
     }
     return sd_cudnn_usable(plan, workspace);
 }

@@ -352,8 +352,7 @@ struct sd_cudnn_plan {
     int64_t key[SD_CUDNN_KEY];
     sd_cudnn_desc desc; /* NULL: cuDNN does not take the case */
     size_t workspace;
-    float number[SD_CUDNN_VIRTUAL - SD_CUDNN_SCALE]; /* scale, 1, and the score of a hidden key */
-    bool numbers;
+    struct sd_cudnn_numbers numbers;
 };
 
 struct sd_cudnn_plan *sd_cudnn_lookup(struct sd_cuda *cuda, const int64_t key[SD_CUDNN_KEY], bool *made)
@@ -370,15 +369,12 @@ struct sd_cudnn_plan *sd_cudnn_lookup(struct sd_cuda *cuda, const int64_t key[SD
     return p;
 }
 
-void sd_cudnn_fill(struct sd_cudnn_plan *plan, sd_cudnn_desc desc, size_t workspace, float scale,
-                   float hidden)
+void sd_cudnn_fill(struct sd_cudnn_plan *plan, sd_cudnn_desc desc, size_t workspace,
+                   const struct sd_cudnn_numbers *numbers)
 {
     plan->desc = desc;
     plan->workspace = workspace;
-    plan->number[0] = scale;
-    plan->number[1] = 1;
-    plan->number[2] = hidden;
-    plan->numbers = scale != 0;
+    plan->numbers = *numbers;
 }
 
 const struct sd_cudnn_plan *sd_cudnn_usable(const struct sd_cudnn_plan *plan, size_t *workspace)
@@ -397,9 +393,11 @@ void sd_cudnn_run(struct sd_cuda *cuda, const struct sd_cudnn_plan *plan,
         uid[i] = address[i].tensor;
         data[i] = address[i].data;
     }
-    for (int i = 0; i < 3 && plan->numbers; i++, n++) {
+    for (int i = 0; i < 3; i++) {
+        if (!plan->numbers.used[i])
+            continue;
         uid[n] = SD_CUDNN_SCALE + i;
-        data[n] = &plan->number[i];
+        data[n++] = &plan->numbers.value[i];
     }
     sd_cudnn_desc pack = NULL;
     cudnnStatus_t s = dnn->cudnnBackendCreateDescriptor(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, &pack);

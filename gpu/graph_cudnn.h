@@ -22,7 +22,7 @@ struct sd_cudnn_graph {
     const struct sd_cudnn *dnn;
     cudnnStatus_t status; /* the first refusal */
     int line;             /* of the source, where it was */
-    sd_cudnn_desc made[128], op[32];
+    sd_cudnn_desc made[256], op[32];
     int n_made, n_ops;
     int64_t next; /* number of the next virtual tensor */
 };
@@ -78,8 +78,13 @@ void sd_cudnn_cache(const struct sd_cudnn *dnn, const int64_t key[SD_CUDNN_KEY],
  * memory.
  */
 struct sd_cudnn_plan *sd_cudnn_lookup(struct sd_cuda *cuda, const int64_t key[SD_CUDNN_KEY], bool *made);
-void sd_cudnn_fill(struct sd_cudnn_plan *plan, sd_cudnn_desc desc, size_t workspace, float scale,
-                   float hidden);
+/* Numbers are those of SD_CUDNN_SCALE, _ONE and _HIDDEN that the plan's graph has. */
+struct sd_cudnn_numbers {
+    bool used[3];
+    float value[3];
+};
+void sd_cudnn_fill(struct sd_cudnn_plan *plan, sd_cudnn_desc desc, size_t workspace,
+                   const struct sd_cudnn_numbers *numbers);
 /* plan when there is one to use, and its workspace. */
 const struct sd_cudnn_plan *sd_cudnn_usable(const struct sd_cudnn_plan *plan, size_t *workspace);
 
