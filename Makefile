@@ -106,7 +106,7 @@ GPU_ARCHS ?= 80 86 89 90
 GPU_SRC := $(sort $(wildcard gpu/*.cu))
 EMULATED_SRC := $(filter-out gpu/libraries.cu %_cublas.cu %_cudnn.cu,$(GPU_SRC)) $(sort $(wildcard gpu/*_emulated.cc gpu/emu/*.cc))
 GPU_INCLUDES := -Ilib -Igpu
-NVCC_FLAGS := -std=c++20 -O3 --threads 2 $(GPU_INCLUDES) -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra,-Werror \
+NVCC_FLAGS := -std=c++20 -O3 --threads 2 $(GPU_INCLUDES) -Xcompiler -fPIC,-fvisibility=hidden,-fno-exceptions,-fno-rtti,-fno-threadsafe-statics,-Wall,-Wextra,-Werror \
   $(foreach a,$(GPU_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
   -gencode arch=compute_$(lastword $(GPU_ARCHS)),code=compute_$(lastword $(GPU_ARCHS))
 EMULATED_FLAGS := -std=c++20 -DSD_GPU_EMULATED -fPIC -fvisibility=hidden -fno-exceptions -fno-rtti -Wall -Wextra -Werror \
@@ -118,7 +118,7 @@ emulated: $(B)/emulated/libsdcuda.so
 bin/libsdcuda.so: $(GPU_SRC:%.cu=build/release/%.o) build/release/libsdcore.a
 	@mkdir -p $(@D)
 	$(say) LINK $@
-	$(Q)$(NVCC) -shared -o $@ $^ -cudart static -Xlinker --gc-sections,--no-undefined -Xcompiler -fopenmp -lm
+	$(Q)$(NVCC) -shared -o $@ $^ -cudart static -Xlinker --as-needed,--gc-sections,--no-undefined -Xcompiler -fopenmp -lm
 
 build/release/gpu/%.o: gpu/%.cu
 	@mkdir -p $(@D)
