@@ -253,6 +253,8 @@ int plan(sd_call *c, sd_err *err)
     s->backward = backward;
     if (s->n == 0 || s->t == 0 || s->s == 0 || s->c == 0)
         return 0;
+    if (s->type == SD_F32) /* cuDNN has none */
+        return plan_products(c, s, err);
     if (sd_cuda_require(sd_cuda_of(c), SD_CUDA_CUDNN, err))
         return -1;
     if (find_cudnn(c, s))
