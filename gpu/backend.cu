@@ -346,6 +346,7 @@ static int describe(int index, struct sd_device_info *info, struct sd_err *err)
     info->free = free_bytes;
     cudaDriverGetVersion(&info->driver);
     cudaRuntimeGetVersion(&info->runtime);
+    sd_cuda_libraries_text(info->driver, info->libraries, sizeof info->libraries);
     return 0;
 }
 

@@ -51,6 +51,9 @@ void *sd_cuda_upload(struct sd_cuda *cuda, const struct sd_var *var, enum sd_dty
 /* Ends what cuBLASLt and cuDNN hold; NULL does nothing. */
 void sd_cuda_libraries_close(struct sd_cuda_libraries *l);
 
+/* "cuBLASLt 13.0.2, cuDNN 9.19.0" as found for a driver of that CUDA version, or what is missing of them. */
+void sd_cuda_libraries_text(int driver, char *text, size_t size);
+
 /* plan() of kernels that take f32, f16 and bf16 only. */
 int sd_cuda_plan_floats(struct sd_call *c, struct sd_err *err);
 

@@ -1,6 +1,8 @@
 /* In the emulator's build there is no cuDNN. */
 #include "dnn.h"
 
+#include <stdio.h>
+
 const struct sd_cudnn_plan *sd_cudnn_conv(struct sd_cuda *, const struct sd_cudnn_conv_case *, size_t *)
 {
     return NULL;
@@ -19,6 +21,11 @@ void sd_cudnn_run(struct sd_cuda *, const struct sd_cudnn_plan *, const struct s
 
 void sd_cudnn_plans_free(struct sd_cuda *)
 {
+}
+
+void sd_cuda_libraries_text(int, char *text, size_t size)
+{
+    snprintf(text, size, "none: products are emulated");
 }
 
 void sd_cuda_libraries_close(struct sd_cuda_libraries *)

@@ -375,3 +375,32 @@ void sd_cuda_libraries_close(struct sd_cuda_libraries *l)
     sd_cudnn_close(&l->dnn);
     free(l);
 }
+
+/* "name 9.19.0" from 91900. */
+static int version_text(char *text, size_t size, const char *name, size_t version)
+{
+    return snprintf(text, size, "%s %zu.%zu.%zu", name, version / 10000, version / 100 % 100, version % 100);
+}
+
+void sd_cuda_libraries_text(int driver, char *text, size_t size)
+{
+    struct sd_err err = {};
+    struct sd_cublaslt lt = {};
+    struct sd_cudnn dnn = {};
+    int n;
+    if (sd_cublaslt_open(&lt, driver, &err))
+        n = snprintf(text, size, "%s", err.msg);
+    else
+        n = version_text(text, size, "cuBLASLt", lt.cublasLtGetVersion());
+    sd_cublaslt_close(&lt);
+    if (n < 0 || static_cast<size_t>(n) + 2 >= size)
+        return;
+    text += n;
+    size -= static_cast<size_t>(n);
+    memcpy(text, ", ", 3);
+    if (sd_cudnn_open(&dnn, driver, &err))
+        snprintf(text + 2, size - 2, "%s", err.msg);
+    else
+        version_text(text + 2, size - 2, "cuDNN", dnn.cudnnGetVersion());
+    sd_cudnn_close(&dnn);
+}

@@ -25,7 +25,6 @@ try sd-device
 like 'a plugin that is none' "$status $(cat "$err")" '0 sd-device: there is no cuda backend here; tried *libsdcuda.so: *'
 
 # The emulated card: gpu/emu
-emulated=$root/build/$([ -n "$SD_SAN" ] && echo san || echo release)/emulated
 SD_PLUGINS=$emulated
 try sd-device
 is 'a card' "$status $(jq -r .device "$out" | paste -sd' ')" '0 cpu cuda:0'

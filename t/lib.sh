@@ -21,7 +21,11 @@ trap 'chmod -R u+rwX "$tmp" 2>/dev/null; rm -rf "$tmp"' EXIT
 trap 'exit 1' HUP INT TERM
 unset CDPATH GREP_OPTIONS
 LC_ALL=C.UTF-8
-export LC_ALL PATH
+# Tests are about the processor, whatever card there is; those of the emulated card name its plugin.
+SD_PLUGINS=$tmp
+# shellcheck disable=SC2034
+emulated=$root/build/$([ -n "$SD_SAN" ] && echo san || echo release)/emulated
+export LC_ALL PATH SD_PLUGINS
 
 # Shows a file or text as TAP comments, at most 40 lines.
 show() { sed -n '1,40s/^/#   /p'; }

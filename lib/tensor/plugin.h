@@ -14,12 +14,12 @@
 struct sd_device_info {
     int index;
     char name[128], uuid[48];
-    int major, minor;    /* compute capability */
-    int processors;      /* streaming multiprocessors */
-    uint64_t bytes;      /* memory */
-    uint64_t free;       /* of it, now */
-    int driver, runtime; /* CUDA versions, 1000 major + 10 minor */
-    char libraries[200]; /* cuBLASLt and cuDNN, or what is missing */
+    int major, minor;     /* compute capability */
+    int processors;       /* streaming multiprocessors */
+    uint64_t bytes;       /* memory */
+    uint64_t free;        /* of it, now */
+    int driver, runtime;  /* CUDA versions, 1000 major + 10 minor */
+    char libraries[1000]; /* cuBLASLt and cuDNN, or what is missing */
 };
 
 struct sd_plugin {
