@@ -191,13 +191,13 @@ demo:
 	$(MAKE) -j$$(nproc) all
 	contrib/demo.sh
 
-test: all unit
+test: all unit emulated
 	prove -j2 t/ $(UNIT:%=$(B)/t/%)
 
 # Programs and unit tests in both builds; tests marked "# no-sanitizer" run with the release build only.
 check: deps
-	$(MAKE) -j$$(nproc) all unit man completions
-	$(MAKE) -j$$(nproc) SAN=address,undefined all unit fuzzers
+	$(MAKE) -j$$(nproc) all unit emulated man completions
+	$(MAKE) -j$$(nproc) SAN=address,undefined all unit emulated fuzzers
 	@rm -rf build/san/again && mkdir -p build/san/again
 	@for t in $$(grep -L '^# no-sanitizer' t/*.t); do \
 	  printf '#!/bin/sh\nSD_BIN=build/san/bin SD_SAN=1 exec sh %s\n' $$t > build/san/again/$${t##*/}; done
