@@ -22,7 +22,8 @@ struct sd_tensor *sd_graph_attention(struct sd_graph *g, struct sd_tensor *q, st
 void sd_grad_attention(struct sd_graph *g, const struct sd_node *node, struct sd_tensor *const *dy,
                        struct sd_tensor **dx)
 {
-    struct sd_tensor *in[] = {dy[0], node->in[0], node->in[1], node->in[2], node->out[0], node->out[1]};
+    struct sd_tensor *d = sd_graph_cast(g, dy[0], node->out[0]->dtype);
+    struct sd_tensor *in[] = {d, node->in[0], node->in[1], node->in[2], node->out[0], node->out[1]};
     struct sd_node *bwd = sd_graph_node(g, SD_OP_attention_bwd, in, 6, 6, 3, &node->attr);
     for (int i = 0; i < 3; i++)
         if (node->in[i]->needs_grad)
