@@ -84,38 +84,48 @@ static size_t bytes_of(const struct sd_var *v, enum sd_dtype dtype)
     return static_cast<size_t>(sd_var_count(v)) * sd_dtype_size(dtype);
 }
 
-static struct sd_cuda_memory *find(struct sd_cuda_memory *list, const struct sd_var *var, enum sd_dtype dtype)
+static unsigned bucket_of(const struct sd_var *var)
 {
-    while (list && (list->var != var || list->dtype != dtype))
-        list = list->next;
-    return list;
+    return static_cast<unsigned>((reinterpret_cast<uintptr_t>(var) >> 4) * 0x9e3779b97f4a7c15u >> 55);
+}
+static_assert(SD_CUDA_BUCKETS == 1 << (64 - 55), "as many as the hash has values");
+
+static struct sd_cuda_memory *find(struct sd_cuda_memory *const *table, const struct sd_var *var,
+                                   enum sd_dtype dtype)
+{
+    struct sd_cuda_memory *m = table[bucket_of(var)];
+    while (m && (m->var != var || m->dtype != dtype))
+        m = m->next;
+    return m;
 }
 
-static void *add(struct sd_cuda_memory **list, const struct sd_var *var, enum sd_dtype dtype, void *data,
+static void *add(struct sd_cuda_memory **table, const struct sd_var *var, enum sd_dtype dtype, void *data,
                  struct sd_err *err)
 {
     struct sd_cuda_memory *m = data ? static_cast<struct sd_cuda_memory *>(malloc(sizeof *m)) : NULL;
+    struct sd_cuda_memory **head = &table[bucket_of(var)];
     if (!m) {
         if (data)
             sd_err_memory(err, sizeof *m);
         sd_cuda_free(data);
         return NULL;
     }
-    m->next = *list;
+    m->next = *head;
     m->var = var;
     m->dtype = dtype;
     m->data = data;
-    *list = m;
+    *head = m;
     return data;
 }
 
-static void free_list(struct sd_cuda_memory *m)
+static void free_table(struct sd_cuda_memory **table)
 {
-    for (struct sd_cuda_memory *next; m; m = next) {
-        next = m->next;
-        sd_cuda_free(m->data);
-        free(m);
-    }
+    for (int i = 0; i < SD_CUDA_BUCKETS; i++)
+        for (struct sd_cuda_memory *m = table[i], *next; m; m = next) {
+            next = m->next;
+            sd_cuda_free(m->data);
+            free(m);
+        }
 }
 
 /* Converted on the host, a variable at a time: the file's pages are then not needed again. */
@@ -139,7 +149,7 @@ static const void *frozen(struct sd_backend *b, struct sd_var *var, enum sd_dtyp
     struct sd_cuda_memory *m = find(cuda->frozen, var, dtype);
     if (m)
         return m->data;
-    void *p = add(&cuda->frozen, var, dtype, sd_cuda_upload(cuda, var, dtype, err), err);
+    void *p = add(cuda->frozen, var, dtype, sd_cuda_upload(cuda, var, dtype, err), err);
     cuda->frozen_bytes += p ? bytes_of(var, dtype) : 0;
     return p;
 }
@@ -155,7 +165,7 @@ static void *state(struct sd_backend *b, struct sd_var *var, struct sd_err *err)
     struct sd_cuda_memory *m = find(cuda->states, var, var->dtype);
     if (m)
         return m->data;
-    return add(&cuda->states, var, var->dtype, sd_cuda_copy(cuda, var->state, bytes_of(var, var->dtype), err),
+    return add(cuda->states, var, var->dtype, sd_cuda_copy(cuda, var->state, bytes_of(var, var->dtype), err),
                err);
 }
 
@@ -166,11 +176,70 @@ static int push(struct sd_backend *b, const struct sd_var *var, struct sd_err *e
              : 0;
 }
 
-static int pull(struct sd_backend *b, struct sd_var *var, struct sd_err *err)
+/* What fails here shows in wait(). */
+static void copy_in(struct sd_backend *b, void *device, const void *host, size_t bytes)
 {
-    struct sd_cuda_memory *m = find(of(b)->states, var, var->dtype);
-    return m ? transfer(of(b), var->state, m->data, bytes_of(var, var->dtype), cudaMemcpyDeviceToHost, err)
-             : 0;
+    if (bytes)
+        cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, of(b)->stream);
+}
+
+static void copy_out(struct sd_backend *b, void *host, const void *device, size_t bytes)
+{
+    if (bytes)
+        cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, of(b)->stream);
+}
+
+static int wait(struct sd_backend *b, struct sd_err *err)
+{
+    char what[32];
+    snprintf(what, sizeof what, "cuda:%d", of(b)->device);
+    cudaError_t launched = cudaGetLastError(), done = cudaStreamSynchronize(of(b)->stream);
+    const struct sd_err *refused = sd_cuda_run_error(of(b));
+    if (launched != cudaSuccess || done != cudaSuccess || !refused)
+        return sd_cuda_check(launched != cudaSuccess ? launched : done, what, err);
+    return sd_err_set(err, SD_ERR_MACHINE, "%s: %s", what, refused->msg);
+}
+
+/* Pinned memory of the backend, at least as large; NULL with err set. */
+static char *staging(struct sd_cuda *cuda, size_t bytes, struct sd_err *err)
+{
+    if (cuda->staging_bytes < bytes) {
+        if (cuda->staging)
+            cudaFreeHost(cuda->staging);
+        cuda->staging = NULL;
+        cuda->staging_bytes = 0;
+        if (sd_cuda_check(cudaMallocHost(&cuda->staging, bytes), "pinned memory", err))
+            return NULL;
+        cuda->staging_bytes = bytes;
+    }
+    return static_cast<char *>(cuda->staging);
+}
+
+/* Through pinned memory: the many small tensors of a LoRA are then copied without a wait for each. */
+static int pull(struct sd_backend *b, struct sd_var *const *vars, int n, struct sd_err *err)
+{
+    struct sd_cuda *cuda = of(b);
+    size_t bytes = 1, at = 0;
+    for (int i = 0; i < n; i++)
+        bytes += bytes_of(vars[i], vars[i]->dtype);
+    char *host = staging(cuda, bytes, err);
+    if (!host)
+        return -1;
+    for (int i = 0; i < n; i++) {
+        struct sd_cuda_memory *m = find(cuda->states, vars[i], vars[i]->dtype);
+        if (m)
+            copy_out(b, host + at, m->data, bytes_of(vars[i], vars[i]->dtype));
+        at += bytes_of(vars[i], vars[i]->dtype);
+    }
+    if (wait(b, err))
+        return -1;
+    at = 0;
+    for (int i = 0; i < n; i++) {
+        if (find(cuda->states, vars[i], vars[i]->dtype))
+            memcpy(vars[i]->state, host + at, bytes_of(vars[i], vars[i]->dtype));
+        at += bytes_of(vars[i], vars[i]->dtype);
+    }
+    return 0;
 }
 
 static void *alloc(struct sd_backend *b, size_t bytes, struct sd_err *err)
@@ -196,30 +265,6 @@ static void release_host(struct sd_backend *, void *memory)
 }
 
 /* --- order --- */
-
-/* What fails here shows in wait(). */
-static void copy_in(struct sd_backend *b, void *device, const void *host, size_t bytes)
-{
-    if (bytes)
-        cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, of(b)->stream);
-}
-
-static void copy_out(struct sd_backend *b, void *host, const void *device, size_t bytes)
-{
-    if (bytes)
-        cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, of(b)->stream);
-}
-
-static int wait(struct sd_backend *b, struct sd_err *err)
-{
-    char what[32];
-    snprintf(what, sizeof what, "cuda:%d", of(b)->device);
-    cudaError_t launched = cudaGetLastError(), done = cudaStreamSynchronize(of(b)->stream);
-    const struct sd_err *refused = sd_cuda_run_error(of(b));
-    if (launched != cudaSuccess || done != cudaSuccess || !refused)
-        return sd_cuda_check(launched != cudaSuccess ? launched : done, what, err);
-    return sd_err_set(err, SD_ERR_MACHINE, "%s: %s", what, refused->msg);
-}
 
 static int record(struct sd_backend *b, struct sd_err *err)
 {
@@ -359,8 +404,10 @@ static void free_backend(struct sd_backend *b)
     sd_cuda_libraries_close(cuda->libraries);
     if (cuda->stream) /* after the libraries, which know it */
         cudaStreamDestroy(cuda->stream);
-    free_list(cuda->frozen);
-    free_list(cuda->states);
+    if (cuda->staging)
+        cudaFreeHost(cuda->staging);
+    free_table(cuda->frozen);
+    free_table(cuda->states);
     free(cuda);
 }
 

@@ -12,14 +12,18 @@ extern "C" {
 
 struct sd_cuda_libraries; /* libraries.h; there is none in the emulator */
 struct sd_cuda_memory;    /* backend.cu */
-struct sd_cuda_products;  /* products.h */
+
+enum { SD_CUDA_BUCKETS = 512 }; /* by a variable's address */
+struct sd_cuda_products;        /* products.h */
 
 struct sd_cuda {
     struct sd_backend base;
     int device;
     cudaStream_t stream;
-    struct sd_cuda_memory *frozen, *states; /* device memory of frozen and mutable variables */
+    struct sd_cuda_memory *frozen[SD_CUDA_BUCKETS], *states[SD_CUDA_BUCKETS]; /* device memory of variables */
     size_t frozen_bytes;
+    void *staging; /* pinned; what pull copies through */
+    size_t staging_bytes;
     struct sd_cuda_libraries *libraries;
     struct sd_cuda_products *products;
     bool tf32; /* products of f32 may round their factors to TF32 */

@@ -130,9 +130,15 @@ int sd_optimizer_update(struct sd_optimizer *o, double factor, float *norm, stru
 
 int sd_optimizer_pull(struct sd_optimizer *o, struct sd_err *err)
 {
-    for (int i = 0; i < o->n_params; i++)
-        if (sd_var_pull(o->backend, o->params[i].var, err))
+    struct sd_var *vars[256];
+    for (int i = 0, n = 0; i < o->n_params; i++) {
+        vars[n++] = o->params[i].var;
+        if (n < 256 && i + 1 < o->n_params)
+            continue;
+        if (sd_var_pull(o->backend, vars, n, err))
             return -1;
+        n = 0;
+    }
     return 0;
 }
 

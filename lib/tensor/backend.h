@@ -53,7 +53,7 @@ struct sd_device {
     /* The device's memory of a mutable variable, filled from var->state when it is made. */
     void *(*state)(struct sd_backend *b, struct sd_var *var, struct sd_err *err);
     int (*push)(struct sd_backend *b, const struct sd_var *var, struct sd_err *err); /* sd_var_push, _pull */
-    int (*pull)(struct sd_backend *b, struct sd_var *var, struct sd_err *err);
+    int (*pull)(struct sd_backend *b, struct sd_var *const *vars, int n, struct sd_err *err);
 };
 
 struct sd_backend {
@@ -77,6 +77,6 @@ void sd_backend_free(struct sd_backend *b);
  * after, whoever reads it pulls it before; both do nothing where the host computes, and for variables that no
  * plan of the backend has. 0, or -1 when the device failed. */
 int sd_var_push(struct sd_backend *b, const struct sd_var *var, struct sd_err *err);
-int sd_var_pull(struct sd_backend *b, struct sd_var *var, struct sd_err *err);
+int sd_var_pull(struct sd_backend *b, struct sd_var *const *vars, int n, struct sd_err *err);
 
 #endif

@@ -36,7 +36,7 @@ static inline void var_push(struct sd_backend *b, const struct sd_var *v)
 static inline void var_pull(struct sd_backend *b, struct sd_var *v)
 {
     struct sd_err err = {0};
-    must(sd_var_pull(b, v, &err), &err);
+    must(sd_var_pull(b, &v, 1, &err), &err);
 }
 
 #endif
