@@ -1,9 +1,9 @@
 /* Where libraries are looked for, in this order:
  *   1. the folders that SD_CUDA_LIBRARIES names, parted by colons
  *   2. the loader's own places (LD_LIBRARY_PATH, ld.so.cache)
- *   3. $CUDA_HOME/lib64 and lib, $CUDA_PATH's, /usr/local/cuda/lib64
- *   4. in Python packages (nvidia/NAME/lib) of $VIRTUAL_ENV, $CONDA_PREFIX, ~/.local, /usr/local, /usr and
- *      /opt/conda
+ *   3. $CUDA_HOME/lib64 and lib, $CUDA_PATH's, /usr/local/cuda's, $CONDA_PREFIX/lib
+ *   4. in Python packages (nvidia/NAME/lib) of $VIRTUAL_ENV, $CONDA_PREFIX, the environment of the python3
+ *      that PATH finds, ~/.local, /usr/local, /usr and /opt/conda
  * What a library loads by itself later (cuDNN its parts, these nvrtc and cublasLt) is loaded before it by its
  * whole path, for the loader then finds it by name. */
 #include "kernel.h"
@@ -13,6 +13,7 @@
 
 #include <dlfcn.h>
 #include <glob.h>
+#include <link.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -89,6 +90,45 @@ void places_python(places *p, const char *root)
     places_glob(p, root, "/lib/python3*/dist-packages/nvidia/*/lib");
 }
 
+/* The environments a python3 may be of: an environment's is a link to the system's, and may itself be what a
+ * link in PATH leads to. */
+void places_links(places *p, char *python)
+{
+    for (int hops = 0; hops < 8; hops++) {
+        char target[PATH], root[PATH];
+        snprintf(root, sizeof root, "%s", python);
+        for (int up = 0; up < 2; up++) /* bin/python3 */
+            if (strrchr(root, '/'))
+                *strrchr(root, '/') = 0;
+        places_python(p, root);
+        ssize_t len = readlink(python, target, sizeof target - 1);
+        if (len <= 0)
+            return;
+        target[len] = 0;
+        size_t dir = *target == '/' ? 0 : static_cast<size_t>(strrchr(python, '/') + 1 - python);
+        if (dir + static_cast<size_t>(len) >= PATH)
+            return;
+        memcpy(python + dir, target, static_cast<size_t>(len) + 1);
+    }
+}
+
+/* Programs are often started from containers whose PATH has an environment that nothing else names. */
+void places_python3(places *p)
+{
+    const char *list = getenv("PATH");
+    while (list && *list) {
+        char python[PATH];
+        size_t len = strcspn(list, ":");
+        int n =
+            snprintf(python, sizeof python, "%.*s/python3", static_cast<int>(len < PATH ? len : PATH), list);
+        if (n > 0 && static_cast<size_t>(n) < sizeof python && *list == '/' && !access(python, X_OK)) {
+            places_links(p, python);
+            return;
+        }
+        list += len + (list[len] == ':');
+    }
+}
+
 places places_find(void)
 {
     places p = {};
@@ -100,8 +140,11 @@ places places_find(void)
         places_glob(&p, getenv(name), "/lib");
     }
     places_glob(&p, "/usr/local/cuda", "/lib64");
+    places_glob(&p, "/usr/local/cuda", "/lib");
+    places_glob(&p, getenv("CONDA_PREFIX"), "/lib");
     places_python(&p, getenv("VIRTUAL_ENV"));
     places_python(&p, getenv("CONDA_PREFIX"));
+    places_python3(&p);
     const char *home = getenv("HOME");
     char local[PATH];
     if (home && static_cast<size_t>(snprintf(local, sizeof local, "%s/.local", home)) < sizeof local)
@@ -151,17 +194,45 @@ void *open_any(const places *p, const char *name, reason *why)
     return found;
 }
 
-/* base.so.MAJOR of the first of the majors (0 ends them) that is there, or of all. */
-void *open_majors(const places *p, const char *base, const int *major, bool all, reason *why)
+void *open_major(const places *p, const char *base, int major, reason *why)
+{
+    char name[64];
+    snprintf(name, sizeof name, "%s.so.%d", base, major);
+    return open_any(p, name, why);
+}
+
+/* base.so.MAJOR of the first of the majors (0 ends them) that is there. */
+void *open_majors(const places *p, const char *base, const int *major, reason *why)
 {
     void *found = NULL;
-    for (; *major && (all || !found); major++) {
-        char name[64];
-        snprintf(name, sizeof name, "%s.so.%d", base, *major);
-        void *one = open_any(p, name, why);
-        found = found ? found : one;
-    }
+    for (; *major && !found; major++)
+        found = open_major(p, base, *major, why);
     return found;
+}
+
+/* nvrtc looks for its other half in the loader's places, not beside itself, and without it compiles nothing.
+ */
+void open_builtins(void *nvrtc)
+{
+    struct link_map *map = NULL;
+    char pattern[PATH];
+    glob_t found = {};
+    if (!nvrtc || dlinfo(nvrtc, RTLD_DI_LINKMAP, &map) || !strrchr(map->l_name, '/'))
+        return;
+    int dir = static_cast<int>(strrchr(map->l_name, '/') - map->l_name);
+    if (static_cast<size_t>(snprintf(pattern, sizeof pattern, "%.*s/libnvrtc-builtins.so.*", dir,
+                                     map->l_name)) < sizeof pattern &&
+        !glob(pattern, GLOB_NOSORT, NULL, &found))
+        for (size_t i = 0; i < found.gl_pathc; i++)
+            dlopen(found.gl_pathv[i], RTLD_NOW | RTLD_GLOBAL);
+    globfree(&found);
+}
+
+/* Of all majors, for which one a library was built with is not known before it asks. */
+void open_nvrtc(const places *p, const int *major, reason *why)
+{
+    for (; *major; major++)
+        open_builtins(open_major(p, "libnvrtc", *major, why));
 }
 
 /* "LIBRARY was not found: looked in ..." or what kept the file that was found from loading. */
@@ -199,9 +270,10 @@ const int *majors(int driver)
 int sd_cublaslt_open(struct sd_cublaslt *l, int driver, struct sd_err *err)
 {
     places p = places_find();
-    reason why = {};
+    reason why = {}, ignored = {};
     *l = {};
-    l->library = open_majors(&p, "libcublasLt", majors(driver), false, &why);
+    open_nvrtc(&p, majors(driver), &ignored);
+    l->library = open_majors(&p, "libcublasLt", majors(driver), &why);
     int rc = l->library ? 0 : missing(&p, "libcublasLt.so.12 or .13", "cublaslt", &why, err);
 #define X(name)                                                                            \
     if (!rc && !(l->name = reinterpret_cast<decltype(l->name)>(dlsym(l->library, #name)))) \
@@ -248,9 +320,9 @@ int sd_cudnn_open(struct sd_cudnn *l, int driver, struct sd_err *err)
     places p = places_find();
     reason why = {}, ignored = {};
     *l = {};
-    /* What cuDNN loads when it compiles or multiplies; which major it was built with is not known before. */
-    open_majors(&p, "libnvrtc", majors(driver), true, &ignored);
-    open_majors(&p, "libcublasLt", majors(driver), false, &ignored);
+    /* What cuDNN loads when it compiles or multiplies. */
+    open_nvrtc(&p, majors(driver), &ignored);
+    open_majors(&p, "libcublasLt", majors(driver), &ignored);
     l->library = open_cudnn(&p, &why);
     int rc = l->library ? 0 : missing(&p, "libcudnn.so.9", "cudnn", &why, err);
 #define X(name)                                                                            \
