@@ -6,7 +6,7 @@
 namespace
 {
 
-constexpr int MAX_CONFIGS = 24;
+constexpr int MAX_CONFIGS = 64; /* cuDNN 9.19 names 40 for a convolution, those without tensor cores last */
 
 bool check(sd_cudnn_graph *g, cudnnStatus_t status, int line)
 {
@@ -113,7 +113,7 @@ sd_cudnn_desc sd_cudnn_tensor_desc(struct sd_cudnn_graph *g, enum sd_cudnn_tenso
                                    const int64_t *dim, const int64_t *stride)
 {
     bool is_virtual = which == SD_CUDNN_VIRTUAL, by_value = which >= SD_CUDNN_SCALE && !is_virtual;
-    int64_t uid = is_virtual ? g->next++ : static_cast<int64_t>(which), align = by_value ? 4 : 16;
+    int64_t uid = is_virtual ? g->next++ : static_cast<int64_t>(which), align = 16;
     sd_cudnn_desc d = create(g, CUDNN_BACKEND_TENSOR_DESCRIPTOR);
     set_type(g, d, CUDNN_ATTR_TENSOR_DATA_TYPE, type);
     set(g, d, CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_TYPE_INT64, 4, dim);
@@ -247,28 +247,37 @@ int64_t notes(const sd_cudnn *dnn, sd_cudnn_desc engine, cudnnBackendAttributeNa
     return s != CUDNN_STATUS_SUCCESS ? -1 : n < 32 ? n : 32;
 }
 
-/* The engine of a configuration computes as we want: the same bits each time, f32 sums of what it was given.
+/* An engine computes as we want: the same bits each time, f32 sums of what it was given.
  */
-bool acceptable(sd_cudnn_graph *g, sd_cudnn_desc config, const sd_cudnn_terms *terms)
+bool suits(const sd_cudnn *dnn, sd_cudnn_desc engine, const sd_cudnn_terms *terms)
 {
-    sd_cudnn_desc engine = create(g, CUDNN_BACKEND_ENGINE_DESCRIPTOR);
-    int64_t n = 0;
     cudnnBackendNumericalNote_t number[32];
     cudnnBackendBehaviorNote_t behaviour[32];
-    if (!engine ||
-        g->dnn->cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR,
-                                         1, &n, &engine) != CUDNN_STATUS_SUCCESS)
-        return false;
-    n = notes(g->dnn, engine, CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE, CUDNN_TYPE_BEHAVIOR_NOTE, behaviour);
+    int64_t n = notes(dnn, engine, CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE, CUDNN_TYPE_BEHAVIOR_NOTE, behaviour);
     bool fits = n >= 0;
     for (int64_t i = 0; i < n; i++)
         fits &= behaviour[i] != CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION || terms->compile;
-    n = notes(g->dnn, engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE, number);
+    n = notes(dnn, engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE, number);
     fits &= n >= 0;
     /* All others are of rounded inputs or sums, FFT, Winograd, or an order that changes from run to run. */
     for (int64_t i = 0; i < n; i++)
         fits &= number[i] == CUDNN_NUMERICAL_NOTE_STRICT_NAN_PROP ||
                 (number[i] == CUDNN_NUMERICAL_NOTE_TENSOR_CORE && !terms->exact);
+    return fits;
+}
+
+/* Whether a configuration's engine suits. */
+bool acceptable(const sd_cudnn *dnn, sd_cudnn_desc config, const sd_cudnn_terms *terms)
+{
+    sd_cudnn_desc engine = NULL;
+    int64_t n = 0;
+    if (dnn->cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINE_DESCRIPTOR, &engine) != CUDNN_STATUS_SUCCESS)
+        return false;
+    bool fits =
+        dnn->cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1,
+                                      &n, &engine) == CUDNN_STATUS_SUCCESS &&
+        suits(dnn, engine, terms);
+    dnn->cudnnBackendDestroyDescriptor(engine);
     return fits;
 }
 
@@ -319,7 +328,7 @@ sd_cudnn_desc try_mode(sd_cudnn_graph *g, sd_cudnn_desc graph, cudnnBackendHeurM
         CHECK(g, g->dnn->cudnnBackendGetAttribute(heuristics, CUDNN_ATTR_ENGINEHEUR_RESULTS,
                                                   CUDNN_TYPE_BACKEND_DESCRIPTOR, MAX_CONFIGS, &n, config));
     for (int64_t i = 0; i < n && i < MAX_CONFIGS && !plan && g->status == CUDNN_STATUS_SUCCESS; i++)
-        if (acceptable(g, config[i], terms))
+        if (acceptable(g->dnn, config[i], terms))
             plan = make_plan(g, config[i], terms, workspace);
     return plan;
 }
