@@ -128,10 +128,15 @@ build/release/gpu/%.o: gpu/%.cu
 
 # What can be known of cuBLASLt and cuDNN without a card.
 build/release/t/gpu-libraries: t/gpu/libraries.cu $(filter-out %_cublas.o,$(GPU_SRC:%.cu=build/release/%.o)) \
-  build/release/libsdcore.a
+  build/release/libsdcore.a | build/release/t/gpu-driver.so
 	@mkdir -p $(@D)
 	$(say) NVCC $@
 	$(Q)$(NVCC) -std=c++20 -O1 $(GPU_INCLUDES) -Xcompiler -Wall,-Wextra,-Werror -o $@ $^ -cudart static -Xcompiler -fopenmp -lm
+
+build/release/t/gpu-driver.so: t/gpu/driver.c
+	@mkdir -p $(@D)
+	$(say) LINK $@
+	$(Q)$(CC) -O1 -Wall -Wextra -Werror -shared -fPIC -Wl,-soname,libcuda.so.1 -o $@ $<
 
 $(B)/emulated/libsdcuda.so: $(patsubst %,$(B)/emulated/%.o,$(basename $(EMULATED_SRC))) $(B)/libsdcore.a
 	$(say) LINK $@
