@@ -1,5 +1,5 @@
 /* The cuda backend: the device and its stream, memory of variables, recordings. */
-#include "kernel.h"
+#include "products.h"
 
 extern "C" {
 #include "base/err.h"
@@ -22,6 +22,7 @@ int sd_cuda_check(cudaError_t status, const char *what, struct sd_err *err)
 {
     if (status == cudaSuccess)
         return 0;
+    cudaGetLastError(); /* told here, so not again by wait(); what broke the device stays all the same */
     return sd_err_set(err, SD_ERR_MACHINE, "%s: %s", what, cudaGetErrorString(status));
 }
 
@@ -294,7 +295,8 @@ static void forget(struct sd_backend *, void *recording)
     cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(recording));
 }
 
-static const struct sd_device device = {
+template <bool records>
+static constexpr struct sd_device device = {
     .alloc = alloc,
     .release = release,
     .alloc_host = alloc_host,
@@ -302,7 +304,7 @@ static const struct sd_device device = {
     .copy_in = copy_in,
     .copy_out = copy_out,
     .wait = wait,
-    .record = record,
+    .record = records ? record : nullptr,
     .recorded = recorded,
     .replay = replay,
     .forget = forget,
@@ -434,17 +436,18 @@ static struct sd_backend *open_backend(int index, struct sd_err *err)
         return NULL;
     }
     cuda->base.name = "cuda";
-    cuda->base.device = &device;
     cuda->base.kernel = kernels;
     cuda->base.free = free_backend;
     cuda->base.frozen = frozen;
     cuda->base.frozen_bytes = frozen_bytes;
     cuda->device = index;
-    if (check_architecture(cuda, err) || sd_cuda_check(cudaSetDevice(index), "cuda", err) ||
+    if (!sd_cuda_products_of(cuda, err) || check_architecture(cuda, err) ||
+        sd_cuda_check(cudaSetDevice(index), "cuda", err) ||
         sd_cuda_check(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking), "cuda", err)) {
         free_backend(&cuda->base);
         return NULL;
     }
+    cuda->base.device = sd_cuda_allows(cuda, SD_CUDA_GRAPHS) ? &device<true> : &device<false>;
     return &cuda->base;
 }
 

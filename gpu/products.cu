@@ -19,18 +19,19 @@ struct sd_cuda_packed {
 /* The bits of the features in a list of their names. */
 static int forbidden(const char *list, unsigned *bits, struct sd_err *err)
 {
-    static const char *const names[] = {"cublaslt", "cudnn", "fusion", "sdpa"};
+    static const char *const names[] = {"cublaslt", "cudnn", "fusion", "sdpa", "graphs"};
+    constexpr unsigned n_names = sizeof names / sizeof *names;
     *bits = 0;
     while (list && *list) {
         size_t len = strcspn(list, ",");
         unsigned i = 0;
-        while (i < 4 && (strlen(names[i]) != len || strncmp(list, names[i], len)))
+        while (i < n_names && (strlen(names[i]) != len || strncmp(list, names[i], len)))
             i++;
-        if (i == 4)
-            return sd_err_set(
-                err, SD_ERR_USAGE,
-                "SD_CUDA_WITHOUT has '%.*s'; it takes cublaslt, cudnn, fusion and sdpa, parted by commas",
-                static_cast<int>(len < 64 ? len : 64), list);
+        if (i == n_names)
+            return sd_err_set(err, SD_ERR_USAGE,
+                              "SD_CUDA_WITHOUT has '%.*s'; it takes cublaslt, cudnn, fusion, sdpa and "
+                              "graphs, parted by commas",
+                              static_cast<int>(len < 64 ? len : 64), list);
         *bits |= 1u << i;
         list += len + (list[len] == ',');
     }
@@ -191,7 +192,10 @@ static int pack(struct sd_cuda *cuda, struct sd_cuda_packed *p, struct sd_var *v
     p->data = raw ? sd_cuda_alloc(cuda, p->bytes, err) : NULL;
     if (p->data)
         sd_filter_pack(cuda->stream, p->layout, s, raw, var->dtype, p->data, p->type);
-    int rc = p->data ? sd_cuda_check(cudaStreamSynchronize(cuda->stream), "packing a filter", err) : -1;
+    cudaError_t launched = p->data ? cudaGetLastError() : cudaSuccess;
+    if (launched == cudaSuccess)
+        launched = cudaStreamSynchronize(cuda->stream);
+    int rc = p->data ? sd_cuda_check(launched, "packing a filter", err) : -1;
     sd_cuda_free(raw);
     return rc;
 }

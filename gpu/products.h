@@ -16,6 +16,7 @@ enum sd_cuda_feature {
     SD_CUDA_CUDNN,    /* "cudnn": else im2col and products */
     SD_CUDA_FUSION,   /* "fusion": else cuDNN's convolution and a kernel for bias and sum */
     SD_CUDA_SDPA,     /* "sdpa": else attention by products */
+    SD_CUDA_GRAPHS,   /* "graphs": else each run enqueues its kernels one by one, nothing is recorded */
 };
 
 /* How much scratch a fallback works in at a time; in the emulator little, so that small tests need several

@@ -45,7 +45,7 @@ struct sd_device {
     void (*copy_out)(struct sd_backend *b, void *host, const void *device, size_t bytes);
     int (*wait)(struct sd_backend *b, struct sd_err *err); /* until all that was enqueued is done */
     /* What is enqueued between record and recorded does not run: it becomes a recording, NULL with err set
-     * when it cannot be one. */
+     * when it cannot be one. record is NULL where nothing is recorded. */
     int (*record)(struct sd_backend *b, struct sd_err *err);
     void *(*recorded)(struct sd_backend *b, struct sd_err *err);
     void (*replay)(struct sd_backend *b, void *recording);

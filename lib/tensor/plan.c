@@ -267,7 +267,7 @@ static void enqueue(struct sd_plan *p)
 static int start_device(struct sd_plan *p, struct sd_err *err)
 {
     const struct sd_device *d = p->backend->device;
-    if (p->profile || !p->warm) {
+    if (p->profile || !p->warm || !d->record) {
         enqueue(p);
         p->warm = true;
         return 0;
