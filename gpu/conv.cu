@@ -162,7 +162,7 @@ int plan_cudnn(sd_call *c, state *s, size_t workspace, sd_err *err)
     s->temp_offset = s->offset += s->bias_bytes;
     if (n->op == SD_OP_conv2d_dw) /* the gradient as cuDNN makes it */
         s->offset += round_up(sd_tensor_bytes(n->out[0]));
-    else if (n->op == SD_OP_conv2d && n->in[3] && !s->fused) /* acc may be y's memory */
+    else if (n->op == SD_OP_conv2d && n->in[3]) /* acc may be y's memory */
         s->offset += round_up(sd_tensor_bytes(n->out[0]));
     c->scratch_bytes = s->offset + workspace;
     sd_cuda_took(sd_cuda_of(c), n->op, s->fused ? "cudnn, bias and sum fused" : "cudnn");
@@ -232,7 +232,9 @@ void run_cudnn(const sd_call *c, const state *s, const void *w, const void *bias
     sd_cuda *cuda = sd_cuda_of(c);
     char *temp = static_cast<char *>(c->scratch) + s->temp_offset;
     bool apart = !s->fused && (bias || c->in[3]);
-    void *y = apart && c->in[3] ? temp : c->out[0];
+    /* cuDNN does not promise that what it adds may lie where it writes; cuBLASLt does. */
+    bool over_acc = s->fused && c->in[3] == c->out[0];
+    void *y = over_acc || (apart && c->in[3]) ? temp : c->out[0];
     if (s->bias_bytes) {
         sd_cuda_bias_cast(cuda->stream, s->s.o, bias, temp - s->bias_bytes, c->node->out[0]->dtype);
         bias = temp - s->bias_bytes;
@@ -244,6 +246,9 @@ void run_cudnn(const sd_call *c, const state *s, const void *w, const void *bias
     if (s->fused && c->in[3])
         a[n++] = {SD_CUDNN_ACC, c->in[3]};
     sd_cudnn_run(cuda, s->cudnn, a, n, workspace);
+    if (over_acc)
+        cudaMemcpyAsync(c->out[0], y, sd_tensor_bytes(c->node->out[0]), cudaMemcpyDeviceToDevice,
+                        cuda->stream);
     if (apart)
         run_sum(c, s, y, bias);
 }

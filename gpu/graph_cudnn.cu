@@ -3,6 +3,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Of cuDNN 9.8 on: without a device, and in headers from then on. */
+#if CUDNN_VERSION < 90800
+constexpr auto CUDNN_ATTR_ENGINEHEUR_DEVICEPROP = static_cast<cudnnBackendAttributeName_t>(204);
+constexpr auto CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP = static_cast<cudnnBackendAttributeName_t>(407);
+#endif
+
 namespace
 {
 
