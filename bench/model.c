@@ -158,10 +158,11 @@ static void build_lora(struct bench *b)
 static void run(struct bench *b)
 {
     struct sd_err err = {0};
-    float loss, norm;
+    float loss;
+    struct sd_optim_update did;
     bool bad = b->m->part != LORA ? sd_plan_run(b->plan, &err)
                                   : sd_trainer_batch(b->trainer, &b->batch, &loss, &err) ||
-                                        sd_optimizer_update(&b->optimizer, 1, &norm, &err);
+                                        sd_optimizer_update(&b->optimizer, 1, &did, &err);
     if (bad)
         die(&err);
 }

@@ -178,6 +178,10 @@ static void step_members(struct sd_record *r, const struct sd_train_event *e, co
         sd_record_set_double(r, name, e->lr[i]);
     }
     sd_record_set_double(r, "grad_norm", e->grad_norm);
+    if (e->loss_scale > 0)
+        sd_record_set_double(r, "loss_scale", e->loss_scale);
+    if (e->skipped)
+        sd_record_set_bool(r, "skipped", true);
     if (e->norms) {
         sd_record_set_int(r, "keys_scaled", (int64_t)e->norms->scaled);
         sd_record_set_double(r, "avg_key_norm", e->norms->average);

@@ -3,6 +3,7 @@
  * recording, and nothing needs to be copied to the device before a run. */
 #include "rows.h"
 
+#include <float.h>
 #include <type_traits>
 
 namespace
@@ -140,23 +141,27 @@ __global__ void squares_kernel(table<1> t, double *sums)
         sums[blockIdx.x] = sum;
 }
 
-__global__ void coefficient_kernel(int64_t pieces, const double *sums, double max_norm, float *y)
+__global__ void coefficient_kernel(int64_t pieces, const double *sums, double max_norm, const float *of,
+                                   float *y)
 {
     SD_SHARED(double, spare, SD_WARP);
     double sum = 0;
     for (int64_t i = threadIdx.x; i < pieces; i += blockDim.x)
         sum += sums[i];
-    double norm = sqrt(sd_block_sum(sum, spare)), coefficient = max_norm > 0 ? max_norm / (norm + 1e-6) : 1;
+    sum = sd_block_sum(sum, spare);
     if (threadIdx.x)
         return;
-    y[0] = static_cast<float>(norm);
-    y[1] = coefficient > 1 ? 1 : static_cast<float>(coefficient); /* NaN stays */
+    double scale = of ? static_cast<double>(*of) : 1, norm = sqrt(sum) / scale;
+    double coefficient = max_norm > 0 ? max_norm / (norm + 1e-6) : 1;
+    y[SD_CLIP_NORM] = static_cast<float>(norm);
+    y[SD_CLIP_COEFFICIENT] = static_cast<float>((coefficient > 1 ? 1 : coefficient) / scale); /* NaN stays */
+    y[SD_CLIP_SKIP] = of && !(sum <= DBL_MAX) ? 1 : 0;
 }
 
 int64_t clip_pieces(const struct sd_call *c)
 {
     int64_t n = 0;
-    for (int i = 0; i < c->node->n_in; i++)
+    for (int i = 0; i < c->node->n_in - 1; i++)
         n += (sd_tensor_count(c->node->in[i]) + PIECE - 1) / PIECE;
     return n;
 }
@@ -170,11 +175,20 @@ int clip_plan(struct sd_call *c, struct sd_err *err)
 void clip(const struct sd_call *c)
 {
     auto *sums = static_cast<double *>(c->scratch);
-    by_tables<1>(c, c->node->n_in, [&](const table<1> &t, int, int64_t before, dim3 grid) {
+    int scale = c->node->n_in - 1;
+    by_tables<1>(c, scale, [&](const table<1> &t, int, int64_t before, dim3 grid) {
         sd_launch(sd_cuda_stream(c), grid, dim3(SD_THREADS), 0, squares_kernel, t, sums + before);
     });
     sd_launch(sd_cuda_stream(c), dim3(1), dim3(1024), 0, coefficient_kernel, clip_pieces(c), sums,
-              static_cast<double>(c->node->attr.scale), c->out[0]);
+              static_cast<double>(c->node->attr.scale), c->in[scale], c->out[0]);
+}
+
+__device__ void zero_piece(const struct piece &p, float *x)
+{
+    each_unit(p, [&](auto width, int64_t i) {
+        constexpr int W = decltype(width)::value;
+        sd_store<W>(x, i, sd_wide<float, W>{});
+    });
 }
 
 __global__ void adamw_kernel(table<4> t, const float *clipping, const float *hypers)
@@ -186,7 +200,9 @@ __global__ void adamw_kernel(table<4> t, const float *clipping, const float *hyp
     float keep = hyper[SD_ADAMW_KEEP], eps = hyper[SD_ADAMW_EPS], rate = hyper[SD_ADAMW_RATE];
     float beta1 = hyper[SD_ADAMW_BETA1], new1 = hyper[SD_ADAMW_NEW1];
     float beta2 = hyper[SD_ADAMW_BETA2], new2 = hyper[SD_ADAMW_NEW2];
-    float root = hyper[SD_ADAMW_ROOT], clip = clipping[1];
+    float root = hyper[SD_ADAMW_ROOT], clip = clipping[SD_CLIP_COEFFICIENT];
+    if (clipping[SD_CLIP_SKIP] != 0)
+        return zero_piece(p, grad);
     each_unit(p, [&](auto width, int64_t i) {
         constexpr int W = decltype(width)::value;
         auto x = sd_load<W>(param, i), g = sd_load<W>(grad, i);
@@ -215,10 +231,33 @@ void adamw(const struct sd_call *c)
     });
 }
 
+/* One thread: the scale lives on the device, where the next step's backward starts from it. */
+__global__ void loss_scale_kernel(struct sd_loss_scaling s, const float *clipping, float *scale,
+                                  float *streak)
+{
+    float grown = *scale * s.growth, count = *streak + 1;
+    if (clipping[SD_CLIP_SKIP] != 0) {
+        *scale *= s.backoff;
+        count = 0;
+    } else if (count >= static_cast<float>(s.interval)) {
+        if (grown <= FLT_MAX)
+            *scale = grown;
+        count = 0;
+    }
+    *streak = count;
+}
+
+void loss_scale(const struct sd_call *c)
+{
+    sd_launch(sd_cuda_stream(c), dim3(1), dim3(1), 0, loss_scale_kernel, c->node->attr.scaling, c->in[2],
+              c->in[0], c->in[1]);
+}
+
 } // namespace
 
 extern "C" {
 const struct sd_kernel sd_cuda_accumulate = {.plan = sd_cuda_plan_floats, .run = accumulate, .drop = NULL};
 const struct sd_kernel sd_cuda_clip = {.plan = clip_plan, .run = clip, .drop = NULL};
 const struct sd_kernel sd_cuda_adamw = {.plan = sd_cuda_plan_floats, .run = adamw, .drop = NULL};
+const struct sd_kernel sd_cuda_loss_scale = {.plan = sd_cuda_plan_floats, .run = loss_scale, .drop = NULL};
 }

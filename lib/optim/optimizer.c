@@ -41,6 +41,20 @@ static int copy_params(struct sd_optimizer *o, struct sd_var *const *vars, const
     return 0;
 }
 
+static int make_scale(struct sd_optimizer *o, struct sd_err *err)
+{
+    static const struct sd_var one = {.dtype = SD_F32, .ndim = 1, .dim = {1}};
+    if (o->config.scaling.initial == 0)
+        return 0;
+    struct sd_optim_scale *s = o->scale = calloc(1, sizeof *s);
+    if (!s)
+        return sd_err_memory(err, sizeof *s);
+    s->memory[0] = o->config.scaling.initial;
+    s->scale = state_var(&one, "loss scale", &s->memory[0]);
+    s->streak = state_var(&one, "updates without overflow", &s->memory[1]);
+    return 0;
+}
+
 static int build(struct sd_optimizer *o, struct sd_backend *backend, struct sd_err *err)
 {
     struct sd_graph *g = o->graph = sd_graph_new();
@@ -57,9 +71,13 @@ static int build(struct sd_optimizer *o, struct sd_backend *backend, struct sd_e
     }
     if (o->n_params) /* a row of numbers a parameter: groups differ in rate, and parameters may be idle */
         o->hyper = sd_graph_input(g, "hyper", SD_F32, 2, (int64_t[]){o->n_params, SD_ADAMW_HYPER});
-    o->clip = sd_graph_clip(g, grads, o->n_params, (float)o->config.max_grad_norm);
+    struct sd_tensor *scale = o->scale ? sd_graph_var(g, &o->scale->scale, SD_F32) : NULL;
+    o->clip = sd_graph_clip(g, grads, o->n_params, (float)o->config.max_grad_norm, scale);
     sd_graph_output(g, o->clip);
     sd_graph_adamw(g, o->n_params, t, o->clip, o->hyper);
+    if (o->scale)
+        sd_graph_loss_scale(g, scale, sd_graph_var(g, &o->scale->streak, SD_F32), o->clip,
+                            &o->config.scaling);
     return (o->plan = sd_plan_new(g, backend, err)) ? 0 : -1;
 }
 
@@ -72,7 +90,7 @@ int sd_optimizer_init(struct sd_optimizer *o, const struct sd_adamw *config,
     if (!o->groups)
         return sd_err_memory(err, (size_t)n_groups * sizeof *o->groups);
     memcpy(o->groups, groups, (size_t)n_groups * sizeof *groups);
-    if (copy_params(o, vars, group_of, n, err) || build(o, backend, err)) {
+    if (copy_params(o, vars, group_of, n, err) || make_scale(o, err) || build(o, backend, err)) {
         sd_optimizer_free(o);
         return -1;
     }
@@ -85,6 +103,7 @@ void sd_optimizer_free(struct sd_optimizer *o)
     sd_graph_free(o->graph);
     free(o->groups);
     free(o->params);
+    free(o->scale);
     free(o->memory);
     *o = (struct sd_optimizer){0};
 }
@@ -111,20 +130,28 @@ static void fill_hyper(const struct sd_adamw *c, double lr, double t, float *h)
     h[SD_ADAMW_ROOT] = idle ? 1 : (float)(1 / sqrt(1 - pow(c->beta2, t)));
 }
 
-int sd_optimizer_update(struct sd_optimizer *o, double factor, float *norm, struct sd_err *err)
+int sd_optimizer_update(struct sd_optimizer *o, double factor, struct sd_optim_update *did,
+                        struct sd_err *err)
 {
     const struct sd_adamw *c = &o->config;
     float *hyper = o->n_params ? sd_plan_data(o->plan, o->hyper) : NULL;
-    o->updates++;
     for (int i = 0; i < o->n_params; i++) {
         struct sd_optim_param *p = &o->params[i];
-        p->updates += !p->idle;
-        fill_hyper(c, o->groups[p->group].lr * factor, p->idle ? 0 : (double)p->updates,
+        fill_hyper(c, o->groups[p->group].lr * factor, p->idle ? 0 : (double)(p->updates + 1),
                    hyper + (size_t)i * SD_ADAMW_HYPER);
     }
     if (sd_plan_run(o->plan, err))
         return -1;
-    *norm = *(const float *)sd_plan_data(o->plan, o->clip);
+    const float *clip = sd_plan_data(o->plan, o->clip);
+    *did = (struct sd_optim_update){clip[SD_CLIP_NORM], clip[SD_CLIP_SKIP] != 0, 1};
+    for (int i = 0; i < o->n_params; i++)
+        o->params[i].updates += !o->params[i].idle && !did->skipped;
+    o->updates += !did->skipped;
+    if (!o->scale)
+        return 0;
+    if (sd_var_pull(o->backend, &o->scale->scale, err))
+        return -1;
+    did->scale = o->scale->memory[0];
     return 0;
 }
 

@@ -25,12 +25,19 @@ struct sd_optim_param {
 
 struct sd_adamw {
     double beta1, beta2, eps, weight_decay;
-    double max_grad_norm; /* 0: no clipping */
+    double max_grad_norm;           /* 0: no clipping */
+    struct sd_loss_scaling scaling; /* initial 0: gradients come unscaled */
 };
 
 /* torch.optim.AdamW's defaults, and sd-scripts' norm. */
 #define SD_ADAMW_DEFAULT \
     ((struct sd_adamw){.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01, .max_grad_norm = 1})
+
+/* The scale that a backward's seed is to be multiplied by (sd_graph_loss_scale), f32 [1]. */
+struct sd_optim_scale {
+    struct sd_var scale, streak;
+    float memory[2];
+};
 
 struct sd_optimizer {
     struct sd_adamw config;
@@ -38,8 +45,9 @@ struct sd_optimizer {
     int n_groups;
     struct sd_optim_param *params; /* owned */
     int n_params;
-    int64_t updates;        /* done so far */
-    struct sd_graph *graph; /* private from here */
+    struct sd_optim_scale *scale; /* owned; NULL: gradients come unscaled */
+    int64_t updates;              /* done so far */
+    struct sd_graph *graph;       /* private from here */
     struct sd_plan *plan;
     struct sd_backend *backend;
     struct sd_tensor *clip, *hyper;
@@ -55,8 +63,16 @@ void sd_optimizer_free(struct sd_optimizer *o);
 /* The gradient variable of a trained variable, NULL when it has none here. */
 struct sd_var *sd_optimizer_grad(struct sd_optimizer *o, const struct sd_var *var);
 
-/* One update with every group's rate times factor; *norm is the gradients' before clipping. 0 or -1. */
-int sd_optimizer_update(struct sd_optimizer *o, double factor, float *norm, struct sd_err *err);
+/* What an update did. */
+struct sd_optim_update {
+    float norm;   /* the gradients', unscaled, before clipping */
+    bool skipped; /* scaled gradients overflowed: nothing was updated or counted */
+    float scale;  /* the next losses' (1: unscaled) */
+};
+
+/* One update with every group's rate times factor. 0 or -1. */
+int sd_optimizer_update(struct sd_optimizer *o, double factor, struct sd_optim_update *did,
+                        struct sd_err *err);
 
 /* The trained variables' values, from a device to their memory on the host, and back. 0 or -1. */
 int sd_optimizer_pull(struct sd_optimizer *o, struct sd_err *err);

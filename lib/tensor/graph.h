@@ -45,6 +45,18 @@ struct sd_var {
     bool mapped;      /* data lies in a read-only file mapping, whose pages may be dropped once converted */
 };
 
+/* The dynamic scale of losses whose gradients pass through f16, which holds nothing below 6e-8 (Micikevicius
+ * et al., Mixed Precision Training, 2018): it shrinks when gradients overflowed, and grows after that many
+ * updates in a row in which none did. */
+struct sd_loss_scaling {
+    float initial, growth, backoff;
+    int64_t interval; /* at most 2^24: f32 counts them */
+};
+
+/* torch.amp.GradScaler's. */
+#define SD_LOSS_SCALING_DEFAULT \
+    ((struct sd_loss_scaling){.initial = 65536, .growth = 2, .backoff = 0.5f, .interval = 2000})
+
 struct sd_node;
 
 struct sd_tensor {
@@ -66,6 +78,7 @@ struct sd_attr {
     int64_t heads, groups;
     int64_t stride, pad_top, pad_left, pad_bottom, pad_right;
     float scale, eps, max_period;
+    struct sd_loss_scaling scaling;
     enum sd_act act;
     bool trans_a, trans_b, causal, flip;
     struct sd_var *var;
@@ -187,11 +200,24 @@ struct sd_tensor *sd_graph_mse(struct sd_graph *g, struct sd_tensor *pred, struc
  * variables, so that a device takes hundreds of small ones in one launch; no variable may be in it twice. */
 /* acc[i] += x[i] for n pairs; acc[i] is a mutable f32 variable of x[i]'s shape, x[i] of any float type. */
 void sd_graph_accumulate(struct sd_graph *g, int n, struct sd_tensor *const *acc, struct sd_tensor *const *x);
-/* [2] f32: the global L2 norm of n tensors, and min(1, max_norm / (norm + 1e-6)) (1 when max_norm is 0). */
-struct sd_tensor *sd_graph_clip(struct sd_graph *g, struct sd_tensor **grads, int n, float max_norm);
+/* What an update needs to know of all its gradients: sd_graph_clip's result, f32. */
+enum sd_clip {
+    SD_CLIP_NORM,        /* the global L2 norm */
+    SD_CLIP_COEFFICIENT, /* what each is multiplied by: min(1, max_norm / (norm + 1e-6)), 1 when max_norm is 0
+                          */
+    SD_CLIP_SKIP,        /* 1: they overflowed, the update is left out; else 0 */
+    SD_CLIP_RESULTS      /* how many */
+};
+/* Of n f32 tensors that are *scale times as large as they should be: the norm is that of what they should be,
+ * the coefficient undoes the scale too, and what is infinite or NaN makes an update be skipped. scale [1]
+ * f32, or NULL: 1, and nothing is ever skipped. */
+struct sd_tensor *sd_graph_clip(struct sd_graph *g, struct sd_tensor *const *grads, int n, float max_norm,
+                                struct sd_tensor *scale);
 /* Decoupled AdamW (Loshchilov and Hutter, 2019; torch.optim.AdamW) on each param[i] of n with its gradient
- * times clip[1], then grad[i] = 0. hyper f32 [n,8]: what each needs of its settings, worked out in double and
- * then rounded, for in f32 1 - beta2 alone would be off by 5e-5. */
+ * times clip's coefficient, then grad[i] = 0; in a skipped update only the latter. hyper f32 [n,8]: what each
+ * needs of its settings, worked out in double and then rounded, for in f32 1 - beta2 alone would be off by
+ * 5e-5.
+ */
 enum sd_adamw_hyper {
     SD_ADAMW_KEEP, /* 1 - lr weight_decay */
     SD_ADAMW_BETA1,
@@ -209,6 +235,10 @@ struct sd_adamw_tensors {
 /* The node's inputs are those of t[0], t[1], ... and then clip and hyper. */
 void sd_graph_adamw(struct sd_graph *g, int n, const struct sd_adamw_tensors *t, struct sd_tensor *clip,
                     struct sd_tensor *hyper);
+/* After an update: the scale and how many in a row were not skipped, both mutable f32 variables [1]. A scale
+ * that would no longer be finite does not grow. */
+void sd_graph_loss_scale(struct sd_graph *g, struct sd_tensor *scale, struct sd_tensor *streak,
+                         struct sd_tensor *clip, const struct sd_loss_scaling *scaling);
 
 /* For op files and passes: a node with the given inputs; outputs are added by sd_graph_add_out. NULL when an
  * input marked as required (the first n_required) is NULL, or memory is out. */

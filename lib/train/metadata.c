@@ -272,7 +272,10 @@ static void put_run(struct sd_meta *m, const struct sd_train_config *c, const st
     else
         put_float(m, "ss_lr_warmup_steps", c->lr_warmup_steps);
     sd_meta_set(m, "ss_lr_scheduler", c->lr_scheduler);
-    sd_meta_set(m, "ss_mixed_precision", c->trainer.dtype == SD_BF16 ? "bf16" : "no");
+    sd_meta_set(m, "ss_mixed_precision",
+                c->trainer.dtype == SD_BF16  ? "bf16"
+                : c->trainer.dtype == SD_F16 ? "fp16"
+                                             : "no");
     put_bool(m, "ss_full_fp16", false);
     if (c->trainer.clip_skip)
         sd_meta_set_int(m, "ss_clip_skip", c->trainer.clip_skip);

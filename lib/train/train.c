@@ -66,7 +66,10 @@ static int make_optimizer(struct run *r, struct sd_backend *backend, struct sd_e
     r->plan.group = g->group;
     r->plan.n_groups = g->n;
     r->plan.modules = r->lora->count;
-    return sd_optimizer_init(&r->optimizer, &c->optimizer, g->group, g->n, g->vars, g->group_of, g->n_vars,
+    struct sd_adamw optimizer = c->optimizer;
+    if (c->trainer.dtype == SD_F16)
+        optimizer.scaling = SD_LOSS_SCALING_DEFAULT;
+    return sd_optimizer_init(&r->optimizer, &optimizer, g->group, g->n, g->vars, g->group_of, g->n_vars,
                              backend, err);
 }
 
@@ -392,11 +395,11 @@ static void rest_dropped(struct run *r)
 
 /* The update proper. The host has the weights after every one of them: a device that is lost takes none
  * along. */
-static int update_weights(struct run *r, double factor, float *norm, struct sd_lora_norms *norms,
-                          struct sd_err *err)
+static int update_weights(struct run *r, double factor, struct sd_optim_update *did,
+                          struct sd_lora_norms *norms, struct sd_err *err)
 {
     keep_weights(r);
-    if (sd_optimizer_update(&r->optimizer, factor, norm, err) || sd_optimizer_pull(&r->optimizer, err)) {
+    if (sd_optimizer_update(&r->optimizer, factor, did, err) || sd_optimizer_pull(&r->optimizer, err)) {
         restore_weights(r);
         return -1;
     }
@@ -415,10 +418,13 @@ static int update(struct run *r, double loss, size_t batches, struct sd_err *err
     for (int i = 0; i < r->plan.n_groups; i++)
         lr[i] = r->optimizer.groups[i].lr * factor;
     rest_dropped(r);
-    float norm;
-    if (update_weights(r, factor, &norm, &norms, err))
+    struct sd_optim_update did;
+    float scale = r->optimizer.scale ? r->optimizer.scale->memory[0] : 1;
+    if (update_weights(r, factor, &did, &norms, err))
         return -1;
-    e.grad_norm = (double)norm;
+    e.grad_norm = (double)did.norm;
+    e.loss_scale = did.scale != scale ? (double)did.scale : 0;
+    e.skipped = did.skipped;
     e.norms = r->config->scale_weight_norms > 0 ? &norms : NULL;
     r->progress.step++;
     tell(r, e);

@@ -58,7 +58,9 @@ struct sd_train_event {
     enum sd_train_event_kind kind;
     int64_t step, epoch;  /* step: updates so far; epoch from 1 */
     double loss, average; /* step: of its batches, and the running average; epoch, end: the average */
-    double grad_norm;     /* step: before clipping */
+    double grad_norm;     /* step: before clipping; not finite when gradients overflowed f16 */
+    double loss_scale;    /* step, of f16: the next losses', where it has changed; else 0 */
+    bool skipped;         /* step, of f16: gradients overflowed, so nothing was updated */
     const double *lr;     /* step: of each group */
     const struct sd_lora_norms *norms; /* step, with scale_weight_norms: what it did; else NULL */
     double seconds;                    /* step: since the last one; end: since the start */

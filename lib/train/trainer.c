@@ -110,16 +110,25 @@ static struct sd_tensor *build_loss(struct sd_trainer *t, struct sd_nn *b, struc
     return sd_graph_mse(g, pred, target, s->weight);
 }
 
+/* What the loss's gradient starts from. The scale is read where the graph runs: it changes with no one's
+ * help. */
+static struct sd_tensor *seed_of(struct sd_trainer *t, struct sd_graph *g)
+{
+    float share = 1.0f / (float)t->options.accumulation;
+    struct sd_optim_scale *s = t->optimizer->scale;
+    if (!s)
+        return sd_graph_fill(g, SD_F32, 1, (int64_t[]){1}, share);
+    return sd_graph_scale(g, sd_graph_var(g, &s->scale, SD_F32), share);
+}
+
 static int add_backward(struct sd_trainer *t, struct step *s)
 {
     struct sd_graph *g = s->graph;
     size_t n_params = (size_t)t->optimizer->n_params;
     struct sd_tensor **grads, **sum = sd_graph_alloc(g, n_params, sizeof *sum);
     struct sd_tensor **grad = sd_graph_alloc(g, n_params, sizeof *grad);
-    struct sd_tensor *seed =
-        sd_graph_fill(g, SD_F32, 1, (int64_t[]){1}, 1.0f / (float)t->options.accumulation);
     int n = 0;
-    if (sd_graph_grad(g, s->loss, seed, &grads))
+    if (sd_graph_grad(g, s->loss, seed_of(t, g), &grads))
         return -1;
     for (int i = 0; i < t->optimizer->n_params; i++) {
         struct sd_optim_param *p = &t->optimizer->params[i];

@@ -11,7 +11,7 @@
 #include "optim/optimizer.h"
 
 struct sd_trainer_options {
-    enum sd_dtype dtype; /* activations and frozen weights: f32 or bf16 */
+    enum sd_dtype dtype; /* activations and frozen weights: f32, bf16 or f16 */
     bool checkpointing;  /* recompute activations in the backward */
     bool v_prediction;   /* the target is velocity */
     int clip_skip;       /* 0 or 1: the text encoder's last layer */
@@ -30,8 +30,8 @@ struct sd_train_batch {
 
 struct sd_trainer;
 
-/* Everything is borrowed and must outlive the trainer. adapt may be NULL. The optimizer says what is trained.
- */
+/* Everything is borrowed and must outlive the trainer. adapt may be NULL. The optimizer says what is trained,
+ * and by what losses are scaled, which those of f16 need. */
 struct sd_trainer *sd_trainer_new(const struct sd_model_config *config,
                                   const struct sd_trainer_options *options, struct sd_weights *weights,
                                   sd_nn_adapt *adapt, void *adapt_ctx, struct sd_optimizer *optimizer,

@@ -5,6 +5,7 @@
 #include "base/rng.h"
 #include "tensor/graph.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -330,16 +331,31 @@ static struct sd_tensor *build_accumulate(struct session *s, const int64_t *p)
     return NULL;
 }
 
-/* elements of the first tensor, tensors, elements from one to the next, 1000 times the maximal norm */
+/* elements of the first tensor, tensors, elements from one to the next, 1000 times the maximal norm; then 1:
+ * the gradients are scaled, 2: and one is infinite */
 static struct sd_tensor *build_clip(struct session *s, const int64_t *p)
 {
     struct sd_tensor *x[VARIABLES];
     for (int i = 0; i < p[1]; i++)
         x[i] = VAR("grad", DATA, p[0] + i * p[2]);
-    return sd_graph_clip(s->g, x, (int)p[1], (float)p[3] / 1000);
+    if (p[4] == 2)
+        values(s)[0] = INFINITY;
+    struct sd_tensor *scale = p[4] ? variable(s, "scale", DATA, 4, 1, &(int64_t){1}) : NULL;
+    struct sd_tensor *clip = sd_graph_clip(s->g, x, (int)p[1], (float)p[3] / 1000, scale);
+    return p[4] == 2 ? sd_graph_slice(s->g, clip, SD_CLIP_SKIP, 1) : clip; /* the rest is infinite or NaN */
 }
 
-/* elements of the first parameter, parameters, elements from one to the next */
+/* A result of sd_graph_clip. */
+static struct sd_tensor *clipping(struct session *s, bool skip)
+{
+    struct sd_tensor *clip = VAR("clip", DATA, SD_CLIP_RESULTS);
+    values(s)[SD_CLIP_COEFFICIENT] = 0.75f;
+    values(s)[SD_CLIP_SKIP] = skip;
+    return clip;
+}
+
+/* elements of the first parameter, parameters, elements from one to the next; then 1: the update is skipped
+ */
 static struct sd_tensor *build_adamw(struct session *s, const int64_t *p)
 {
     static const float hyper[SD_ADAMW_HYPER] = {0.999f, 0.9f, 0.1f, 0.99f, 0.01f, 1e-6f, 0.0369f, 5.8f};
@@ -351,11 +367,23 @@ static struct sd_tensor *build_adamw(struct session *s, const int64_t *p)
         t[i].m = VAR("m", STATE, n);
         t[i].v = variable(s, "v", STATE, 6, 1, &n);
     }
-    struct sd_tensor *clip = variable(s, "clip", DATA, 1, 1, (int64_t[]){2});
-    struct sd_tensor *h = VAR("hyper", DATA, p[1], SD_ADAMW_HYPER);
+    struct sd_tensor *clip = clipping(s, p[3]), *h = VAR("hyper", DATA, p[1], SD_ADAMW_HYPER);
     for (int64_t i = 0; i < h->dim[0] * SD_ADAMW_HYPER; i++) /* no two parameters have the same */
         values(s)[i] = hyper[i % SD_ADAMW_HYPER] * (1 - (float)(i / SD_ADAMW_HYPER) / 1024);
     sd_graph_adamw(s->g, (int)p[1], t, clip, h);
+    return NULL;
+}
+
+/* 1: after a skipped update; the streak before it, the interval, 1: no larger scale is finite */
+static struct sd_tensor *build_loss_scale(struct session *s, const int64_t *p)
+{
+    struct sd_loss_scaling scaling = SD_LOSS_SCALING_DEFAULT;
+    struct sd_tensor *scale = VAR("scale", STATE, 1);
+    *values(s) = p[3] ? 0x1p127f : 64;
+    struct sd_tensor *streak = VAR("streak", STATE, 1);
+    *values(s) = (float)p[1];
+    scaling.interval = p[2];
+    sd_graph_loss_scale(s->g, scale, streak, clipping(s, p[0]), &scaling);
     return NULL;
 }
 

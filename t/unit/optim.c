@@ -1,5 +1,5 @@
 /* AdamW, clipping and learning-rate schedules against torch and sd-scripts (t/data/lora/optim.safetensors,
- * made by t/ref/lora.py). */
+ * made by t/ref/lora.py); and under a dynamic loss scale (t/data/optim, made by t/ref/optim.py). */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,7 +30,9 @@ static const struct sd_store_entry *entry(const struct sd_tensor_file *tf, const
 
 /* Three small parameters and their optimizer. */
 struct subject {
-    const char *label; /* "a", "b": the case in the fixture */
+    const char *label; /* "a.", "b.": the case in the fixture */
+    const char *const *names;
+    int n; /* parameters */
     struct sd_tensor_file *tf;
     struct sd_backend *backend;
     struct sd_optimizer o;
@@ -43,14 +45,14 @@ static const char *const names[PARAMS] = {"w", "k", "b"};
 
 static void read_params(struct subject *s)
 {
-    for (int i = 0; i < PARAMS; i++) {
+    for (int i = 0; i < s->n; i++) {
         char key[64];
-        snprintf(key, sizeof key, "%s.in.%s", s->label, names[i]);
+        snprintf(key, sizeof key, "%sin.%s", s->label, s->names[i]);
         const struct sd_store_entry *e = entry(s->tf, key);
-        snprintf(key, sizeof key, "%s.in.grad.%s", s->label, names[i]);
+        snprintf(key, sizeof key, "%sin.grad.%s", s->label, s->names[i]);
         s->gradients[i] = entry(s->tf, key)->data;
         memcpy(s->value[i], e->data, e->bytes);
-        s->var[i] = (struct sd_var){.name = names[i],
+        s->var[i] = (struct sd_var){.name = s->names[i],
                                     .dtype = SD_F32,
                                     .ndim = e->ndim,
                                     .data = s->value[i],
@@ -62,7 +64,7 @@ static void read_params(struct subject *s)
 
 static void set_gradients(struct subject *s, int update)
 {
-    for (int i = 0; i < PARAMS; i++) {
+    for (int i = 0; i < s->n; i++) {
         size_t n = (size_t)sd_var_count(&s->var[i]);
         struct sd_var *grad = sd_optimizer_grad(&s->o, &s->var[i]);
         memcpy(grad->state, s->gradients[i] + (size_t)update * n, n * sizeof(float));
@@ -73,7 +75,7 @@ static void set_gradients(struct subject *s, int update)
 static bool gradients_are_zero(struct subject *s)
 {
     bool zero = true;
-    for (int i = 0; i < PARAMS; i++) {
+    for (int i = 0; i < s->n; i++) {
         struct sd_var *grad = sd_optimizer_grad(&s->o, &s->var[i]);
         var_pull(s->backend, grad);
         for (int64_t k = 0; k < sd_var_count(&s->var[i]); k++)
@@ -86,9 +88,9 @@ static bool gradients_are_zero(struct subject *s)
 static double difference(const struct subject *s, int n)
 {
     double worst = 0;
-    for (int i = 0; i < PARAMS; i++) {
+    for (int i = 0; i < s->n; i++) {
         char key[64];
-        snprintf(key, sizeof key, "%s.out.%d.%s", s->label, n, names[i]);
+        snprintf(key, sizeof key, "%sout.%d.%s", s->label, n, s->names[i]);
         const float *want = entry(s->tf, key)->data;
         double scale = 0, most = 0;
         for (int64_t k = 0; k < sd_var_count(&s->var[i]); k++) {
@@ -104,7 +106,7 @@ static double difference(const struct subject *s, int n)
 static void run(struct sd_tensor_file *tf, const char *backend, const char *label,
                 const struct sd_adamw *config, double rate, int warmup)
 {
-    struct subject s = {.label = label, .tf = tf};
+    struct subject s = {.label = label, .names = names, .n = PARAMS, .tf = tf};
     struct sd_err err = {0};
     struct sd_lr lr;
     struct sd_var *vars[PARAMS] = {&s.var[0], &s.var[1], &s.var[2]};
@@ -120,13 +122,13 @@ static void run(struct sd_tensor_file *tf, const char *backend, const char *labe
         bail(err.msg);
     for (int i = 0; i < UPDATES; i++) {
         set_gradients(&s, i);
-        float norm;
-        must(sd_optimizer_update(&s.o, sd_lr_factor(&lr, i), &norm, &err), &err);
+        struct sd_optim_update did;
+        must(sd_optimizer_update(&s.o, sd_lr_factor(&lr, i), &did, &err), &err);
         must(sd_optimizer_pull(&s.o, &err), &err);
         zeroed &= gradients_are_zero(&s);
         if (norms && norms[i] > 0)
-            worst_norm = fmax(worst_norm, fabs((double)norm / (double)norms[i] - 1));
-        else if (norms && norm != 0)
+            worst_norm = fmax(worst_norm, fabs((double)did.norm / (double)norms[i] - 1));
+        else if (norms && did.norm != 0)
             worst_norm = INFINITY;
         if (i + 1 <= 3 || i + 1 == 20 || i + 1 == UPDATES) {
             double d = difference(&s, i + 1);
@@ -140,10 +142,76 @@ static void run(struct sd_tensor_file *tf, const char *backend, const char *labe
     sd_backend_free(s.backend);
 }
 
+/* --- the dynamic loss scale */
+
+enum { SCALED = 30 };
+
+/* The gradients of update i as a backward of scaled losses leaves them. */
+static void set_scaled(struct subject *s, int i)
+{
+    float spoiled = ((const float *)entry(s->tf, "in.spoiled")->data)[i];
+    for (int p = 0; p < s->o.n_params; p++) {
+        size_t n = (size_t)sd_var_count(&s->var[p]);
+        struct sd_var *grad = sd_optimizer_grad(&s->o, &s->var[p]);
+        float *to = grad->state;
+        for (size_t k = 0; k < n; k++)
+            to[k] = s->gradients[p][(size_t)i * n + k] * s->o.scale->memory[0];
+        if (!p && spoiled != 0)
+            to[0] = spoiled;
+        var_push(s->backend, grad);
+    }
+}
+
+static void test_scaler(const char *backend)
+{
+    static const char *const scaled[] = {"w", "b"};
+    const struct sd_adamw config = {
+        .beta1 = 0.8,
+        .beta2 = 0.99,
+        .eps = 1e-6,
+        .weight_decay = 0.1,
+        .max_grad_norm = 2,
+        .scaling = {.initial = 1024, .growth = 2, .backoff = 0.5f, .interval = 4}};
+    const struct sd_optim_group group = {.name = "one", .lr = 1e-2};
+    struct subject s = {.label = "", .names = scaled, .n = 2};
+    struct sd_err err = {0};
+    struct sd_lr lr;
+    if (sd_tensor_file_open(&s.tf, "t/data/optim/scaler.safetensors", &err))
+        bail(err.msg);
+    read_params(&s);
+    const float *scale = entry(s.tf, "out.scale")->data, *rate = entry(s.tf, "out.lr")->data;
+    const int32_t *skipped = entry(s.tf, "out.skipped")->data;
+    struct sd_var *vars[] = {&s.var[0], &s.var[1]};
+    if (!(s.backend = sd_backend_new(backend, &err)) ||
+        sd_optimizer_init(&s.o, &config, &group, 1, vars, (int[]){0, 0}, 2, s.backend, &err) ||
+        sd_lr_init(&lr, "constant_with_warmup", 8, SCALED, &err))
+        bail(err.msg);
+    bool same = true, zeroed = true;
+    for (int i = 0; i < SCALED; i++) {
+        struct sd_optim_update did;
+        double factor = sd_lr_factor(&lr, s.o.updates);
+        set_scaled(&s, i);
+        must(sd_optimizer_update(&s.o, factor, &did, &err), &err);
+        must(sd_optimizer_pull(&s.o, &err), &err);
+        zeroed &= gradients_are_zero(&s);
+        same &= did.skipped == skipped[i] && did.scale == scale[i] &&
+                fabs(1e-2 * factor - (double)rate[i]) < 1e-9 && isfinite(did.norm) == !skipped[i];
+        if (i < 2 || i + 1 == 5 || i + 1 == 10 || i + 1 == 20 || i + 1 == SCALED) {
+            double d = difference(&s, i + 1);
+            ok(d < 2e-6, "%s: %d updates of scaled gradients (%.1e)", backend, i + 1, d);
+        }
+    }
+    ok(same, "%s: scale, rate and what is skipped are torch's", backend);
+    ok(zeroed, "%s: gradients are zero after a skipped update too", backend);
+    sd_optimizer_free(&s.o);
+    sd_backend_free(s.backend);
+    sd_tensor_file_close(s.tf);
+}
+
 /* What is not trained must not be in an optimizer. */
 static void test_frozen(struct sd_tensor_file *tf)
 {
-    struct subject s = {.label = "a", .tf = tf};
+    struct subject s = {.label = "a.", .names = names, .n = PARAMS, .tf = tf};
     struct sd_err err = {0};
     const struct sd_adamw config = SD_ADAMW_DEFAULT;
     const struct sd_optim_group group = {.name = "one", .lr = 1};
@@ -201,9 +269,11 @@ int main(void)
         bail(err.msg);
     const char *const backends[] = {"ref", test_backend()};
     for (int i = 0; i < 2; i++) {
-        run(tf, backends[i], "a", &a, 1e-2, 0);
-        run(tf, backends[i], "b", &b, 2e-2, 20);
+        run(tf, backends[i], "a.", &a, 1e-2, 0);
+        run(tf, backends[i], "b.", &b, 2e-2, 20);
     }
+    test_scaler("ref");
+    test_scaler(test_backend());
     test_frozen(tf);
     test_schedules(tf);
     sd_tensor_file_close(tf);

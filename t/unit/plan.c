@@ -304,7 +304,8 @@ static void test_twice(void)
         struct sd_tensor *v = sd_graph_var(g, &var, SD_F32), *x = sd_graph_fill(g, SD_F32, DIMS(3), 1);
         struct sd_err err = {0};
         if (adamw)
-            sd_graph_adamw(g, 1, &(struct sd_adamw_tensors){v, v, v, v}, sd_graph_fill(g, SD_F32, DIMS(2), 1),
+            sd_graph_adamw(g, 1, &(struct sd_adamw_tensors){v, v, v, v},
+                           sd_graph_fill(g, SD_F32, DIMS(SD_CLIP_RESULTS), 1),
                            sd_graph_fill(g, SD_F32, DIMS(SD_ADAMW_HYPER), 1));
         else
             sd_graph_accumulate(g, 2, (struct sd_tensor *[]){v, v}, (struct sd_tensor *[]){x, x});

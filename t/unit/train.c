@@ -89,6 +89,7 @@ struct way {
     enum sd_dtype dtype;
     bool checkpointing;
     int threads; /* 0: as many as there are */
+    bool scaled; /* losses, dynamically */
 };
 
 struct result {
@@ -97,6 +98,7 @@ struct result {
     float *values; /* the trained network's */
     size_t n_values;
     size_t memory;
+    int skipped; /* updates */
 };
 
 /* Everything that trains. */
@@ -146,11 +148,13 @@ static void assign_initial(struct session *s)
     }
 }
 
-static void open_optimizer(struct session *s, struct sd_err *err)
+static void open_optimizer(struct session *s, bool scaled, struct sd_err *err)
 {
     struct sd_adamw adamw = SD_ADAMW_DEFAULT;
     struct sd_train_groups *g = &s->groups;
     adamw.max_grad_norm = s->course->max_grad_norm;
+    if (scaled)
+        adamw.scaling = SD_LOSS_SCALING_DEFAULT;
     if (sd_train_groups_make(g, s->lora, &s->args, s->course->rate, s->course->rate, err) ||
         sd_optimizer_init(&s->optimizer, &adamw, g->group, g->n, g->vars, g->group_of, g->n_vars, s->backend,
                           err))
@@ -185,7 +189,7 @@ static void open_session(struct session *s, const struct course *c, const struct
     if (!words.n)
         assign_initial(s);
     s->stack = (struct sd_lora_stack){&s->lora, 1};
-    open_optimizer(s, &err);
+    open_optimizer(s, way->scaled, &err);
     if (sd_lr_init(&s->lr, c->schedule, c->warmup, 12, &err) ||
         !(s->trainer = sd_trainer_new(&s->config, &options, s->weights, sd_lora_adapt, &s->stack,
                                       &s->optimizer, s->backend, &err)))
@@ -269,7 +273,10 @@ static void run_step(struct session *s, int step, struct result *r)
     for (int i = 0; i < s->groups.n; i++)
         r->rates[step][i] = (float)(s->groups.group[i].lr * factor);
     rest_dropped(s);
-    must(sd_optimizer_update(&s->optimizer, factor, &r->norm[step], &err), &err);
+    struct sd_optim_update did;
+    must(sd_optimizer_update(&s->optimizer, factor, &did, &err), &err);
+    r->norm[step] = did.norm;
+    r->skipped += did.skipped;
     must(sd_optimizer_pull(&s->optimizer, &err), &err);
     if (s->course->max_norm > 0)
         sd_lora_limit_norms(s->lora, s->course->max_norm, &r->norms[step]);
@@ -421,17 +428,21 @@ static double learned(const struct result *r, const float *untrained)
     return sum / (STEPS - STEPS / 2);
 }
 
-static struct result check_bf16(const struct course *c, const struct result *f32)
+static struct result check_half(const struct course *c, const struct result *f32, enum sd_dtype dtype)
 {
     struct sd_tensor_file *tf;
     struct sd_err err = {0};
-    struct result r = go(c, (struct way){.dtype = SD_BF16, .checkpointing = true, .threads = 1}, NULL);
+    bool f16 = dtype == SD_F16;
+    struct result r =
+        go(c, (struct way){.dtype = dtype, .checkpointing = true, .threads = 1, .scaled = f16}, NULL);
+    const char *name = sd_dtype_name(dtype);
     if (sd_tensor_file_open(&tf, c->file, &err))
         bail(err.msg);
     double worst = worst_ratio(r.loss, f32->loss), a = learned(f32, expected(tf, "base_loss")),
            b = learned(&r, expected(tf, "base_loss"));
-    ok(worst < 0.02, "%s: losses in bfloat16 near those in float (%.1e)", c->label, worst);
-    ok(fabs(b / a - 1) < 0.25, "%s: bfloat16 learns as much (%.5f, float %.5f)", c->label, b, a);
+    ok(worst < 0.02, "%s: losses in %s near those in f32 (%.1e)", c->label, name, worst);
+    ok(fabs(b / a - 1) < 0.25, "%s: %s learns as much (%.5f, f32 %.5f)", c->label, name, b, a);
+    ok(!r.skipped, "%s: no gradient in %s overflows", c->label, name);
     sd_tensor_file_close(tf);
     return r;
 }
@@ -444,7 +455,12 @@ static void check_course(const struct course *c, void (*look)(const struct sessi
     ok(less.memory < r.memory, "%s: checkpointing takes less memory (%zu of %zu KiB)", c->label,
        less.memory >> 10, r.memory >> 10);
     check_same(c->label, "checkpointing", &r, less);
-    struct result half = check_bf16(c, &r);
+    /* By powers of two: what f32 holds of a gradient is the same, but for its exponent. */
+    check_same(c->label, "scaling the loss", &r,
+               go(c, (struct way){.dtype = SD_F32, .threads = 1, .scaled = true}, NULL));
+    struct result half = check_half(c, &r, SD_BF16);
+    if (!strcmp(test_backend(), "cuda"))
+        free(check_half(c, &r, SD_F16).values);
     if (threads) {
         check_same(c->label, "a second thread", &r, go(c, (struct way){.dtype = SD_F32, .threads = 2}, NULL));
         check_same(c->label, "a second thread in bfloat16", &half,

@@ -45,6 +45,7 @@ static const struct sd_kernel *const kernels[SD_OP_COUNT] = {
     KERNEL(accumulate),
     KERNEL(clip),
     KERNEL(adamw),
+    KERNEL(loss_scale),
 };
 
 static void cpu_free(struct sd_backend *b)

@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* A chunk of one tensor. */
 struct piece {
@@ -95,7 +96,7 @@ static void clip_pieces(const struct sd_call *c, int64_t from, int64_t to)
 
 static int clip_plan(struct sd_call *c, struct sd_err *err)
 {
-    if (cut(c, c->node->n_in, 1, err))
+    if (cut(c, c->node->n_in - 1, 1, err))
         return -1;
     c->scratch_bytes = (size_t)pieces_of(c) * sizeof(double);
     return 0;
@@ -107,20 +108,27 @@ static void clip(const struct sd_call *c)
     double sum = 0;
     for (int64_t i = 0; i < pieces_of(c); i++)
         sum += ((const double *)c->scratch)[i];
-    double max_norm = c->node->attr.scale, norm = sqrt(sum),
+    const float *of = c->in[c->node->n_in - 1];
+    double scale = of ? (double)*of : 1, max_norm = c->node->attr.scale, norm = sqrt(sum) / scale,
            coefficient = max_norm > 0 ? max_norm / (norm + 1e-6) : 1;
     float *y = c->out[0];
-    y[0] = (float)norm;
-    y[1] = coefficient > 1 ? 1 : (float)coefficient; /* NaN stays */
+    y[SD_CLIP_NORM] = (float)norm;
+    y[SD_CLIP_COEFFICIENT] = (float)((coefficient > 1 ? 1 : coefficient) / scale); /* NaN stays */
+    y[SD_CLIP_SKIP] = of && !isfinite(sum);
 }
 const struct sd_kernel sd_cpu_clip = {.plan = clip_plan, .run = clip, .drop = drop};
 
 SD_CPU_CLONES static void adamw_pieces(const struct sd_call *c, int64_t first, int64_t last)
 {
-    float k = ((const float *)c->in[c->node->n_in - 2])[1];
+    const float *clip = c->in[c->node->n_in - 2];
+    float k = clip[SD_CLIP_COEFFICIENT];
     for (int64_t j = first; j < last; j++) {
         struct piece p = piece_of(c, j);
         float *param = c->in[p.tensor], *grad = c->in[p.tensor + 1];
+        if (clip[SD_CLIP_SKIP] != 0) {
+            memset(grad + p.from, 0, (size_t)(p.to - p.from) * sizeof *grad);
+            continue;
+        }
         float *m = c->in[p.tensor + 2], *v = c->in[p.tensor + 3];
         const float *hyper = (const float *)c->in[c->node->n_in - 1] + p.tensor / 4 * SD_ADAMW_HYPER;
         float keep = hyper[SD_ADAMW_KEEP], eps = hyper[SD_ADAMW_EPS], rate = hyper[SD_ADAMW_RATE];
@@ -147,3 +155,18 @@ static void adamw(const struct sd_call *c)
     sd_cpu_split(c, pieces_of(c), 1, adamw_pieces);
 }
 const struct sd_kernel sd_cpu_adamw = {.plan = adamw_plan, .run = adamw, .drop = drop};
+
+static void loss_scale(const struct sd_call *c)
+{
+    const struct sd_loss_scaling *s = &c->node->attr.scaling;
+    const float *clip = c->in[2];
+    float *scale = c->in[0], *streak = c->in[1], grown = *scale * s->growth;
+    if (clip[SD_CLIP_SKIP] != 0) {
+        *scale *= s->backoff;
+        *streak = 0;
+    } else if (++*streak >= (float)s->interval) {
+        *scale = isfinite(grown) ? grown : *scale;
+        *streak = 0;
+    }
+}
+const struct sd_kernel sd_cpu_loss_scale = {.plan = sd_cpu_plan_floats, .run = loss_scale};

@@ -42,13 +42,23 @@ void sd_graph_accumulate(struct sd_graph *g, int n, struct sd_tensor *const *acc
         sd_graph_node(g, SD_OP_accumulate, in, 2 * n, 2 * n, 0, NULL);
 }
 
-struct sd_tensor *sd_graph_clip(struct sd_graph *g, struct sd_tensor **grads, int n, float max_norm)
+struct sd_tensor *sd_graph_clip(struct sd_graph *g, struct sd_tensor *const *grads, int n, float max_norm,
+                                struct sd_tensor *scale)
 {
+    struct sd_tensor **in = sd_graph_alloc(g, (size_t)n + 1, sizeof *in);
+    if (!in)
+        return NULL;
     for (int i = 0; i < n; i++)
         if (grads[i] && grads[i]->dtype != SD_F32)
             return sd_graph_fail(g, SD_OP_clip, "gradient %d is not f32", i);
-    struct sd_node *node = sd_graph_node(g, SD_OP_clip, grads, n, n, 1, &(struct sd_attr){.scale = max_norm});
-    return sd_graph_add_out(g, node, 0, SD_F32, 1, (int64_t[]){2});
+    if (scale && (scale->dtype != SD_F32 || sd_tensor_count(scale) != 1))
+        return sd_graph_fail(g, SD_OP_clip, "the scale is not one f32");
+    for (int i = 0; i < n; i++)
+        in[i] = grads[i];
+    in[n] = scale;
+    struct sd_node *node =
+        sd_graph_node(g, SD_OP_clip, in, n + 1, n, 1, &(struct sd_attr){.scale = max_norm});
+    return sd_graph_add_out(g, node, 0, SD_F32, 1, (int64_t[]){SD_CLIP_RESULTS});
 }
 
 void sd_graph_adamw(struct sd_graph *g, int n, const struct sd_adamw_tensors *t, struct sd_tensor *clip,
@@ -69,9 +79,20 @@ void sd_graph_adamw(struct sd_graph *g, int n, const struct sd_adamw_tensors *t,
     }
     in[4 * n] = clip;
     in[4 * n + 1] = hyper;
-    if (!clip || !hyper || sd_tensor_count(clip) != 2 ||
+    if (!clip || !hyper || sd_tensor_count(clip) != SD_CLIP_RESULTS ||
         sd_tensor_count(hyper) != (int64_t)n * SD_ADAMW_HYPER)
-        sd_graph_fail(g, SD_OP_adamw, "takes clip [2] and hyper [%d,8]", n);
+        sd_graph_fail(g, SD_OP_adamw, "takes clip [3] and hyper [%d,8]", n);
     if (!check_once(g, SD_OP_adamw, in, 4 * n))
         sd_graph_node(g, SD_OP_adamw, in, 4 * n + 2, 4 * n + 2, 0, NULL);
+}
+
+void sd_graph_loss_scale(struct sd_graph *g, struct sd_tensor *scale, struct sd_tensor *streak,
+                         struct sd_tensor *clip, const struct sd_loss_scaling *scaling)
+{
+    struct sd_tensor *in[] = {scale, streak, clip};
+    if (!writable(scale) || !writable(streak) || !clip || sd_tensor_count(scale) != 1 ||
+        sd_tensor_count(streak) != 1 || sd_tensor_count(clip) != SD_CLIP_RESULTS)
+        sd_graph_fail(g, SD_OP_loss_scale, "takes two mutable f32 variables of one element and clip [3]");
+    else if (!check_once(g, SD_OP_loss_scale, in, 2))
+        sd_graph_node(g, SD_OP_loss_scale, in, 3, 3, 0, &(struct sd_attr){.scaling = *scaling});
 }

@@ -15,12 +15,15 @@ const struct sd_kernel sd_ref_accumulate = {.run = accumulate};
 static void clip(const struct sd_call *c)
 {
     double sum = 0, max_norm = c->node->attr.scale;
-    for (int k = 0; k < c->node->n_in; k++)
+    struct array of = in(c, c->node->n_in - 1);
+    for (int k = 0; k < c->node->n_in - 1; k++)
         for (int64_t i = 0; i < in(c, k).n; i++)
             sum += pow(ld(in(c, k), i), 2);
-    double norm = sqrt(sum), coefficient = max_norm > 0 ? max_norm / (norm + 1e-6) : 1;
-    st(out(c, 0), 0, norm);
-    st(out(c, 0), 1, coefficient > 1 ? 1 : coefficient); /* NaN stays */
+    double scale = of.data ? ld(of, 0) : 1, norm = sqrt(sum) / scale;
+    double coefficient = max_norm > 0 ? max_norm / (norm + 1e-6) : 1;
+    st(out(c, 0), SD_CLIP_NORM, norm);
+    st(out(c, 0), SD_CLIP_COEFFICIENT, (coefficient > 1 ? 1 : coefficient) / scale); /* NaN stays */
+    st(out(c, 0), SD_CLIP_SKIP, of.data && !isfinite(sum));
 }
 const struct sd_kernel sd_ref_clip = {.run = clip};
 
@@ -35,13 +38,15 @@ static void adamw_param(const struct sd_call *c, int k)
     double beta2 = ld(hyper, at + SD_ADAMW_BETA2), new2 = ld(hyper, at + SD_ADAMW_NEW2);
     double rate = ld(hyper, at + SD_ADAMW_RATE), root = ld(hyper, at + SD_ADAMW_ROOT);
     for (int64_t i = 0; i < param.n; i++) {
-        double g = ld(grad, i) * ld(clipping, 1);
+        double g = ld(grad, i) * ld(clipping, SD_CLIP_COEFFICIENT);
+        st(grad, i, 0);
+        if (ld(clipping, SD_CLIP_SKIP) != 0)
+            continue;
         double mean = beta1 * ld(m, i) + new1 * g, square = beta2 * ld(v, i) + new2 * g * g;
         double step = rate * mean / (sqrt(square) * root + eps);
         st(m, i, mean);
         st(v, i, square);
         st(param, i, ld(param, i) * keep - step);
-        st(grad, i, 0);
     }
 }
 
@@ -51,3 +56,21 @@ static void adamw(const struct sd_call *c)
         adamw_param(c, k);
 }
 const struct sd_kernel sd_ref_adamw = {.run = adamw};
+
+static void loss_scale(const struct sd_call *c)
+{
+    const struct sd_loss_scaling *s = &c->node->attr.scaling;
+    struct array scale = in(c, 0), streak = in(c, 1);
+    double now = ld(scale, 0), count = ld(streak, 0) + 1;
+    if (ld(in(c, 2), SD_CLIP_SKIP) != 0) {
+        now *= (double)s->backoff;
+        count = 0;
+    } else if (count >= (double)s->interval) {
+        float grown = (float)(now * (double)s->growth);
+        now = isfinite(grown) ? (double)grown : now;
+        count = 0;
+    }
+    st(scale, 0, now);
+    st(streak, 0, count);
+}
+const struct sd_kernel sd_ref_loss_scale = {.run = loss_scale};

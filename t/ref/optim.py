@@ -1,0 +1,76 @@
+#!/usr/bin/env python3
+"""What stands around a gradient: the dynamic loss scale, by torch.
+
+  optim.py [DIR]           (DIR: t/data/optim; versions and environment: see peers.py)
+
+Writes
+  scaler.safetensors   30 updates of torch.optim.AdamW under torch.amp.GradScaler("cpu"), as accelerate goes about it: unscale_,
+                       clip_grad_norm_ to 2, step, update; a schedule's step only where the optimizer stepped
+    in.P, in.grad.P    start, and gradients [30,...] before they are scaled, of P = w [3,2], b [5]
+    in.spoiled [30]    what the first element of w's scaled gradient becomes: 0 (it stays), inf, -inf, NaN
+    out.N.P            after N = 1, 2, 5, 10, 20, 30 updates
+    out.scale [30]     after each update; out.skipped [30] 1 where the optimizer did not step; out.lr [30] the rate then used
+    metadata           lr, betas, eps, decay, init, growth, backoff, interval
+"""
+import os
+import sys
+
+import torch
+
+import peers
+
+SCALER = dict(lr=1e-2, betas=(0.8, 0.99), eps=1e-6, decay=0.1, init=1024.0, growth=2.0, backoff=0.5, interval=4, warmup=8, norm=2.0)
+
+
+def scaler():
+    c, t = SCALER, {}
+    params = {k: torch.nn.Parameter(peers.randn(f"scaler.{k}", *s)) for k, s in (("w", (3, 2)), ("b", (5,)))}
+    grads = {k: peers.randn(f"scaler.grad.{k}", 30, *p.shape) for k, p in params.items()}
+    spoiled = torch.zeros(30)
+    spoiled[[0, 1, 7]] = float("inf")
+    spoiled[12] = float("-inf")
+    spoiled[21] = float("nan")
+    for k, p in params.items():
+        t[f"in.{k}"], t[f"in.grad.{k}"] = p.detach().clone(), grads[k]
+    t["in.spoiled"] = spoiled
+    opt = torch.optim.AdamW(list(params.values()), lr=c["lr"], betas=c["betas"], eps=c["eps"], weight_decay=c["decay"])
+    rates = torch.optim.lr_scheduler.LambdaLR(opt, lambda i: min(1.0, i / c["warmup"]))
+    amp = torch.amp.GradScaler("cpu", init_scale=c["init"], growth_factor=c["growth"], backoff_factor=c["backoff"],
+                               growth_interval=c["interval"])
+    stepped = []
+    opt.register_step_post_hook(lambda *_: stepped.append(True))
+    scale, skipped, lr = [], [], []
+    for i in range(30):
+        # The gradients of a linear loss are what they are given to be, so backward is the real one, scaled by the real scale.
+        loss = sum((p * grads[k][i]).sum() for k, p in params.items())
+        amp.scale(loss).backward()
+        if spoiled[i] != 0:
+            params["w"].grad[0, 0] = spoiled[i]
+        amp.unscale_(opt)
+        torch.nn.utils.clip_grad_norm_(list(params.values()), c["norm"])
+        lr.append(opt.param_groups[0]["lr"])
+        stepped.clear()
+        amp.step(opt)
+        amp.update()
+        skipped.append(0 if stepped else 1)
+        if stepped:
+            rates.step()
+        opt.zero_grad(set_to_none=True)
+        scale.append(amp.get_scale())
+        if i + 1 in (1, 2, 5, 10, 20, 30):
+            t.update({f"out.{i + 1}.{k}": p.detach().clone() for k, p in params.items()})
+    t["out.scale"], t["out.lr"] = torch.tensor(scale), torch.tensor(lr)
+    t["out.skipped"] = torch.tensor(skipped, dtype=torch.int32)
+    print("  scale  ", " ".join(f"{v:g}" for v in scale))
+    print("  skipped", sum(skipped))
+    return t
+
+
+def main(argv):
+    peers.check()
+    out = peers.output(argv, "optim")
+    peers.save(scaler(), os.path.join(out, "scaler.safetensors"), **{k: str(v) for k, v in SCALER.items()})
+
+
+if __name__ == "__main__":
+    main(sys.argv)
