@@ -180,6 +180,7 @@ static inline double max(double a, double b)
 /* glibc's header declares these names for itself. */
 #define __expf(x) expf(x)
 #define __logf(x) logf(x)
+#define __sincosf(x, sine, cosine) sincosf(x, sine, cosine)
 #define __log2f(x) log2f(x)
 #define __sinf(x) sinf(x)
 #define __cosf(x) cosf(x)

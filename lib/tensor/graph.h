@@ -77,6 +77,7 @@ struct sd_attr {
     int64_t offset; /* slice, pad_channels: first channel */
     int64_t heads, groups;
     int64_t stride, pad_top, pad_left, pad_bottom, pad_right;
+    int64_t threads; /* randn */
     float scale, eps, max_period;
     struct sd_loss_scaling scaling;
     enum sd_act act;
@@ -187,6 +188,11 @@ struct sd_tensor *sd_graph_embedding(struct sd_graph *g, struct sd_tensor *table
 struct sd_tensor *sd_graph_timestep_embedding(struct sd_graph *g, struct sd_tensor *t, int64_t dim,
                                               float max_period, bool flip);
 
+/* Normal numbers, f32, as torch.randn makes them on a CUDA device that runs `threads` threads at once (0:
+ * more than there are elements; base/philox.h). state [4] i32: the generator's seed and offset, low words
+ * first. An image [N,H,W,C] has in each place what PyTorch's [N,C,H,W] has there. */
+struct sd_tensor *sd_graph_randn(struct sd_graph *g, struct sd_tensor *state, int64_t threads, int ndim,
+                                 const int64_t *dim);
 /* Diffusion: table[t][0]*x + table[t][1]*noise by sample; x, noise [N,...] f32, t [N] f32 (whole numbers),
  * table [T,2]. */
 struct sd_tensor *sd_graph_mix(struct sd_graph *g, struct sd_tensor *x, struct sd_tensor *noise,

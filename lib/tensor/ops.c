@@ -15,6 +15,7 @@
 #define sd_grad_attention_bwd NULL
 #define sd_grad_embedding_bwd NULL
 #define sd_grad_timestep_embedding NULL
+#define sd_grad_randn NULL
 #define sd_grad_mix NULL
 #define sd_grad_mse_bwd NULL
 #define sd_grad_accumulate NULL

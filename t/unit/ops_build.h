@@ -300,6 +300,17 @@ static struct sd_tensor *build_timestep_embedding(struct session *s, const int64
     return sd_graph_timestep_embedding(s->g, timesteps(s, p[0], 1000), p[1], 10000, p[2]);
 }
 
+/* N, H, W, C (0: [N,H] only), threads, offset */
+static struct sd_tensor *build_randn(struct session *s, const int64_t *p)
+{
+    struct variable *v = &s->v[s->n_v++];
+    int32_t *state = malloc(4 * sizeof *state);
+    memcpy(state, (int32_t[]){-559038737, 12345, (int32_t)p[5], 7}, 4 * sizeof *state);
+    v->var = (struct sd_var){.name = "state", .dtype = SD_I32, .ndim = 1, .dim = {4}, .data = state};
+    v->tensor = sd_graph_var(s->g, &v->var, SD_I32);
+    return sd_graph_randn(s->g, v->tensor, p[4], p[3] ? 4 : 2, p);
+}
+
 /* N, elements a sample */
 static struct sd_tensor *build_mix(struct session *s, const int64_t *p)
 {

@@ -1,11 +1,16 @@
 /* sd_rng against torch's CPU generator and sd_pyrandom against Python's random, case by case from
- * t/data/rng/rng.txt (made by t/ref/rng.py); then that a copied state continues alike. */
+ * t/data/rng/rng.txt (made by t/ref/rng.py); then that a copied state continues alike; and Philox against the
+ * authors' test vectors (Random123's kat_vectors), against curand (t/data/rng/philox.txt, made by
+ * t/ref/philox.cu), and against values of torch.randn on a card that PyTorch's users have shown. */
 #include <errno.h>
+#include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zlib.h>
 
+#include "base/philox.h"
 #include "base/pyrandom.h"
 #include "base/rng.h"
 #include "tap.h"
@@ -135,9 +140,67 @@ static void test_saved_state(void)
     ok(sd_pyrandom_random(&p) == sd_pyrandom_random(&q), "seed words give the seed of the integer");
 }
 
+static void test_philox_words(void)
+{
+    static const struct {
+        uint32_t counter[4], key[2], out[4];
+    } known[] = {
+        {{0, 0, 0, 0}, {0, 0}, {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}},
+        {{~0u, ~0u, ~0u, ~0u}, {~0u, ~0u}, {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}},
+        {{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344},
+         {0xa4093822, 0x299f31d0},
+         {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
+    };
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        uint32_t out[4];
+        sd_philox4x32(known[i].counter, known[i].key, out);
+        ok(!memcmp(out, known[i].out, sizeof out), "Philox 4x32-10, known answer %zu", i + 1);
+    }
+}
+
+/* One line of philox.txt. */
+static void check_philox(char *line)
+{
+    char *at = line;
+    struct sd_philox p = {.seed = strtoull(at, &at, 10)};
+    p.offset = strtoull(at, &at, 10);
+    uint64_t after = strtoull(at, &at, 10), threads = strtoull(at, &at, 10);
+    size_t n = strtoull(at, &at, 10), shown = n < 40 ? n : 40;
+    float *y = malloc(n * sizeof *y);
+    double worst = 0;
+    sd_philox_randn(&p, threads, y, n);
+    for (size_t i = 0; i < shown; i++)
+        worst = fmax(worst, fabs((double)y[shown < 2 ? 0 : i * (n - 1) / (shown - 1)] - strtod(at, &at)));
+    ok(worst < 2e-6 && p.offset == after, "curand's normal numbers, %zu by %llu threads (%.1e)", n,
+       (unsigned long long)threads, worst);
+    free(y);
+}
+
+static void test_philox(void)
+{
+    static const float card[] = {0.1940f, 2.1614f, -0.1721f, 0.8491f};
+    struct sd_philox p = {.seed = 42};
+    char line[2048];
+    float y[4];
+    bool same = true;
+    FILE *in = fopen("t/data/rng/philox.txt", "r");
+    int cases = 0;
+    for (; in && fgets(line, sizeof line, in); cases++)
+        check_philox(line);
+    if (in)
+        fclose(in);
+    ok(cases == 10, "%d draws", cases);
+    sd_philox_randn(&p, 0, y, 4);
+    for (int i = 0; i < 4; i++)
+        same &= fabsf(y[i] - card[i]) < 5.1e-5f;
+    ok(same, "torch.manual_seed(42); torch.randn(4, device=\"cuda\")");
+}
+
 int main(void)
 {
     test_fixture();
+    test_philox_words();
+    test_philox();
     test_saved_state();
     return tap_end();
 }

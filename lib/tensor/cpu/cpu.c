@@ -39,6 +39,7 @@ static const struct sd_kernel *const kernels[SD_OP_COUNT] = {
     KERNEL(embedding),
     KERNEL(embedding_bwd),
     KERNEL(timestep_embedding),
+    KERNEL(randn),
     KERNEL(mix),
     KERNEL(mse),
     KERNEL(mse_bwd),

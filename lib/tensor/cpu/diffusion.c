@@ -1,5 +1,27 @@
 #include "tensor/cpu/block.h"
 
+#include "base/philox.h"
+
+static void randn_chunk(const struct sd_call *c, int64_t from, int64_t to)
+{
+    const struct sd_tensor *y = c->node->out[0];
+    const uint32_t *word = c->in[0];
+    struct sd_philox p = {word[0] | (uint64_t)word[1] << 32, word[2] | (uint64_t)word[3] << 32};
+    uint64_t grid = sd_philox_grid((uint64_t)sd_tensor_count(y), (uint64_t)c->node->attr.threads);
+    bool image = y->ndim == 4;
+    int64_t channels = image ? y->dim[3] : 1, area = image ? y->dim[1] * y->dim[2] : 1;
+    for (int64_t i = from; i < to; i++) { /* PyTorch counts channels first */
+        int64_t n = i / (channels * area), pixel = i / channels % area, ch = i % channels;
+        ((float *)c->out[0])[i] = sd_philox_normal(&p, grid, (uint64_t)((n * channels + ch) * area + pixel));
+    }
+}
+
+static void randn(const struct sd_call *c)
+{
+    sd_cpu_split(c, sd_tensor_count(c->node->out[0]), 1024, randn_chunk);
+}
+const struct sd_kernel sd_cpu_randn = {.run = randn};
+
 static int64_t sample_len(const struct sd_tensor *x)
 {
     return sd_tensor_count(x) / x->dim[0];

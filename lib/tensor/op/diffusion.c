@@ -1,5 +1,17 @@
-/* The forward diffusion and the loss (Ho et al., DDPM, 2020). */
+/* Noise, the forward diffusion and the loss (Ho et al., DDPM, 2020). */
 #include "tensor/op.h"
+
+struct sd_tensor *sd_graph_randn(struct sd_graph *g, struct sd_tensor *state, int64_t threads, int ndim,
+                                 const int64_t *dim)
+{
+    if (!state)
+        return NULL;
+    if (state->dtype != SD_I32 || sd_tensor_count(state) != 4 || threads < 0 || threads % 256)
+        return sd_graph_fail(g, SD_OP_randn, "takes a state [4] i32 and a multiple of 256 threads");
+    struct sd_node *node =
+        sd_graph_node(g, SD_OP_randn, &state, 1, 1, 1, &(struct sd_attr){.threads = threads});
+    return sd_graph_add_out(g, node, 0, SD_F32, ndim, dim);
+}
 
 struct sd_tensor *sd_graph_mix(struct sd_graph *g, struct sd_tensor *x, struct sd_tensor *noise,
                                struct sd_tensor *t, struct sd_tensor *table)

@@ -1,6 +1,22 @@
 #include "tensor/ref/array.h"
 
+#include "base/philox.h"
+
 #include <math.h>
+
+static void randn(const struct sd_call *c)
+{
+    struct array state = in(c, 0), y = out(c, 0);
+    const uint32_t *word = state.data;
+    struct sd_philox p = {word[0] | (uint64_t)word[1] << 32, word[2] | (uint64_t)word[3] << 32};
+    uint64_t grid = sd_philox_grid((uint64_t)y.n, (uint64_t)c->node->attr.threads);
+    int64_t channels = y.ndim == 4 ? last(y) : 1, area = y.ndim == 4 ? y.dim[1] * y.dim[2] : 1;
+    for (int64_t i = 0; i < y.n; i++) { /* i: as PyTorch counts */
+        int64_t n = i / (channels * area), ch = i / area % channels, pixel = i % area;
+        st(y, (n * area + pixel) * channels + ch, (double)sd_philox_normal(&p, grid, (uint64_t)i));
+    }
+}
+const struct sd_kernel sd_ref_randn = {.run = randn};
 
 static void mix(const struct sd_call *c)
 {

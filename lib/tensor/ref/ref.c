@@ -34,6 +34,7 @@ const struct sd_kernel *const sd_ref_kernels[SD_OP_COUNT] = {
     [SD_OP_embedding] = &sd_ref_embedding,
     [SD_OP_embedding_bwd] = &sd_ref_embedding_bwd,
     [SD_OP_timestep_embedding] = &sd_ref_timestep_embedding,
+    [SD_OP_randn] = &sd_ref_randn,
     [SD_OP_mix] = &sd_ref_mix,
     [SD_OP_mse] = &sd_ref_mse,
     [SD_OP_mse_bwd] = &sd_ref_mse_bwd,
