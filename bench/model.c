@@ -160,9 +160,11 @@ static void run(struct bench *b)
     struct sd_err err = {0};
     float loss;
     struct sd_optim_update did;
+    if (b->m->part == LORA)
+        sd_optimizer_prepare(&b->optimizer, 1);
     bool bad = b->m->part != LORA ? sd_plan_run(b->plan, &err)
-                                  : sd_trainer_batch(b->trainer, &b->batch, &loss, &err) ||
-                                        sd_optimizer_update(&b->optimizer, 1, &did, &err);
+                                  : sd_trainer_batch(b->trainer, &b->batch, true, &loss, &err) ||
+                                        sd_optimizer_finish(&b->optimizer, &did, &err);
     if (bad)
         die(&err);
 }

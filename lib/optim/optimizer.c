@@ -130,8 +130,7 @@ static void fill_hyper(const struct sd_adamw *c, double lr, double t, float *h)
     h[SD_ADAMW_ROOT] = idle ? 1 : (float)(1 / sqrt(1 - pow(c->beta2, t)));
 }
 
-int sd_optimizer_update(struct sd_optimizer *o, double factor, struct sd_optim_update *did,
-                        struct sd_err *err)
+void sd_optimizer_prepare(struct sd_optimizer *o, double factor)
 {
     const struct sd_adamw *c = &o->config;
     float *hyper = o->n_params ? sd_plan_data(o->plan, o->hyper) : NULL;
@@ -140,8 +139,10 @@ int sd_optimizer_update(struct sd_optimizer *o, double factor, struct sd_optim_u
         fill_hyper(c, o->groups[p->group].lr * factor, p->idle ? 0 : (double)(p->updates + 1),
                    hyper + (size_t)i * SD_ADAMW_HYPER);
     }
-    if (sd_plan_run(o->plan, err))
-        return -1;
+}
+
+int sd_optimizer_finish(struct sd_optimizer *o, struct sd_optim_update *did, struct sd_err *err)
+{
     const float *clip = sd_plan_data(o->plan, o->clip);
     *did = (struct sd_optim_update){clip[SD_CLIP_NORM], clip[SD_CLIP_SKIP] != 0, 1};
     for (int i = 0; i < o->n_params; i++)
@@ -149,10 +150,17 @@ int sd_optimizer_update(struct sd_optimizer *o, double factor, struct sd_optim_u
     o->updates += !did->skipped;
     if (!o->scale)
         return 0;
-    if (sd_var_pull(o->backend, &o->scale->scale, err))
+    if (sd_var_pull(o->backend, &(struct sd_var *){&o->scale->scale}, 1, err))
         return -1;
     did->scale = o->scale->memory[0];
     return 0;
+}
+
+int sd_optimizer_update(struct sd_optimizer *o, double factor, struct sd_optim_update *did,
+                        struct sd_err *err)
+{
+    sd_optimizer_prepare(o, factor);
+    return sd_plan_run(o->plan, err) || sd_optimizer_finish(o, did, err) ? -1 : 0;
 }
 
 int sd_optimizer_pull(struct sd_optimizer *o, struct sd_err *err)

@@ -73,6 +73,10 @@ struct sd_optim_update {
 /* One update with every group's rate times factor. 0 or -1. */
 int sd_optimizer_update(struct sd_optimizer *o, double factor, struct sd_optim_update *did,
                         struct sd_err *err);
+/* Its three parts, for those who have o->plan run with another: before the run, sd_plan_start_with, and when
+ * it is done. */
+void sd_optimizer_prepare(struct sd_optimizer *o, double factor);
+int sd_optimizer_finish(struct sd_optimizer *o, struct sd_optim_update *did, struct sd_err *err);
 
 /* The trained variables' values, from a device to their memory on the host, and back. 0 or -1. */
 int sd_optimizer_pull(struct sd_optimizer *o, struct sd_err *err);

@@ -27,6 +27,10 @@ struct sd_plan {
     size_t *mirror_at; /* by tensor id; NOWHERE: not in it */
     bool warm; /* device: ran once since it was bound, so that libraries have made what they make late */
     void *recording;
+    unsigned bound; /* how often it was bound to memory */
+    void *joint;    /* recording of this plan and another behind it, as it was bound then */
+    struct sd_plan *next;
+    unsigned next_bound;
     bool serial; /* one thread: its nodes are too small to share */
     bool profile;
     double seconds[SD_OP_COUNT];
@@ -74,13 +78,16 @@ static void forget(struct sd_plan *p)
 {
     if (p->recording)
         p->backend->device->forget(p->backend, p->recording);
-    p->recording = NULL;
+    if (p->joint)
+        p->backend->device->forget(p->backend, p->joint);
+    p->recording = p->joint = NULL;
     p->warm = false;
 }
 
 static int bind_memory(struct sd_plan *p, struct sd_err *err)
 {
     forget(p);
+    p->bound++;
     p->generation = p->workspace->generation;
     for (int i = 0; i < p->n_calls; i++) {
         struct sd_call *c = &p->calls[i];
@@ -264,33 +271,61 @@ static void enqueue(struct sd_plan *p)
                         sd_tensor_bytes(g->tensors[i]));
 }
 
-static int start_device(struct sd_plan *p, struct sd_err *err)
+/* The recording of p, and of next behind it where there is one; NULL with err set. */
+static void *record(struct sd_plan *p, struct sd_plan *next, struct sd_err *err)
 {
     const struct sd_device *d = p->backend->device;
-    if (p->profile || !p->warm || !d->record) {
-        enqueue(p);
-        p->warm = true;
-        return 0;
-    }
-    if (!p->recording) {
-        if (d->record(p->backend, err))
-            return -1;
-        enqueue(p);
-        if (!(p->recording = d->recorded(p->backend, err)))
-            return -1;
-    }
-    d->replay(p->backend, p->recording);
-    return 0;
+    if (d->record(p->backend, err))
+        return NULL;
+    enqueue(p);
+    if (next)
+        enqueue(next);
+    return d->recorded(p->backend, err);
+}
+
+static bool replays(const struct sd_plan *p)
+{
+    return p->backend->device && p->warm && !p->profile;
+}
+
+/* Another plan may have made the workspace grow. */
+static int rebind(struct sd_plan *p, struct sd_err *err)
+{
+    return p->generation != p->workspace->generation ? bind_memory(p, err) : 0;
 }
 
 int sd_plan_start(struct sd_plan *p, struct sd_err *err)
 {
-    /* Another plan may have made the workspace grow. */
-    if (p->generation != p->workspace->generation && bind_memory(p, err))
+    if (rebind(p, err))
         return -1;
-    if (p->backend->device)
-        return start_device(p, err);
-    run_calls(p);
+    if (replays(p)) {
+        if (!p->recording && !(p->recording = record(p, NULL, err)))
+            return -1;
+        p->backend->device->replay(p->backend, p->recording);
+    } else if (p->backend->device) {
+        enqueue(p);
+        p->warm = true;
+    } else {
+        run_calls(p);
+    }
+    return 0;
+}
+
+int sd_plan_start_with(struct sd_plan *p, struct sd_plan *next, struct sd_err *err)
+{
+    if (rebind(p, err) || rebind(next, err))
+        return -1;
+    if (!replays(p) || !replays(next))
+        return sd_plan_start(p, err) || sd_plan_start(next, err) ? -1 : 0;
+    if (p->joint && (p->next != next || p->next_bound != next->bound)) {
+        p->backend->device->forget(p->backend, p->joint);
+        p->joint = NULL;
+    }
+    if (!p->joint && !(p->joint = record(p, next, err)))
+        return -1;
+    p->next = next;
+    p->next_bound = next->bound;
+    p->backend->device->replay(p->backend, p->joint);
     return 0;
 }
 

@@ -38,6 +38,8 @@ struct run {
     int32_t *ids;
     float *good;       /* the weights before the last update: the last that are known to give a finite loss */
     int64_t good_step; /* updates in them */
+    bool joint;        /* batches and updates are run in one go where one follows the other */
+    double factor;     /* of the rates in the update at hand */
     float *losses;     /* by batch of an epoch: those of the running average */
     size_t n_losses;
     int64_t started_ns, shown_ns;
@@ -286,7 +288,34 @@ static int load_item(struct run *r, const struct sd_item *item, size_t k, size_t
     return rc;
 }
 
-static int train_batch(struct run *r, const struct sd_batch_ref *ref, float *loss, struct sd_err *err)
+/* Tells the optimizer what no gradient reached since the last update: modules that were dropped, layers that
+ * --clip_skip leaves out. */
+static void rest_dropped(struct run *r)
+{
+    struct sd_lora_module *m = r->lora->modules;
+    bool drops = r->lora->dropout.module > 0;
+    for (int i = 0; i < r->optimizer.n_params; i++) {
+        struct sd_optim_param *p = &r->optimizer.params[i];
+        while (p->var != &m->down && p->var != &m->up) /* both go over the modules in the same order */
+            m++;
+        p->idle = !m->used || (drops && !m->live);
+    }
+    for (size_t i = 0; i < r->lora->count; i++)
+        r->lora->modules[i].live = false;
+}
+
+/* Says what the coming update shall do. */
+static void prepare_update(struct run *r)
+{
+    r->factor = sd_lr_factor(&r->lr, r->optimizer.updates);
+    rest_dropped(r);
+    sd_optimizer_prepare(&r->optimizer, r->factor);
+}
+
+/* With update, also the update in one go: on devices, where the weights of the host are the older ones until
+ * they are pulled, so that nothing is lost if the loss turns out not to be finite. */
+static int train_batch(struct run *r, const struct sd_batch_ref *ref, bool update, float *loss,
+                       struct sd_err *err)
 {
     struct sd_size size = r->data->buckets[ref->bucket].size;
     int64_t h = size.h / 8, w = size.w / 8;
@@ -304,6 +333,8 @@ static int train_batch(struct run *r, const struct sd_batch_ref *ref, float *los
     sd_rng_randn(&r->rng, r->noise, ref->count * each);
     sd_rng_randint(&r->rng, 0, 1000, r->timesteps, ref->count);
     sd_lora_draw_masks(r->lora, graph, plan, true, &r->rng);
+    if (update)
+        prepare_update(r);
     return sd_trainer_batch(r->trainer,
                             &(struct sd_train_batch){.n = (int64_t)ref->count,
                                                      .h = h,
@@ -313,7 +344,7 @@ static int train_batch(struct run *r, const struct sd_batch_ref *ref, float *los
                                                      .timesteps = r->timesteps,
                                                      .ids = r->ids,
                                                      .weight = r->weight},
-                            loss, err);
+                            update, loss, err);
 }
 
 static void record_loss(struct run *r, size_t index, float loss)
@@ -377,29 +408,18 @@ static int stop_at_nan(struct run *r, float loss, struct sd_err *err)
     return stop_and_save(r, err);
 }
 
-/* Tells the optimizer what no gradient reached since the last update: modules that were dropped, layers that
- * --clip_skip leaves out. */
-static void rest_dropped(struct run *r)
-{
-    struct sd_lora_module *m = r->lora->modules;
-    bool drops = r->lora->dropout.module > 0;
-    for (int i = 0; i < r->optimizer.n_params; i++) {
-        struct sd_optim_param *p = &r->optimizer.params[i];
-        while (p->var != &m->down && p->var != &m->up) /* both go over the modules in the same order */
-            m++;
-        p->idle = !m->used || (drops && !m->live);
-    }
-    for (size_t i = 0; i < r->lora->count; i++)
-        r->lora->modules[i].live = false;
-}
-
-/* The update proper. The host has the weights after every one of them: a device that is lost takes none
- * along. */
-static int update_weights(struct run *r, double factor, struct sd_optim_update *did,
-                          struct sd_lora_norms *norms, struct sd_err *err)
+/* Runs the update, where that was not done with the batch, and takes the weights from it: the host has them
+ * after every one, a device that is lost takes none along. */
+static int update_weights(struct run *r, struct sd_optim_update *did, struct sd_lora_norms *norms,
+                          struct sd_err *err)
 {
     keep_weights(r);
-    if (sd_optimizer_update(&r->optimizer, factor, did, err) || sd_optimizer_pull(&r->optimizer, err)) {
+    if (!r->joint) {
+        prepare_update(r);
+        if (sd_plan_run(r->optimizer.plan, err))
+            return -1;
+    }
+    if (sd_optimizer_finish(&r->optimizer, did, err) || sd_optimizer_pull(&r->optimizer, err)) {
         restore_weights(r);
         return -1;
     }
@@ -411,17 +431,15 @@ static int update_weights(struct run *r, double factor, struct sd_optim_update *
 
 static int update(struct run *r, double loss, size_t batches, struct sd_err *err)
 {
-    double factor = sd_lr_factor(&r->lr, r->optimizer.updates);
     double lr[SD_TRAIN_GROUPS];
     struct sd_lora_norms norms;
     struct sd_train_event e = {.kind = SD_TRAIN_STEP, .loss = loss / (double)batches, .lr = lr};
-    for (int i = 0; i < r->plan.n_groups; i++)
-        lr[i] = r->optimizer.groups[i].lr * factor;
-    rest_dropped(r);
     struct sd_optim_update did;
     float scale = r->optimizer.scale ? r->optimizer.scale->memory[0] : 1;
-    if (update_weights(r, factor, &did, &norms, err))
+    if (update_weights(r, &did, &norms, err))
         return -1;
+    for (int i = 0; i < r->plan.n_groups; i++)
+        lr[i] = r->optimizer.groups[i].lr * r->factor;
     e.grad_norm = (double)did.norm;
     e.loss_scale = did.scale != scale ? (double)did.scale : 0;
     e.skipped = did.skipped;
@@ -447,13 +465,15 @@ static int train_epoch(struct run *r, struct sd_err *err)
     size_t gathered = 0, last = r->data->n_batches - 1;
     for (size_t i = 0; i <= last && r->progress.step < r->plan.steps && !stopping(r); i++) {
         float loss;
-        if (train_batch(r, &r->data->batches[i], &loss, err))
+        bool updates = gathered + 1 >= (size_t)c->trainer.accumulation || i == last;
+        if (train_batch(r, &r->data->batches[i], updates && r->joint, &loss, err))
             return stop_and_save(r, err);
         if (!isfinite(loss))
             return stop_at_nan(r, loss, err);
         record_loss(r, i, loss);
         loss_sum += (double)loss;
-        if (++gathered < (size_t)c->trainer.accumulation && i < last)
+        gathered++;
+        if (!updates)
             continue;
         if (update(r, loss_sum, gathered, err))
             return stop_and_save(r, err);
@@ -489,7 +509,7 @@ static int loop(struct run *r, struct sd_err *err)
 int sd_train_lora(const struct sd_train_config *config, struct sd_model_file *model, struct sd_dataset *data,
                   struct sd_backend *backend, const struct sd_train_hooks *hooks, struct sd_err *err)
 {
-    struct run r = {.config = config, .hooks = hooks, .data = data};
+    struct run r = {.config = config, .hooks = hooks, .data = data, .joint = backend->device != NULL};
     int rc = set_up(&r, model, backend, err);
     if (!rc) {
         struct sd_trainer_options t = config->trainer;

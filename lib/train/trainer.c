@@ -208,7 +208,8 @@ int sd_trainer_step(struct sd_trainer *t, int64_t n, int64_t h, int64_t w, const
     return 0;
 }
 
-int sd_trainer_batch(struct sd_trainer *t, const struct sd_train_batch *b, float *loss, struct sd_err *err)
+int sd_trainer_batch(struct sd_trainer *t, const struct sd_train_batch *b, bool update, float *loss,
+                     struct sd_err *err)
 {
     struct step *s = step_of(t, b->n, b->h, b->w, err);
     if (!s)
@@ -222,7 +223,9 @@ int sd_trainer_batch(struct sd_trainer *t, const struct sd_train_batch *b, float
         timesteps[i] = (float)b->timesteps[i];
         weight[i] = b->weight ? b->weight[i] : 1;
     }
-    if (sd_plan_run(s->plan, err))
+    if (update ? sd_plan_start_with(s->plan, t->optimizer->plan, err) : sd_plan_start(s->plan, err))
+        return -1;
+    if (sd_plan_wait(s->plan, err))
         return -1;
     *loss = *(const float *)sd_plan_data(s->plan, s->loss);
     return 0;

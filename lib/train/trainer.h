@@ -46,8 +46,10 @@ struct sd_workspace *sd_trainer_workspace(struct sd_trainer *t);
 int sd_trainer_step(struct sd_trainer *t, int64_t n, int64_t h, int64_t w, const struct sd_graph **graph,
                     struct sd_plan **plan, struct sd_err *err);
 
-/* Forward and backward of one batch; *loss is before the division by the accumulation. */
-int sd_trainer_batch(struct sd_trainer *t, const struct sd_train_batch *b, float *loss, struct sd_err *err);
+/* Forward and backward of one batch; *loss is before the division by the accumulation. With update also what
+ * the optimizer was prepared for, in one go; sd_optimizer_finish comes after. */
+int sd_trainer_batch(struct sd_trainer *t, const struct sd_train_batch *b, bool update, float *loss,
+                     struct sd_err *err);
 
 /* Memory of the largest plan so far; all plans share one arena and scratch. */
 struct sd_plan_memory sd_trainer_memory(const struct sd_trainer *t);

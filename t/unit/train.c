@@ -264,17 +264,19 @@ static void run_step(struct session *s, int step, struct result *r)
                                          .noise = noise,
                                          .timesteps = timesteps,
                                          .ids = tensor(s->data, prefix, "ids")->data};
-    if (sd_trainer_batch(s->trainer, &batch, &r->loss[step], &err))
-        bail(err.msg);
+    double factor = sd_lr_factor(&s->lr, s->optimizer.updates);
+    if (applied[step]) {
+        rest_dropped(s);
+        sd_optimizer_prepare(&s->optimizer, factor);
+    }
+    must(sd_trainer_batch(s->trainer, &batch, applied[step], &r->loss[step], &err), &err);
     if (!applied[step])
         return;
-    double factor = sd_lr_factor(&s->lr, s->optimizer.updates);
     r->rate[step] = (float)(s->course->rate * factor);
     for (int i = 0; i < s->groups.n; i++)
         r->rates[step][i] = (float)(s->groups.group[i].lr * factor);
-    rest_dropped(s);
     struct sd_optim_update did;
-    must(sd_optimizer_update(&s->optimizer, factor, &did, &err), &err);
+    must(sd_optimizer_finish(&s->optimizer, &did, &err), &err);
     r->norm[step] = did.norm;
     r->skipped += did.skipped;
     must(sd_optimizer_pull(&s->optimizer, &err), &err);
