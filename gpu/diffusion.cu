@@ -50,29 +50,68 @@ void mix(const struct sd_call *c)
         mix_by<1>(c);
 }
 
-/* --- mse: sums of squares, a part a block, to scratch; then the parts --- */
+/* --- loss: sums of terms, a part a block, to scratch; then the parts --- */
+
+/* All threads of a launch take one way here. d^2 / (root + delta) is root - delta, but loses nothing where d
+ * is small. */
+__device__ float term(enum sd_loss kind, float d, float delta)
+{
+    if (kind == SD_LOSS_L2)
+        return d * d;
+    if (kind == SD_LOSS_L1)
+        return fabsf(d);
+    float under = sqrtf(d * d + delta * delta) + delta;
+    return under == 0 ? 0 : 2 * d * d / under;
+}
+
+__device__ float slope(enum sd_loss kind, float d, float delta)
+{
+    if (kind == SD_LOSS_L2)
+        return 2 * d;
+    if (kind == SD_LOSS_L1)
+        return d > 0 ? 1 : d < 0 ? -1 : d; /* NaN stays */
+    float root = sqrtf(d * d + delta * delta);
+    return root == 0 ? 0 : 2 * d / root;
+}
+
+/* The samples' weights and deltas; the latter NULL where the kind has none. */
+struct sample_rows {
+    enum sd_loss kind;
+    const float *weights, *deltas;
+
+    __device__ float delta(int64_t sample) const
+    {
+        return deltas ? deltas[sample] : 0;
+    }
+    __device__ float weight(int64_t sample) const
+    {
+        return kind == SD_LOSS_HUBER ? weights[sample] * deltas[sample] : weights[sample];
+    }
+};
 
 /* Threads add in doubles, once a unit. */
 template <int W, typename T>
-__global__ void mse_parts_kernel(int64_t units, sd_divider sample, const T *__restrict__ pred,
-                                 const float *__restrict__ target, const float *__restrict__ weight,
-                                 double *__restrict__ parts)
+__global__ void loss_parts_kernel(int64_t units, sd_divider sample, struct sample_rows rows,
+                                  const T *__restrict__ pred, const float *__restrict__ target,
+                                  double *__restrict__ parts)
 {
     SD_SHARED(double, spare, SD_WARP);
     double sum = 0;
     for (int64_t i = sd_first(); i < units; i += sd_stride()) {
         sd_wide<float, W> p = sd_load<W>(pred, i), t = sd_load<W>(target, i);
-        float squares = 0;
+        int64_t n = sample.quotient(i);
+        float delta = rows.delta(n), terms = 0;
         for (int k = 0; k < W; k++)
-            squares += (p.v[k] - t.v[k]) * (p.v[k] - t.v[k]);
-        sum += static_cast<double>(weight[sample.quotient(i)]) * static_cast<double>(squares);
+            terms += term(rows.kind, p.v[k] - t.v[k], delta);
+        sum += static_cast<double>(rows.weight(n)) * static_cast<double>(terms);
     }
     sum = sd_block_sum(sum, spare);
     if (threadIdx.x == 0)
         parts[blockIdx.x] = sum;
 }
 
-__global__ void mse_kernel(int n_parts, double count, const double *__restrict__ parts, float *__restrict__ y)
+__global__ void loss_kernel(int n_parts, double count, const double *__restrict__ parts,
+                            float *__restrict__ y)
 {
     SD_SHARED(double, spare, SD_WARP);
     double sum = 0;
@@ -92,71 +131,78 @@ int parts_of(const struct sd_tensor *pred)
     return static_cast<int>(parts < 1 ? 1 : parts > MOST_PARTS ? MOST_PARTS : parts);
 }
 
-int mse_plan(struct sd_call *c, struct sd_err *err)
+int loss_plan(struct sd_call *c, struct sd_err *err)
 {
     c->scratch_bytes = static_cast<size_t>(parts_of(c->node->in[0])) * sizeof(double);
     return sd_cuda_plan_floats(c, err);
 }
 
-template <int W, typename T> void mse_parts(const struct sd_call *c)
+/* Input number `at`, and the one behind it. */
+struct sample_rows rows_of(const struct sd_call *c, int at)
 {
-    const struct sd_tensor *pred = c->node->in[0];
-    sd_launch(sd_cuda_stream(c), parts_of(pred), SD_THREADS, 0, mse_parts_kernel<W, T>,
-              sd_tensor_count(pred) / W, sd_divider(sample_length(pred) / W), in<T>(c, 0), in<float>(c, 1),
-              in<float>(c, 2), static_cast<double *>(c->scratch));
+    return {c->node->attr.loss, in<float>(c, at), in<float>(c, at + 1)};
 }
 
-void mse(const struct sd_call *c)
+template <int W, typename T> void loss_parts(const struct sd_call *c)
+{
+    const struct sd_tensor *pred = c->node->in[0];
+    sd_launch(sd_cuda_stream(c), parts_of(pred), SD_THREADS, 0, loss_parts_kernel<W, T>,
+              sd_tensor_count(pred) / W, sd_divider(sample_length(pred) / W), rows_of(c, 2), in<T>(c, 0),
+              in<float>(c, 1), static_cast<double *>(c->scratch));
+}
+
+void loss(const struct sd_call *c)
 {
     const struct sd_tensor *pred = c->node->in[0];
     bool wide = sd_aligned(c->in[0]) && sd_aligned(c->in[1]) && sample_length(pred) % SD_WIDE == 0;
     sd_by_type(pred->dtype, [&](auto t) {
         if (wide)
-            mse_parts<SD_WIDE, decltype(t)>(c);
+            loss_parts<SD_WIDE, decltype(t)>(c);
         else
-            mse_parts<1, decltype(t)>(c);
+            loss_parts<1, decltype(t)>(c);
     });
-    sd_launch(sd_cuda_stream(c), 1, SD_THREADS, 0, mse_kernel, parts_of(pred),
+    sd_launch(sd_cuda_stream(c), 1, SD_THREADS, 0, loss_kernel, parts_of(pred),
               static_cast<double>(sd_tensor_count(pred)), static_cast<const double *>(c->scratch),
               static_cast<float *>(c->out[0]));
 }
 
-/* --- mse_bwd --- */
+/* --- loss_bwd --- */
 
 template <int W, typename T>
-__global__ void mse_bwd_kernel(int64_t units, sd_divider sample, double count, const float *__restrict__ dy,
-                               const T *__restrict__ pred, const float *__restrict__ target,
-                               const float *__restrict__ weight, T *__restrict__ dpred)
+__global__ void loss_bwd_kernel(int64_t units, sd_divider sample, struct sample_rows rows, double count,
+                                const float *__restrict__ dy, const T *__restrict__ pred,
+                                const float *__restrict__ target, T *__restrict__ dpred)
 {
-    float mean = static_cast<float>(2.0 * static_cast<double>(*dy) / count);
+    float mean = static_cast<float>(static_cast<double>(*dy) / count);
     for (int64_t i = sd_first(); i < units; i += sd_stride()) {
-        float by = mean * weight[sample.quotient(i)];
+        int64_t n = sample.quotient(i);
+        float by = mean * rows.weight(n), delta = rows.delta(n);
         sd_wide<float, W> p = sd_load<W>(pred, i), t = sd_load<W>(target, i);
         for (int k = 0; k < W; k++)
-            p.v[k] = by * (p.v[k] - t.v[k]);
+            p.v[k] = by * slope(rows.kind, p.v[k] - t.v[k], delta);
         sd_store(dpred, i, p);
     }
 }
 
-template <int W, typename T> void mse_bwd_by(const struct sd_call *c)
+template <int W, typename T> void loss_bwd_by(const struct sd_call *c)
 {
     const struct sd_tensor *pred = c->node->in[1];
     int64_t n = sd_tensor_count(pred), units = n / W;
-    sd_launch(sd_cuda_stream(c), sd_grid(units), SD_THREADS, 0, mse_bwd_kernel<W, T>, units,
-              sd_divider(sample_length(pred) / W), static_cast<double>(n), in<float>(c, 0), in<T>(c, 1),
-              in<float>(c, 2), in<float>(c, 3), static_cast<T *>(c->out[0]));
+    sd_launch(sd_cuda_stream(c), sd_grid(units), SD_THREADS, 0, loss_bwd_kernel<W, T>, units,
+              sd_divider(sample_length(pred) / W), rows_of(c, 3), static_cast<double>(n), in<float>(c, 0),
+              in<T>(c, 1), in<float>(c, 2), static_cast<T *>(c->out[0]));
 }
 
-void mse_bwd(const struct sd_call *c)
+void loss_bwd(const struct sd_call *c)
 {
     const struct sd_tensor *pred = c->node->in[1];
     bool wide = sd_aligned(c->in[1]) && sd_aligned(c->in[2]) && sd_aligned(c->out[0]) &&
                 sample_length(pred) % SD_WIDE == 0;
     sd_by_type(pred->dtype, [&](auto t) {
         if (wide)
-            mse_bwd_by<SD_WIDE, decltype(t)>(c);
+            loss_bwd_by<SD_WIDE, decltype(t)>(c);
         else
-            mse_bwd_by<1, decltype(t)>(c);
+            loss_bwd_by<1, decltype(t)>(c);
     });
 }
 
@@ -164,7 +210,7 @@ void mse_bwd(const struct sd_call *c)
 
 extern "C" {
 extern const struct sd_kernel sd_cuda_mix = {.plan = sd_cuda_plan_floats, .run = mix, .drop = nullptr};
-extern const struct sd_kernel sd_cuda_mse = {.plan = mse_plan, .run = mse, .drop = nullptr};
-extern const struct sd_kernel sd_cuda_mse_bwd = {
-    .plan = sd_cuda_plan_floats, .run = mse_bwd, .drop = nullptr};
+extern const struct sd_kernel sd_cuda_loss = {.plan = loss_plan, .run = loss, .drop = nullptr};
+extern const struct sd_kernel sd_cuda_loss_bwd = {
+    .plan = sd_cuda_plan_floats, .run = loss_bwd, .drop = nullptr};
 }

@@ -31,6 +31,15 @@ enum sd_op {
 
 enum sd_act { SD_ACT_NONE, SD_ACT_SILU, SD_ACT_GELU, SD_ACT_QUICK_GELU };
 
+/* sd-scripts' --loss_type: what a difference d adds to the loss. The latter two go over from a square to a
+ * line where |d| is about delta. */
+enum sd_loss {
+    SD_LOSS_L2,        /* d^2 */
+    SD_LOSS_L1,        /* |d| */
+    SD_LOSS_SMOOTH_L1, /* 2 (sqrt(d^2 + delta^2) - delta) */
+    SD_LOSS_HUBER      /* delta times that */
+};
+
 /* A variable: memory that lives outside of graphs. A frozen one (weights of a file) is only read, may be
  * stored in another float type than it is used in, and is converted or packed once by a backend. A mutable
  * one (trained parameters, moments, gradient sums) is read and written by nodes, in its own type. */
@@ -81,6 +90,7 @@ struct sd_attr {
     float scale, eps, max_period;
     struct sd_loss_scaling scaling;
     enum sd_act act;
+    enum sd_loss loss;
     bool trans_a, trans_b, causal, flip;
     struct sd_var *var;
 };
@@ -197,10 +207,10 @@ struct sd_tensor *sd_graph_randn(struct sd_graph *g, struct sd_tensor *state, in
  * table [T,2]. */
 struct sd_tensor *sd_graph_mix(struct sd_graph *g, struct sd_tensor *x, struct sd_tensor *noise,
                                struct sd_tensor *t, struct sd_tensor *table);
-/* Mean over samples of weight[n] * mean((pred-target)^2), f32 [1]. pred [N,...] any float, target f32, weight
- * [N] f32. */
-struct sd_tensor *sd_graph_mse(struct sd_graph *g, struct sd_tensor *pred, struct sd_tensor *target,
-                               struct sd_tensor *weight);
+/* Mean over samples of weight[n] * mean(kind's term of pred - target), f32 [1]. pred [N,...] any float,
+ * target f32, weight [N] f32; delta [N] f32, NULL for l2 and l1. */
+struct sd_tensor *sd_graph_loss(struct sd_graph *g, enum sd_loss kind, struct sd_tensor *pred,
+                                struct sd_tensor *target, struct sd_tensor *weight, struct sd_tensor *delta);
 
 /* Effects: nodes that write variables, run in the order they were added. One node serves any number of
  * variables, so that a device takes hundreds of small ones in one launch; no variable may be in it twice. */

@@ -43,7 +43,7 @@ GRAD(group_norm)
 GRAD(layer_norm)
 GRAD(attention)
 GRAD(embedding)
-GRAD(mse)
+GRAD(loss)
 #undef GRAD
 
 #endif

@@ -107,7 +107,7 @@ static struct sd_tensor *build_loss(struct sd_trainer *t, struct sd_nn *b, struc
     if (t->options.v_prediction) /* -sqrt(1 - alpha_bar) x + sqrt(alpha_bar) noise */
         target = sd_graph_mix(g, x, s->noise, s->timesteps, sd_graph_var(g, &t->velocity_var, SD_F32));
     struct sd_tensor *pred = sd_unet(b, &t->config.unet, noisy, s->timesteps, context);
-    return sd_graph_mse(g, pred, target, s->weight);
+    return sd_graph_loss(g, SD_LOSS_L2, pred, target, s->weight, NULL);
 }
 
 /* What the loss's gradient starts from. The scale is read where the graph runs: it changes with no one's

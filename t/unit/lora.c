@@ -164,7 +164,7 @@ static void build(struct step *s, const struct sd_model_config *c, struct sd_wei
     struct sd_tensor *noisy = sd_graph_mix(g, s->latents, s->noise, s->timesteps, s->table);
     struct sd_tensor *context = sd_clip_text(&b, &c->text, s->ids, 0);
     struct sd_tensor *pred = sd_unet(&b, &c->unet, noisy, s->timesteps, context);
-    s->loss = sd_graph_mse(g, pred, s->noise, s->weight);
+    s->loss = sd_graph_loss(g, SD_LOSS_L2, pred, s->noise, s->weight, NULL);
     if (s->loss && !sd_graph_grad(g, s->loss, s->seed, &s->grads)) {
         sd_graph_output(g, s->loss);
         for (size_t i = 0; i < l->count; i++) {

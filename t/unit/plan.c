@@ -98,7 +98,8 @@ static void build(struct net *n, int flags)
     struct sd_tensor *h = n->x, **grads;
     for (int i = 0; i < DEPTH; i++)
         h = block(n, h);
-    n->loss = sd_graph_mse(g, sd_graph_upsample(g, h, 2 * SIDE, 2 * SIDE), n->target, n->t);
+    n->loss =
+        sd_graph_loss(g, SD_LOSS_L2, sd_graph_upsample(g, h, 2 * SIDE, 2 * SIDE), n->target, n->t, NULL);
     sd_graph_output(g, n->loss);
     if (sd_graph_grad(g, n->loss, sd_graph_fill(g, SD_F32, DIMS(1), 1), &grads))
         return;

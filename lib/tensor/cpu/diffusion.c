@@ -2,6 +2,8 @@
 
 #include "base/philox.h"
 
+#include <math.h>
+
 static void randn_chunk(const struct sd_call *c, int64_t from, int64_t to)
 {
     const struct sd_tensor *y = c->node->out[0];
@@ -50,69 +52,128 @@ static void mix(const struct sd_call *c)
 }
 const struct sd_kernel sd_cpu_mix = {.plan = sd_cpu_plan_floats, .run = mix};
 
-SD_CPU_CLONES static float squares(int64_t n, const float *a, const float *b)
+/* Twice sqrt(d^2 + delta^2) - delta, by a formula that loses nothing where d is small. */
+static inline float bent(float d, float delta)
 {
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < n; i++)
-        sum += (a[i] - b[i]) * (a[i] - b[i]);
-    return sum;
+    float under = sqrtf(d * d + delta * delta) + delta;
+    return under == 0 ? 0 : 2 * d * d / under;
 }
 
-/* The weighted sum of squares of one chunk, to its place in scratch. */
-static void mse_chunk(const struct sd_call *c, int64_t from, int64_t to)
+static inline float bent_slope(float d, float delta)
+{
+    float root = sqrtf(d * d + delta * delta);
+    return root == 0 ? 0 : 2 * d / root;
+}
+
+static inline float sign(float d)
+{
+    return d > 0 ? 1 : d < 0 ? -1 : d; /* NaN stays */
+}
+
+#define SUM(term)                                                          \
+    _Pragma("omp simd reduction(+ : sum)") for (int64_t i = 0; i < n; i++) \
+    {                                                                      \
+        float d = a[i] - b[i];                                             \
+        sum += (term);                                                     \
+    }                                                                      \
+    return sum
+
+SD_CPU_CLONES static float terms(enum sd_loss kind, float delta, int64_t n, const float *a, const float *b)
+{
+    float sum = 0;
+    switch (kind) {
+    case SD_LOSS_L2:
+        SUM(d * d);
+    case SD_LOSS_L1:
+        SUM(fabsf(d));
+    default:
+        SUM(bent(d, delta));
+    }
+}
+
+#define EACH(slope)                                     \
+    _Pragma("omp simd") for (int64_t i = 0; i < n; i++) \
+    {                                                   \
+        float d = a[i] - b[i];                          \
+        y[i] = k * (slope);                             \
+    }                                                   \
+    return
+
+SD_CPU_CLONES static void slopes(enum sd_loss kind, float delta, float k, int64_t n, const float *a,
+                                 const float *b, float *y)
+{
+    switch (kind) {
+    case SD_LOSS_L2:
+        k *= 2;
+        EACH(d);
+    case SD_LOSS_L1:
+        EACH(sign(d));
+    default:
+        EACH(bent_slope(d, delta));
+    }
+}
+
+/* What all terms of a sample are multiplied by. */
+static float weight_of(enum sd_loss kind, const float *weight, const float *delta, int64_t sample)
+{
+    return kind == SD_LOSS_HUBER ? weight[sample] * delta[sample] : weight[sample];
+}
+
+/* The weighted sum of one chunk, to its place in scratch. */
+static void loss_chunk(const struct sd_call *c, int64_t from, int64_t to)
 {
     const struct sd_tensor *pred = c->node->in[0];
-    const float *target = c->in[1], *weight = c->in[2];
+    const float *target = c->in[1], *weight = c->in[2], *delta = c->in[3];
+    enum sd_loss kind = c->node->attr.loss;
     int64_t len = sample_len(pred);
     float buf[SD_CPU_BLOCK];
     double sum = 0;
     for (int64_t at = from, n; at < to; at += n) {
         n = sd_cpu_min(sd_cpu_min(SD_CPU_BLOCK, to - at), len - at % len);
         const float *p = sd_cpu_load(c->in[0], pred->dtype, at, n, buf);
-        sum += (double)weight[at / len] * (double)squares(n, p, target + at);
+        sum += (double)weight_of(kind, weight, delta, at / len) *
+               (double)terms(kind, delta ? delta[at / len] : 0, n, p, target + at);
     }
     ((double *)c->scratch)[from / SD_CPU_CHUNK] = sum;
 }
 
-static int mse_plan(struct sd_call *c, struct sd_err *err)
+static int loss_plan(struct sd_call *c, struct sd_err *err)
 {
     c->scratch_bytes = (size_t)(sd_tensor_count(c->node->in[0]) / SD_CPU_CHUNK + 1) * sizeof(double);
     return sd_cpu_plan_floats(c, err);
 }
 
-static void mse(const struct sd_call *c)
+static void loss(const struct sd_call *c)
 {
     int64_t n = sd_tensor_count(c->node->in[0]);
-    sd_cpu_split(c, n, SD_CPU_CHUNK, mse_chunk);
+    sd_cpu_split(c, n, SD_CPU_CHUNK, loss_chunk);
     double sum = 0;
     for (int64_t i = 0; i * SD_CPU_CHUNK < n; i++)
         sum += ((const double *)c->scratch)[i];
     *(float *)c->out[0] = (float)(sum / (double)n);
 }
-const struct sd_kernel sd_cpu_mse = {.plan = mse_plan, .run = mse};
+const struct sd_kernel sd_cpu_loss = {.plan = loss_plan, .run = loss};
 
-SD_CPU_CLONES static void mse_bwd_chunk(const struct sd_call *c, int64_t from, int64_t to)
+static void loss_bwd_chunk(const struct sd_call *c, int64_t from, int64_t to)
 {
     const struct sd_tensor *pred = c->node->in[1];
     enum sd_dtype type = c->node->out[0]->dtype;
-    const float *dy = c->in[0], *target = c->in[2], *weight = c->in[3];
+    enum sd_loss kind = c->node->attr.loss;
+    const float *dy = c->in[0], *target = c->in[2], *weight = c->in[3], *delta = c->in[4];
     int64_t len = sample_len(pred), count = sd_tensor_count(pred);
     float bp[SD_CPU_BLOCK], by[SD_CPU_BLOCK];
     for (int64_t at = from, n; at < to; at += n) {
         n = sd_cpu_min(sd_cpu_min(SD_CPU_BLOCK, to - at), len - at % len);
-        const float *p = sd_cpu_load(c->in[1], pred->dtype, at, n, bp), *t = target + at;
-        float *y = sd_cpu_place(c->out[0], type, at, by),
-              k = (float)(2.0 * *dy * weight[at / len] / (double)count);
-#pragma omp simd
-        for (int64_t i = 0; i < n; i++)
-            y[i] = k * (p[i] - t[i]);
+        const float *p = sd_cpu_load(c->in[1], pred->dtype, at, n, bp);
+        float *y = sd_cpu_place(c->out[0], type, at, by);
+        float k = (float)((double)*dy * (double)weight_of(kind, weight, delta, at / len) / (double)count);
+        slopes(kind, delta ? delta[at / len] : 0, k, n, p, target + at, y);
         sd_cpu_store(c->out[0], type, at, n, y);
     }
 }
 
-static void mse_bwd(const struct sd_call *c)
+static void loss_bwd(const struct sd_call *c)
 {
-    sd_cpu_split(c, sd_tensor_count(c->node->in[1]), SD_CPU_CHUNK, mse_bwd_chunk);
+    sd_cpu_split(c, sd_tensor_count(c->node->in[1]), SD_CPU_CHUNK, loss_bwd_chunk);
 }
-const struct sd_kernel sd_cpu_mse_bwd = {.plan = sd_cpu_plan_floats, .run = mse_bwd};
+const struct sd_kernel sd_cpu_loss_bwd = {.plan = sd_cpu_plan_floats, .run = loss_bwd};

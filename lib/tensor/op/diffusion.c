@@ -27,24 +27,31 @@ struct sd_tensor *sd_graph_mix(struct sd_graph *g, struct sd_tensor *x, struct s
     return sd_graph_add_out(g, node, 0, SD_F32, x->ndim, x->dim);
 }
 
-struct sd_tensor *sd_graph_mse(struct sd_graph *g, struct sd_tensor *pred, struct sd_tensor *target,
-                               struct sd_tensor *weight)
+static bool is_row(const struct sd_tensor *t, int64_t n)
+{
+    return t->ndim == 1 && t->dim[0] == n && t->dtype == SD_F32;
+}
+
+struct sd_tensor *sd_graph_loss(struct sd_graph *g, enum sd_loss kind, struct sd_tensor *pred,
+                                struct sd_tensor *target, struct sd_tensor *weight, struct sd_tensor *delta)
 {
     if (!pred || !target || !weight)
         return NULL;
-    if (!sd_tensor_same_shape(pred, target) || target->dtype != SD_F32 || weight->ndim != 1 ||
-        weight->dim[0] != pred->dim[0] || weight->dtype != SD_F32)
-        return sd_graph_fail(g, SD_OP_mse, "takes pred and target [N,...] and weight [N] f32");
-    struct sd_node *node =
-        sd_graph_node(g, SD_OP_mse, (struct sd_tensor *[]){pred, target, weight}, 3, 3, 1, NULL);
+    if (!sd_tensor_same_shape(pred, target) || target->dtype != SD_F32 || !is_row(weight, pred->dim[0]))
+        return sd_graph_fail(g, SD_OP_loss, "takes pred and target [N,...] and weight [N] f32");
+    bool bends = kind == SD_LOSS_SMOOTH_L1 || kind == SD_LOSS_HUBER;
+    if (bends != (delta != NULL) || (delta && !is_row(delta, pred->dim[0])))
+        return sd_graph_fail(g, SD_OP_loss, "takes delta [N] f32 for smooth l1 and huber, and none else");
+    struct sd_node *node = sd_graph_node(g, SD_OP_loss, (struct sd_tensor *[]){pred, target, weight, delta},
+                                         4, 3, 1, &(struct sd_attr){.loss = kind});
     return sd_graph_add_out(g, node, 0, SD_F32, 1, (int64_t[]){1});
 }
 
-void sd_grad_mse(struct sd_graph *g, const struct sd_node *node, struct sd_tensor *const *dy,
-                 struct sd_tensor **dx)
+void sd_grad_loss(struct sd_graph *g, const struct sd_node *node, struct sd_tensor *const *dy,
+                  struct sd_tensor **dx)
 {
     struct sd_tensor *pred = node->in[0];
-    struct sd_tensor *in[] = {dy[0], pred, node->in[1], node->in[2]};
-    struct sd_node *bwd = sd_graph_node(g, SD_OP_mse_bwd, in, 4, 4, 1, NULL);
+    struct sd_tensor *in[] = {dy[0], pred, node->in[1], node->in[2], node->in[3]};
+    struct sd_node *bwd = sd_graph_node(g, SD_OP_loss_bwd, in, 5, 4, 1, &node->attr);
     dx[0] = sd_graph_add_out(g, bwd, 0, pred->dtype, pred->ndim, pred->dim);
 }

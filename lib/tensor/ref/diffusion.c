@@ -29,22 +29,43 @@ static void mix(const struct sd_call *c)
 }
 const struct sd_kernel sd_ref_mix = {.run = mix};
 
-static void mse(const struct sd_call *c)
+static double term(enum sd_loss kind, double d, double delta)
 {
-    struct array pred = in(c, 0), target = in(c, 1), weight = in(c, 2), y = out(c, 0);
+    double bend = 2 * (sqrt(d * d + delta * delta) - delta);
+    return kind == SD_LOSS_L2      ? d * d
+           : kind == SD_LOSS_L1    ? fabs(d)
+           : kind == SD_LOSS_HUBER ? delta * bend
+                                   : bend;
+}
+
+static double slope(enum sd_loss kind, double d, double delta)
+{
+    double root = sqrt(d * d + delta * delta), bend = root == 0 ? 0 : 2 * d / root;
+    if (kind == SD_LOSS_L1)
+        return d > 0 ? 1 : d < 0 ? -1 : d; /* NaN stays */
+    return kind == SD_LOSS_L2 ? 2 * d : kind == SD_LOSS_HUBER ? delta * bend : bend;
+}
+
+static void loss(const struct sd_call *c)
+{
+    struct array pred = in(c, 0), target = in(c, 1), weight = in(c, 2), delta = in(c, 3), y = out(c, 0);
     int64_t len = pred.n / pred.dim[0];
     double sum = 0;
     for (int64_t i = 0; i < pred.n; i++)
-        sum += ld(weight, i / len) * pow(ld(pred, i) - ld(target, i), 2);
+        sum += ld(weight, i / len) *
+               term(c->node->attr.loss, ld(pred, i) - ld(target, i), delta.data ? ld(delta, i / len) : 0);
     st(y, 0, sum / (double)pred.n);
 }
-const struct sd_kernel sd_ref_mse = {.run = mse};
+const struct sd_kernel sd_ref_loss = {.run = loss};
 
-static void mse_bwd(const struct sd_call *c)
+static void loss_bwd(const struct sd_call *c)
 {
-    struct array dy = in(c, 0), pred = in(c, 1), target = in(c, 2), weight = in(c, 3), dpred = out(c, 0);
+    struct array dy = in(c, 0), pred = in(c, 1), target = in(c, 2), weight = in(c, 3), delta = in(c, 4),
+                 dpred = out(c, 0);
     int64_t len = pred.n / pred.dim[0];
     for (int64_t i = 0; i < pred.n; i++)
-        st(dpred, i, ld(dy, 0) * ld(weight, i / len) * 2 * (ld(pred, i) - ld(target, i)) / (double)pred.n);
+        st(dpred, i,
+           ld(dy, 0) * ld(weight, i / len) / (double)pred.n *
+               slope(c->node->attr.loss, ld(pred, i) - ld(target, i), delta.data ? ld(delta, i / len) : 0));
 }
-const struct sd_kernel sd_ref_mse_bwd = {.run = mse_bwd};
+const struct sd_kernel sd_ref_loss_bwd = {.run = loss_bwd};
