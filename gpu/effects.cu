@@ -92,6 +92,18 @@ template <int K, typename F> void by_tables(const struct sd_call *c, int sets, F
     }
 }
 
+/* visit(x) for the second tensor of a piece's pair, as what it is. */
+template <typename F> __device__ void by_second(const table<2> &t, const struct piece &p, F visit)
+{
+    const void *x = t.memory[p.set][1];
+    if (t.type[p.set] == SD_BF16)
+        visit(static_cast<const __nv_bfloat16 *>(x));
+    else if (t.type[p.set] == SD_F16)
+        visit(static_cast<const __half *>(x));
+    else
+        visit(static_cast<const float *>(x));
+}
+
 template <typename T> __device__ void add_piece(const struct piece &p, float *acc, const T *x)
 {
     each_unit(p, [&](auto width, int64_t i) {
@@ -107,19 +119,41 @@ __global__ void accumulate_kernel(table<2> t)
 {
     struct piece p = piece_of(t);
     float *acc = t.f32(p.set, 0);
-    const void *x = t.memory[p.set][1];
-    if (t.type[p.set] == SD_BF16)
-        add_piece(p, acc, static_cast<const __nv_bfloat16 *>(x));
-    else if (t.type[p.set] == SD_F16)
-        add_piece(p, acc, static_cast<const __half *>(x));
-    else
-        add_piece(p, acc, static_cast<const float *>(x));
+    by_second(t, p, [&](const auto *x) { add_piece(p, acc, x); });
 }
 
 void accumulate(const struct sd_call *c)
 {
     by_tables<2>(c, c->node->n_in / 2, [&](const table<2> &t, int, int64_t, dim3 grid) {
         sd_launch(sd_cuda_stream(c), grid, dim3(SD_THREADS), 0, accumulate_kernel, t);
+    });
+}
+
+template <typename T>
+__device__ void approach_piece(const struct piece &p, float rate, float *shadow, const T *x)
+{
+    each_unit(p, [&](auto width, int64_t i) {
+        constexpr int W = decltype(width)::value;
+        auto s = sd_load<W>(shadow, i), v = sd_load<W>(x, i);
+        for (int k = 0; k < W; k++)
+            s.v[k] += rate * (v.v[k] - s.v[k]);
+        sd_store<W>(shadow, i, s);
+    });
+}
+
+__global__ void ema_kernel(table<2> t, const float *rate)
+{
+    struct piece p = piece_of(t);
+    float *shadow = t.f32(p.set, 0);
+    by_second(t, p, [&](const auto *x) { approach_piece(p, *rate, shadow, x); });
+}
+
+void ema(const struct sd_call *c)
+{
+    int rate = c->node->n_in - 1;
+    by_tables<2>(c, rate / 2, [&](const table<2> &t, int, int64_t, dim3 grid) {
+        sd_launch(sd_cuda_stream(c), grid, dim3(SD_THREADS), 0, ema_kernel, t,
+                  static_cast<const float *>(c->in[rate]));
     });
 }
 
@@ -257,6 +291,7 @@ void loss_scale(const struct sd_call *c)
 
 extern "C" {
 const struct sd_kernel sd_cuda_accumulate = {.plan = sd_cuda_plan_floats, .run = accumulate, .drop = NULL};
+const struct sd_kernel sd_cuda_ema = {.plan = sd_cuda_plan_floats, .run = ema, .drop = NULL};
 const struct sd_kernel sd_cuda_clip = {.plan = clip_plan, .run = clip, .drop = NULL};
 const struct sd_kernel sd_cuda_adamw = {.plan = sd_cuda_plan_floats, .run = adamw, .drop = NULL};
 const struct sd_kernel sd_cuda_loss_scale = {.plan = sd_cuda_plan_floats, .run = loss_scale, .drop = NULL};

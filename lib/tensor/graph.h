@@ -256,6 +256,11 @@ void sd_graph_adamw(struct sd_graph *g, int n, const struct sd_adamw_tensors *t,
 void sd_graph_loss_scale(struct sd_graph *g, struct sd_tensor *scale, struct sd_tensor *streak,
                          struct sd_tensor *clip, const struct sd_loss_scaling *scaling);
 
+/* Moving averages of parameters: shadow[i] += rate (param[i] - shadow[i]) for n pairs, shadow[i] a mutable
+ * f32 variable of param[i]'s shape. rate [1] f32 is 1 - decay, which may change from step to step. */
+void sd_graph_ema(struct sd_graph *g, int n, struct sd_tensor *const *shadow, struct sd_tensor *const *param,
+                  struct sd_tensor *rate);
+
 /* For op files and passes: a node with the given inputs; outputs are added by sd_graph_add_out. NULL when an
  * input marked as required (the first n_required) is NULL, or memory is out. */
 struct sd_node *sd_graph_node(struct sd_graph *g, enum sd_op op, struct sd_tensor *const *in, int n_in,

@@ -22,6 +22,7 @@
 #define sd_grad_clip NULL
 #define sd_grad_adamw NULL
 #define sd_grad_loss_scale NULL
+#define sd_grad_ema NULL
 
 const struct sd_op_info sd_op_info[SD_OP_COUNT] = {
 #define OP(name, inplace, formula) {#name, formula, inplace, sd_grad_##name},

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What stands around a gradient: the dynamic loss scale, by torch.
+"""What stands around a gradient: the dynamic loss scale, by torch, and moving averages, by diffusers.
 
   optim.py [DIR]           (DIR: t/data/optim; versions and environment: see peers.py)
 
@@ -10,7 +10,10 @@ Writes
     in.spoiled [30]    what the first element of w's scaled gradient becomes: 0 (it stays), inf, -inf, NaN
     out.N.P            after N = 1, 2, 5, 10, 20, 30 updates
     out.scale [30]     after each update; out.skipped [30] 1 where the optimizer did not step; out.lr [30] the rate then used
-    metadata           lr, betas, eps, decay, init, growth, backoff, interval
+    metadata settings  SCALER, below
+  ema.safetensors      12 steps of diffusers.training_utils.EMAModel (decay 0.9, less at first) over two tensors
+    in.P [13,...]      the values of P = w [3,2], b [5] at the start and before each step
+    out.decay [12], out.P [12,...]   of each step
 """
 import os
 import sys
@@ -66,10 +69,32 @@ def scaler():
     return t
 
 
+def ema():
+    from diffusers.training_utils import EMAModel
+
+    shapes = {"w": (3, 2), "b": (5,)}
+    t = {f"in.{k}": peers.randn(f"ema.{k}", 13, *s) for k, s in shapes.items()}
+    params = {k: torch.nn.Parameter(t[f"in.{k}"][0].clone()) for k in shapes}
+    model = EMAModel(list(params.values()), decay=0.9, use_ema_warmup=False)
+    decay, shadow = [], {k: [] for k in shapes}
+    for i in range(12):
+        for k, p in params.items():
+            p.data.copy_(t[f"in.{k}"][i + 1])
+        model.step(list(params.values()))
+        decay.append(model.cur_decay_value)
+        for k, s in zip(shapes, model.shadow_params):
+            shadow[k].append(s.clone())
+    t["out.decay"] = torch.tensor(decay)
+    t.update({f"out.{k}": torch.stack(v) for k, v in shadow.items()})
+    print("  decay ", " ".join(f"{v:.4f}" for v in decay))
+    return t
+
+
 def main(argv):
     peers.check()
     out = peers.output(argv, "optim")
-    peers.save(scaler(), os.path.join(out, "scaler.safetensors"), **{k: str(v) for k, v in SCALER.items()})
+    peers.save(scaler(), os.path.join(out, "scaler.safetensors"), settings=SCALER)
+    peers.save(ema(), os.path.join(out, "ema.safetensors"))
 
 
 if __name__ == "__main__":

@@ -335,19 +335,32 @@ static struct sd_tensor *build_loss(struct session *s, const int64_t *p)
     return sd_graph_loss(s->g, kind, x, target, weight, delta);
 }
 
-/* elements of the first pair, pairs, elements from one to the next */
+/* Pairs of a state and what goes into it: elements of the first, pairs, elements from one to the next. */
+static int build_pairs(struct session *s, const int64_t *p, struct sd_tensor **to, struct sd_tensor **from)
+{
+    for (int i = 0; i < p[1]; i++) {
+        to[i] = VAR("sum", STATE, p[0] + i * p[2]);
+        from[i] = VAR("x", DATA, p[0] + i * p[2]);
+        if (i % 3) /* of another type; the cast back is left out */
+            from[i] = sd_graph_cast(s->g, from[i], s->dtype);
+        if (i % 3 == 2)
+            from[i] = sd_graph_cast(s->g, from[i], SD_F32);
+    }
+    return (int)p[1];
+}
+
 static struct sd_tensor *build_accumulate(struct session *s, const int64_t *p)
 {
-    struct sd_tensor *acc[VARIABLES], *x[VARIABLES];
-    for (int i = 0; i < p[1]; i++) {
-        acc[i] = VAR("acc", STATE, p[0] + i * p[2]);
-        x[i] = VAR("x", DATA, p[0] + i * p[2]);
-        if (i % 3) /* of another type; the cast back is left out */
-            x[i] = sd_graph_cast(s->g, x[i], s->dtype);
-        if (i % 3 == 2)
-            x[i] = sd_graph_cast(s->g, x[i], SD_F32);
-    }
-    sd_graph_accumulate(s->g, (int)p[1], acc, x);
+    struct sd_tensor *to[VARIABLES], *from[VARIABLES];
+    sd_graph_accumulate(s->g, build_pairs(s, p, to, from), to, from);
+    return NULL;
+}
+
+static struct sd_tensor *build_ema(struct session *s, const int64_t *p)
+{
+    struct sd_tensor *to[VARIABLES], *from[VARIABLES], *rate = VAR("rate", DATA, 1);
+    *values(s) = 0.375f;
+    sd_graph_ema(s->g, build_pairs(s, p, to, from), to, from, rate);
     return NULL;
 }
 

@@ -47,6 +47,7 @@ static const struct sd_kernel *const kernels[SD_OP_COUNT] = {
     KERNEL(clip),
     KERNEL(adamw),
     KERNEL(loss_scale),
+    KERNEL(ema),
 };
 
 static void cpu_free(struct sd_backend *b)

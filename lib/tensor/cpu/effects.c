@@ -170,3 +170,30 @@ static void loss_scale(const struct sd_call *c)
     }
 }
 const struct sd_kernel sd_cpu_loss_scale = {.plan = sd_cpu_plan_floats, .run = loss_scale};
+
+SD_CPU_CLONES static void ema_pieces(const struct sd_call *c, int64_t from, int64_t to)
+{
+    float buf[SD_CPU_BLOCK], rate = *(const float *)c->in[c->node->n_in - 1];
+    for (int64_t k = from; k < to; k++) {
+        struct piece p = piece_of(c, k);
+        for (int64_t at = p.from, n; at < p.to; at += n) {
+            n = sd_cpu_min(SD_CPU_BLOCK, p.to - at);
+            const float *x = sd_cpu_load(c->in[p.tensor + 1], c->node->in[p.tensor + 1]->dtype, at, n, buf);
+            float *shadow = (float *)c->in[p.tensor] + at;
+#pragma omp simd
+            for (int64_t i = 0; i < n; i++)
+                shadow[i] += rate * (x[i] - shadow[i]);
+        }
+    }
+}
+
+static int ema_plan(struct sd_call *c, struct sd_err *err)
+{
+    return cut(c, c->node->n_in - 1, 2, err);
+}
+
+static void ema(const struct sd_call *c)
+{
+    sd_cpu_split(c, pieces_of(c), 1, ema_pieces);
+}
+const struct sd_kernel sd_cpu_ema = {.plan = ema_plan, .run = ema, .drop = drop};

@@ -27,19 +27,40 @@ static struct sd_tensor *uncast(struct sd_tensor *x)
     return x && x->dtype == SD_F32 && x->node->op == SD_OP_cast ? x->node->in[0] : x;
 }
 
-void sd_graph_accumulate(struct sd_graph *g, int n, struct sd_tensor *const *acc, struct sd_tensor *const *x)
+/* A node on n pairs of a mutable variable and what goes into it, and one more input. */
+static void pairs(struct sd_graph *g, enum sd_op op, int n, struct sd_tensor *const *to,
+                  struct sd_tensor *const *from, struct sd_tensor *more)
 {
-    struct sd_tensor **in = n ? sd_graph_alloc(g, 2 * (size_t)n, sizeof *in) : NULL;
+    struct sd_tensor **in = n ? sd_graph_alloc(g, 2 * (size_t)n + 1, sizeof *in) : NULL;
     for (int i = 0; in && i < n; i++) {
-        in[2 * i] = acc[i];
-        in[2 * i + 1] = uncast(x[i]);
-        if (!x[i] || !writable(acc[i]) || sd_tensor_count(acc[i]) != sd_tensor_count(x[i])) {
-            sd_graph_fail(g, SD_OP_accumulate, "takes mutable f32 variables and tensors of their shapes");
+        in[2 * i] = to[i];
+        in[2 * i + 1] = uncast(from[i]);
+        if (!from[i] || !writable(to[i]) || sd_tensor_count(to[i]) != sd_tensor_count(from[i])) {
+            sd_graph_fail(g, op, "takes mutable f32 variables and tensors of their shapes");
             return;
         }
     }
-    if (in && !check_once(g, SD_OP_accumulate, in, 2 * n))
-        sd_graph_node(g, SD_OP_accumulate, in, 2 * n, 2 * n, 0, NULL);
+    int count = 2 * n + (more != NULL);
+    if (!in || check_once(g, op, in, 2 * n))
+        return;
+    in[2 * n] = more;
+    sd_graph_node(g, op, in, count, count, 0, NULL);
+}
+
+void sd_graph_accumulate(struct sd_graph *g, int n, struct sd_tensor *const *acc, struct sd_tensor *const *x)
+{
+    pairs(g, SD_OP_accumulate, n, acc, x, NULL);
+}
+
+void sd_graph_ema(struct sd_graph *g, int n, struct sd_tensor *const *shadow, struct sd_tensor *const *param,
+                  struct sd_tensor *rate)
+{
+    if (!rate)
+        return;
+    if (rate->dtype != SD_F32 || sd_tensor_count(rate) != 1)
+        sd_graph_fail(g, SD_OP_ema, "the rate is not one f32");
+    else
+        pairs(g, SD_OP_ema, n, shadow, param, rate);
 }
 
 struct sd_tensor *sd_graph_clip(struct sd_graph *g, struct sd_tensor *const *grads, int n, float max_norm,

@@ -3,7 +3,8 @@
 
 static bool is_effect(const struct sd_node *n)
 {
-    return n->op == SD_OP_accumulate || n->op == SD_OP_adamw || n->op == SD_OP_loss_scale;
+    return n->op == SD_OP_accumulate || n->op == SD_OP_adamw || n->op == SD_OP_loss_scale ||
+           n->op == SD_OP_ema;
 }
 
 int sd_graph_prune(struct sd_graph *g)

@@ -74,3 +74,14 @@ static void loss_scale(const struct sd_call *c)
     st(streak, 0, count);
 }
 const struct sd_kernel sd_ref_loss_scale = {.run = loss_scale};
+
+static void ema(const struct sd_call *c)
+{
+    double rate = ld(in(c, c->node->n_in - 1), 0);
+    for (int k = 0; k + 1 < c->node->n_in; k += 2) {
+        struct array shadow = in(c, k), param = in(c, k + 1);
+        for (int64_t i = 0; i < shadow.n; i++)
+            st(shadow, i, ld(shadow, i) + rate * (ld(param, i) - ld(shadow, i)));
+    }
+}
+const struct sd_kernel sd_ref_ema = {.run = ema};
