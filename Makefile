@@ -24,7 +24,7 @@ MODE := $(if $(SAN),san,release)
 B := build/$(MODE)
 BIN := $(if $(SAN),$(B)/bin,bin)
 
-PACKAGES := openblas libcjson spng libjpeg libwebp libwebpdemux libsixel libcrypto libutf8proc zlib
+PACKAGES := openblas libcjson spng libjpeg libwebp libwebpdemux libsixel nettle libutf8proc zlib
 PKG_CFLAGS := $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)
 PKG_LIBS := $(shell pkg-config --libs $(PACKAGES) 2>/dev/null)
 

@@ -9,21 +9,15 @@
 
 enum { SD_SHA256_BYTES = 32 };
 
-/* The sums of many short strings: what setting up costs is paid at the first. */
-struct sd_sha256_state { /* private; all zero at first */
-    struct evp_md_ctx_st *ctx;
-};
-int sd_sha256_sum(struct sd_sha256_state *s, const void *bytes, size_t len,
-                  unsigned char sum[SD_SHA256_BYTES], struct sd_err *err);
-void sd_sha256_free(struct sd_sha256_state *s);
+void sd_sha256_sum(const void *bytes, size_t len, unsigned char sum[SD_SHA256_BYTES]);
 
 /* hex receives 64 lower-case digits and a NUL. */
-int sd_sha256(const void *bytes, size_t len, char hex[65], struct sd_err *err);
+void sd_sha256(const void *bytes, size_t len, char hex[65]);
 /* The same of a mapping's bytes, whose pages are given back on the way (base/filemap.h). */
-int sd_sha256_mapped(const void *bytes, size_t len, char hex[65], struct sd_err *err);
+void sd_sha256_mapped(const void *bytes, size_t len, char hex[65]);
 int sd_sha256_fd(int fd, char hex[65], struct sd_err *err); /* from the file's position to its end */
 
-/* FNV-1a, 64 bits (Fowler, Noll and Vo). In the header, so that who uses it alone needs no libcrypto. */
+/* FNV-1a, 64 bits (Fowler, Noll and Vo). In the header, so that who uses it alone needs no library. */
 static inline uint64_t sd_fnv1a(const void *bytes, size_t len)
 {
     uint64_t h = UINT64_C(0xcbf29ce484222325);

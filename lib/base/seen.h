@@ -15,8 +15,7 @@ struct sd_seen_run { /* sums that rise; private, as the next */
 };
 
 struct sd_seen {
-    uint64_t count; /* different strings so far; may be read. All zero at first */
-    struct sd_sha256_state sha;
+    uint64_t count;              /* different strings so far; may be read. All zero at first */
     unsigned __int128 *slots;    /* sums, rising, with gaps of 0 */
     size_t used, cap;            /* of slots */
     struct sd_seen_run runs[64]; /* each has at least twice as many as the next */

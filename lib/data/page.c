@@ -141,17 +141,11 @@ static int write_title(struct sd_page *p, struct sd_err *err)
 static int write_hash(struct sd_page *p, struct sd_err *err)
 {
     const char *begin = strstr(sd_page_html, "<script>@BEGIN@"), *end = strstr(sd_page_html, "@END@");
-    char hex[65];
-    uint8_t digest[32];
+    uint8_t digest[SD_SHA256_BYTES];
     if (!begin || !end)
         return sd_err_set(err, SD_ERR_MACHINE, "the built-in page has no script");
     begin += strlen("<script>@BEGIN@");
-    if (sd_sha256(begin, (size_t)(end - begin), hex, err))
-        return -1;
-    for (int i = 0; i < 32; i++) {
-        const char byte[3] = {hex[2 * i], hex[2 * i + 1], 0};
-        digest[i] = (uint8_t)strtoul(byte, NULL, 16);
-    }
+    sd_sha256_sum(begin, (size_t)(end - begin), digest);
     sd_buf_clear(&p->text);
     return sd_base64_add(&p->text, digest, sizeof digest) ? sd_err_memory(err, 64) : put(p, err);
 }

@@ -1,6 +1,6 @@
 #include "store/safetensors_write.h"
 
-#include <openssl/evp.h>
+#include <nettle/sha2.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -246,31 +246,30 @@ int sd_store_write(const char *path, const struct sd_store_tensor *tensors, size
 }
 
 struct digests {
-    EVP_MD_CTX *data, *window;
+    struct sha256_ctx data, window;
     uint64_t at; /* position in the file */
 };
 
 static int to_digests(void *ctx, const void *bytes, size_t len, struct sd_err *err)
 {
+    (void)err;
     struct digests *d = ctx;
     const uint64_t from = 0x100000, to = 0x110000;
     uint64_t a = d->at > from ? d->at : from, b = d->at + len < to ? d->at + len : to;
-    int ok = EVP_DigestUpdate(d->data, bytes, len);
+    sha256_update(&d->data, len, bytes);
     if (a < b)
-        ok = ok && EVP_DigestUpdate(d->window, (const unsigned char *)bytes + (a - d->at), (size_t)(b - a));
+        sha256_update(&d->window, (size_t)(b - a), (const uint8_t *)bytes + (a - d->at));
     d->at += len;
-    return ok ? 0 : sd_err_set(err, SD_ERR_MACHINE, "SHA-256 failed");
+    return 0;
 }
 
-static int finish_digest(EVP_MD_CTX *ctx, char *hex, size_t digits)
+static void finish_digest(struct sha256_ctx *ctx, char *hex, size_t digits)
 {
-    unsigned char sum[EVP_MAX_MD_SIZE];
-    if (!EVP_DigestFinal_ex(ctx, sum, NULL))
-        return -1;
+    uint8_t sum[SHA256_DIGEST_SIZE];
+    sha256_digest(ctx, sizeof sum, sum);
     for (size_t i = 0; i < digits; i++)
         hex[i] = "0123456789abcdef"[sum[i / 2] >> (i % 2 ? 0 : 4) & 15];
     hex[digits] = 0;
-    return 0;
 }
 
 int sd_store_hash(const struct sd_store_tensor *tensors, size_t count, const struct sd_store_meta *meta,
@@ -278,26 +277,22 @@ int sd_store_hash(const struct sd_store_tensor *tensors, size_t count, const str
 {
     static const struct sd_store_meta none;
     struct sd_buf header = SD_BUF_INIT;
-    struct digests d = {EVP_MD_CTX_new(), EVP_MD_CTX_new(), 0};
+    struct digests d = {.at = 0};
     int rc = -1;
     const struct sd_store_tensor **order = sorted(tensors, count, err);
     /* sd-scripts always passes a dictionary here, so __metadata__ is there even when it is empty */
     if (!order || build_header(&header, order, count, meta ? meta : &none, meta_count, "ss_", err))
         goto out;
-    if (!d.data || !d.window || !EVP_DigestInit_ex(d.data, EVP_sha256(), NULL) ||
-        !EVP_DigestInit_ex(d.window, EVP_sha256(), NULL)) {
-        sd_err_set(err, SD_ERR_MACHINE, "cannot start SHA-256");
+    sha256_init(&d.data);
+    sha256_init(&d.window);
+    to_digests(&d, header.data, header.len, err);
+    sha256_init(&d.data); /* anew: it leaves the header out */
+    if (emit_tensors(order, count, to_digests, &d, err))
         goto out;
-    }
-    if (to_digests(&d, header.data, header.len, err) || !EVP_DigestInit_ex(d.data, EVP_sha256(), NULL) ||
-        emit_tensors(order, count, to_digests, &d, err)) /* data starts anew: it leaves the header out */
-        goto out;
-    rc = finish_digest(d.data, model_hash, 64) || finish_digest(d.window, legacy_hash, 8)
-             ? sd_err_set(err, SD_ERR_MACHINE, "SHA-256 failed")
-             : 0;
+    finish_digest(&d.data, model_hash, 64);
+    finish_digest(&d.window, legacy_hash, 8);
+    rc = 0;
 out:
-    EVP_MD_CTX_free(d.data);
-    EVP_MD_CTX_free(d.window);
     sd_buf_free(&header);
     free(order);
     return rc;

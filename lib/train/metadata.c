@@ -28,10 +28,10 @@ void sd_train_hash_model(const char *path, struct sd_train_progress *progress)
     } else if (fd >= 0) {
         char *part = malloc(BYTES);
         ssize_t n = part ? pread(fd, part, BYTES, FROM) : -1;
-        if (n < 0 || sd_sha256(part, (size_t)n, old, NULL) || sd_sha256_fd(fd, whole, NULL))
-            whole[0] = old[0] = 0;
-        else
+        if (n >= 0 && !sd_sha256_fd(fd, whole, NULL)) {
+            sd_sha256(part, (size_t)n, old);
             old[8] = 0;
+        }
         free(part);
     }
     if (fd >= 0)
