@@ -348,7 +348,7 @@ static void write_groups(struct dedup *d)
 
 int main(int argc, char **argv)
 {
-    static struct dedup d = {.distance = 4, .colour = 16, .keep = "largest"};
+    static struct dedup d; /* zero, then set: a file need not hold its tables */
     bool distance_given = false, colour_given = false;
     struct sd_err err = {0};
     const struct sd_option options[] = {
@@ -371,6 +371,9 @@ int main(int argc, char **argv)
         .options = options,
     };
     d.cmd.own_progress = true;
+    d.distance = 4;
+    d.colour = 16;
+    d.keep = "largest";
     cmd_start(&d.cmd, &argc, argv);
     if (d.exact && (distance_given || colour_given))
         cmd_usage(&d.cmd, "--%s has no meaning with --exact", distance_given ? "distance" : "colour");

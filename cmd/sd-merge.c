@@ -520,7 +520,7 @@ static void finish(struct merge *m)
 
 int main(int argc, char **argv)
 {
-    static struct merge m = {.extension = {".caption", ".txt"}};
+    static struct merge m; /* zero, then set: a file need not hold its tables */
     bool asked[N_KINDS] = {false};
     const struct sd_option options[] = {
         {SD_OPT_HEADING("Files beside the pictures")},
@@ -560,6 +560,8 @@ int main(int argc, char **argv)
         .options = options,
         .max_args = -1,
     };
+    m.extension[0] = ".caption";
+    m.extension[1] = ".txt";
     cmd_start(&m.cmd, &argc, argv);
     for (int k = 0; k < N_KINDS;
          k++) /* joining streams is about what these say, unless files are asked for */
