@@ -6,6 +6,8 @@
 # make fuzz     run the fuzz targets for FUZZ_SECONDS each; FUZZ_CC=clang takes libFuzzer
 # make bench    measure everything against the peers; BENCH_NAMES="unet lora" picks
 # make gpu      the CUDA backend, bin/libsdcuda.so, where there is nvcc; GPU_ARCHS="90" for fewer cards
+# make bundle   what another machine needs to run, check and measure on its card: build/bundle/sd and sd.tar.gz (doc/gpu.md)
+# make check-gpu, bench-gpu   on a machine with a card: all that computes against what is right, and PyTorch's speed
 # make check-peers   have diffusers and sd-scripts read what we write (doc/interop.md); SD_SCRIPTS=CHECKOUT
 # make lint     what a machine can see of the house rules
 # make install, uninstall   programs, manual, completions; PREFIX=/usr/local DESTDIR=
@@ -29,11 +31,13 @@ PKG_CFLAGS := $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)
 PKG_LIBS := $(shell pkg-config --libs $(PACKAGES) 2>/dev/null)
 
 # Position-independent and hidden: the CUDA plugin links members of libsdcore of its own.
-ALL_CFLAGS := -std=gnu17 -fPIC -fvisibility=hidden -Wall -Wextra -Werror -fno-math-errno -fopenmp -Ilib $(PKG_CFLAGS) $(CFLAGS) \
+# Sections of their own: what a program does not use of a member is left out of it.
+ALL_CFLAGS := -std=gnu17 -fPIC -fvisibility=hidden -ffunction-sections -fdata-sections -Wall -Wextra -Werror \
+  -fno-math-errno -fopenmp -Ilib $(PKG_CFLAGS) $(CFLAGS) \
   $(if $(SAN),-O1 -fno-omit-frame-pointer -fsanitize=$(SAN) -fno-sanitize-recover=all)
 # C++ for the emulated device: nothing that needs its run-time library, so all is linked as C.
 ALL_CXXFLAGS := $(patsubst -std=%,-std=c++20,$(ALL_CFLAGS)) -fno-exceptions -fno-rtti -fPIC -DSD_GPU_EMULATED
-ALL_LDFLAGS := -fopenmp $(LDFLAGS) $(if $(SAN),-fsanitize=$(SAN)) -Wl,--as-needed
+ALL_LDFLAGS := -fopenmp $(LDFLAGS) $(if $(SAN),-fsanitize=$(SAN)) -Wl,--as-needed,--gc-sections
 LIBS := $(PKG_LIBS) -ldnnl -lm
 
 LIB_SRC := $(sort $(shell find lib -name '*.c'))
@@ -106,7 +110,8 @@ GPU_ARCHS ?= 80 86 89 90
 GPU_SRC := $(sort $(wildcard gpu/*.cu))
 EMULATED_SRC := $(filter-out gpu/libraries.cu %_cublas.cu %_cudnn.cu,$(GPU_SRC)) $(sort $(wildcard gpu/*_emulated.cc gpu/emu/*.cc))
 GPU_INCLUDES := -Ilib -Igpu
-NVCC_FLAGS := -std=c++20 -O3 --threads 2 $(GPU_INCLUDES) -Xcompiler -fPIC,-fvisibility=hidden,-fno-exceptions,-fno-rtti,-fno-threadsafe-statics,-Wall,-Wextra,-Werror \
+NVCC_FLAGS := -std=c++20 -O3 --threads 2 --compress-mode=size $(GPU_INCLUDES) \
+  -Xcompiler -fPIC,-fvisibility=hidden,-fno-exceptions,-fno-rtti,-fno-threadsafe-statics,-Wall,-Wextra,-Werror \
   $(foreach a,$(GPU_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
   -gencode arch=compute_$(lastword $(GPU_ARCHS)),code=compute_$(lastword $(GPU_ARCHS))
 EMULATED_FLAGS := -std=c++20 -DSD_GPU_EMULATED -fPIC -fvisibility=hidden -fno-exceptions -fno-rtti -Wall -Wextra -Werror \
@@ -151,6 +156,44 @@ $(B)/emulated/%.o: %.cc
 	@mkdir -p $(@D)
 	$(say) CXX $@
 	$(Q)$(CXX) $(EMULATED_FLAGS) -MMD -MP -c -o $@ $<
+
+# ---- the bundle: one folder that runs on another machine (doc/gpu.md) ----
+
+BUNDLE := build/bundle/sd
+# The three left out want OpenBLAS, which alone is 36 MB.
+BUNDLE_CMD := $(filter-out sd-lora-extract sd-lora-merge sd-lora-resize,$(CMD))
+BUNDLE_UNIT := ops plan optim model sampler lora train picture device_memory
+BUNDLE_ALL := $(BUNDLE_CMD:%=cmd/%) $(BUNDLE_UNIT:%=t/unit/%) bench/bench-model
+BUNDLE_OBJ := $(BUNDLE_ALL:%=build/release/bundle/%.o)
+BUNDLE_PLUGIN := $(if $(NVCC),bin/libsdcuda.so)
+
+bundle: build/bundle/sd.tar.gz
+
+build/bundle/sd.tar.gz: build/release/bundle/sd $(BUNDLE_PLUGIN) contrib/bundle/collect contrib/demo.sh contrib/tiny/sd.safetensors \
+  t/check-gpu bench/gpu bench/gpu_torch.py bench/gpu_table.py doc/gpu.md
+	@rm -rf $(BUNDLE) && mkdir -p $(BUNDLE)/bin && cp $< $(BUNDLE)/bin/sd
+	@contrib/bundle/collect $(BUNDLE) "$(BUNDLE_PLUGIN)" "$(BUNDLE_CMD)" "$(BUNDLE_UNIT)"
+	@[ -n "$(NVCC)" ] || echo "make bundle: there is no nvcc, so the bundle has no libsdcuda.so" >&2
+	@tar -C build/bundle -czf $@.part sd && mv $@.part $@
+	@du -sm $(BUNDLE) $@ | sed 's/\t/ MiB  /'
+
+# RPATH, not RUNPATH: libraries of the bundle find one another by it too. A place of its own (-no-pie) spares relocations.
+build/release/bundle/sd: $(BUNDLE_OBJ) build/release/bundle/main.o build/release/libcmd.a build/release/libsdcore.a
+	$(say) LINK $@
+	$(Q)$(CC) $(ALL_LDFLAGS) -s -no-pie -Wl,--disable-new-dtags,-rpath,'$$ORIGIN/../lib' -o $@ $^ $(LIBS)
+
+build/release/bundle/main.o: contrib/bundle/main.c Makefile
+	@mkdir -p $(@D)
+	@printf '%s\n' $(notdir $(BUNDLE_ALL)) | awk '{ s = $$0; gsub(/-/, "_", s); printf "PROGRAM(\"%s\", %s)\n", $$0, s }' > $(@D)/programs.h
+	$(say) CC $@
+	$(Q)$(CC) $(ALL_CFLAGS) -I$(@D) -c -o $@ $<
+
+build/release/bundle/bench/bench-model.o: build/release/bundle/bench/model.o
+	$(Q)objcopy --redefine-sym sd_main_model=sd_main_bench_model $< $@
+
+build/release/bundle/%.o: build/release/%.o
+	@mkdir -p $(@D)
+	$(Q)objcopy --redefine-sym main=sd_main_$(subst -,_,$(notdir $*)) $< $@
 
 # ---- manual and completions, from the option tables ----
 
@@ -201,12 +244,20 @@ test: all unit emulated
 
 # Programs and unit tests in both builds; tests marked "# no-sanitizer" run with the release build only.
 check: deps
-	$(MAKE) -j$$(nproc) all unit emulated man completions
-	$(MAKE) -j$$(nproc) SAN=address,undefined all unit emulated fuzzers
+	$(MAKE) -j$$(nproc) all unit man completions emulated $(if $(NVCC),gpu)
+	$(MAKE) -j$$(nproc) SAN=address,undefined all unit fuzzers emulated
+	@echo '# The device tests are not run here: make check-gpu, on a machine with a card.$(if $(NVCC),, There is no nvcc: libsdcuda.so is not built.)'
 	@rm -rf build/san/again && mkdir -p build/san/again
 	@for t in $$(grep -L '^# no-sanitizer' t/*.t); do \
 	  printf '#!/bin/sh\nSD_BIN=build/san/bin SD_SAN=1 exec sh %s\n' $$t > build/san/again/$${t##*/}; done
 	prove -j2 t/ build/san/again $(UNIT:%=build/release/t/%) $(UNIT:%=build/san/t/%)
+
+# On the card of this machine; from a bundle on another's (doc/gpu.md).
+check-gpu: all $(BUNDLE_UNIT:%=build/release/t/%) $(BUNDLE_PLUGIN)
+	@t/check-gpu
+
+bench-gpu: all build/release/bench/model $(BUNDLE_PLUGIN)
+	@bench/gpu
 
 FUZZ := $(sort $(patsubst t/fuzz/%.c,%,$(wildcard t/fuzz/*.c)))
 FUZZ_SECONDS ?= 60
@@ -242,5 +293,5 @@ clean:
 	rm -rf build bin
 
 .SECONDARY:
-.PHONY: all gpu emulated unit benches man completions install uninstall deps demo test check check-peers fuzzers fuzz bench lint clean
+.PHONY: all gpu emulated bundle unit benches man completions install uninstall deps demo test check check-gpu bench-gpu check-peers fuzzers fuzz bench lint clean
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
