@@ -211,6 +211,7 @@ build/completions/%: $(BIN)/% completions/bash.awk
 # Each line: folder, then what goes there. install and uninstall both read it.
 define INSTALLED
 $(PREFIX)/bin $(CMD:%=$(BIN)/%)
+$(PREFIX)/lib/sd $(wildcard bin/libsdcuda.so)
 $(PREFIX)/share/sd contrib/dataset.mk
 $(PREFIX)/share/man/man1 $(patsubst %,build/man/%,$(filter %.1,$(MAN)))
 $(PREFIX)/share/man/man5 $(patsubst %,build/man/%,$(filter %.5,$(MAN)))
