@@ -40,7 +40,7 @@ static bool on_card(struct sd_cmd *c)
     return c->common.device == SD_DEVICE_CUDA;
 }
 
-struct sd_backend *cmd_backend(struct sd_cmd *c)
+struct sd_backend *cmd_backend(struct sd_cmd *c, bool tf32)
 {
     struct sd_err err = {0};
     char name[32] = "cpu";
@@ -50,6 +50,9 @@ struct sd_backend *cmd_backend(struct sd_cmd *c)
     struct sd_backend *b = sd_backend_new(name, &err);
     if (!b)
         cmd_die(c, &err);
+    if (tf32 && !b->device)
+        cmd_usage(c, "--allow-tf32: the processor has no TF32");
+    b->tf32 = tf32;
     return b;
 }
 

@@ -12,7 +12,7 @@
 
 struct options {
     const char *model, *vae, *precision, *output;
-    bool flipped;
+    bool flipped, tf32;
 };
 
 struct ctx {
@@ -90,6 +90,7 @@ int main(int argc, char **argv)
         {SD_OPT_BOOL("flipped", 0, &o.flipped, "show the mirrored picture's latents")},
         {SD_OPT_CHOICE("mixed-precision", 0, &o.precision, "no|bf16|fp16",
                        "type to compute in: no means f32")},
+        CMD_OPT_TF32(&o.tf32),
         SD_OPT_END};
     struct sd_cmd c = {.program = {.name = "sd-decode-latents",
                                    .args = "",
@@ -106,7 +107,7 @@ int main(int argc, char **argv)
     cmd_folder(&c, o.output);
     if (sd_model_file_open(&model, o.vae ? o.vae : o.model, &err))
         cmd_die(&c, &err);
-    struct sd_backend *backend = cmd_backend(&c);
+    struct sd_backend *backend = cmd_backend(&c, o.tf32);
     struct ctx x = {.cmd = &c, .o = &o, .arena = SD_ARENA_INIT};
     if (sd_autoencoder_new(&x.vae, model, backend, cmd_precision(&c, o.precision), NULL, &err))
         cmd_die(&c, &err);

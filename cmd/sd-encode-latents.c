@@ -8,7 +8,7 @@
 
 struct options {
     const char *model, *vae, *precision, *cache_dir, *shard, *layout, *format, *filter;
-    bool flip, alpha, mean, skip_existing, no_half_vae, layout_given;
+    bool flip, alpha, mean, skip_existing, no_half_vae, layout_given, tf32;
     int64_t batch_size, seed;
 };
 
@@ -91,6 +91,7 @@ int main(int argc, char **argv)
          .alias = "vae-batch-size", .min = 1, .max = 256},
         {SD_OPT_CHOICE("mixed-precision", 0, &o.precision, "no|bf16|fp16",
                        "type to compute in: no means f32")},
+        CMD_OPT_TF32(&o.tf32),
         {SD_OPT_BOOL("no-half-vae", 0, &o.no_half_vae, "compute in f32, whatever --mixed-precision says")},
         {SD_OPT_BOOL("mean", 0, &o.mean, "store the posterior's mean instead of a draw from it")},
         {SD_OPT_INT("seed", 0, &o.seed, "N", "random numbers of those draws"), .min = 0, .max = 9e15},
@@ -125,7 +126,7 @@ int main(int argc, char **argv)
     const char *path = o.vae ? o.vae : o.model, *type = o.no_half_vae ? "no" : o.precision;
     if (sd_model_file_open(&model, path, &err))
         cmd_die(&c, &err);
-    struct sd_backend *backend = cmd_backend(&c);
+    struct sd_backend *backend = cmd_backend(&c, o.tf32);
     if (!stat(path, &st))
         e.want.made = st.st_mtim;
     describe(&e, model, type, &settings);

@@ -15,7 +15,7 @@
 struct options {
     const char *model, *vae, *output, *precision, *sampler, *negative;
     struct sd_strings lora;
-    bool v_prediction, clip_sample, alpha_to_one, strict;
+    bool v_prediction, clip_sample, alpha_to_one, strict, tf32;
     int64_t clip_skip, width, height, steps, seed, steps_offset;
     double scale;
 };
@@ -276,6 +276,7 @@ int main(int argc, char **argv)
         {SD_OPT_HEADING("Computing")},
         {SD_OPT_CHOICE("mixed-precision", 0, &o.precision, "no|bf16|fp16",
                        "type to compute in: no means f32")},
+        CMD_OPT_TF32(&o.tf32),
         {SD_OPT_BOOL("v-parameterization", 0, &o.v_prediction, "the model predicts velocity (768-v models)")},
         {SD_OPT_INT("clip-skip", 0, &o.clip_skip, "N", "use the text encoder's N-th layer from the end"),
          .max = 23},
@@ -304,7 +305,7 @@ int main(int argc, char **argv)
     if (sd_model_file_open(&model, o.model, &err) || (o.vae && sd_model_file_open(&vae, o.vae, &err)))
         cmd_die(&c, &err);
     const struct sd_model_config *config = sd_model_file_config(model);
-    struct sd_backend *backend = cmd_backend(&c);
+    struct sd_backend *backend = cmd_backend(&c, o.tf32);
     struct networks networks = open_networks(&c, &o, model);
     struct sd_lora_stack stack = {networks.loras, networks.n_loras};
     struct sd_pipeline_options p = {.dtype = cmd_precision(&c, o.precision),

@@ -20,7 +20,7 @@ struct options {
     double alpha;
     struct cmd_subset subset;
     const char *vae;
-    bool any_vae, unet_only, text_encoder_only, v2, v_prediction;
+    bool any_vae, unet_only, text_encoder_only, v2, v_prediction, tf32;
     double network_dropout;
     struct sd_strings base_weights, base_multipliers;
     int64_t batch_size, dim, accumulation, clip_skip, max_token_length, seed;
@@ -389,6 +389,7 @@ int main(int argc, char **argv)
         {SD_OPT_HEADING("Computing")},
         {SD_OPT_CHOICE("mixed-precision", 0, &o.precision, "no|bf16|fp16",
                        "type to compute in: no means f32")},
+        CMD_OPT_TF32(&o.tf32),
         {SD_OPT_BOOL("gradient-checkpointing", 0, &t->trainer.checkpointing,
                      "recompute activations to save memory")},
         {SD_OPT_HEADING("Model family")},
@@ -431,7 +432,7 @@ int main(int argc, char **argv)
     read_records(&c, &in);
     if (sd_dataset_finish(&data, &err))
         cmd_die(&c, &err);
-    struct sd_backend *backend = cmd_backend(&c);
+    struct sd_backend *backend = cmd_backend(&c, o.tf32);
     struct sd_train_hooks hooks = {.event = on_event, .stop = on_stop, .ctx = &c};
     if (sd_train_lora(t, model, &data, backend, &hooks, &err))
         cmd_die(&c, &err);

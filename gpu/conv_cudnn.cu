@@ -65,7 +65,7 @@ const struct sd_cudnn_plan *sd_cudnn_conv(struct sd_cuda *cuda, const struct sd_
     struct sd_cudnn_plan *plan = dnn ? sd_cudnn_lookup(cuda, key, &made) : NULL;
     if (plan && !made) {
         size_t bytes = 0;
-        sd_cudnn_desc desc = sd_cudnn_conv_make(dnn, c, cuda->tf32, &bytes);
+        sd_cudnn_desc desc = sd_cudnn_conv_make(dnn, c, cuda->base.tf32, &bytes);
         const sd_cudnn_numbers none = {};
         sd_cudnn_fill(plan, desc, bytes, &none);
     }

@@ -26,7 +26,6 @@ struct sd_cuda {
     size_t staging_bytes;
     struct sd_cuda_libraries *libraries;
     struct sd_cuda_products *products;
-    bool tf32; /* products of f32 may round their factors to TF32 */
 };
 
 static inline struct sd_cuda *sd_cuda_of(const struct sd_call *c)

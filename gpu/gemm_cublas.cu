@@ -144,7 +144,7 @@ const struct sd_cuda_gemm_algo *sd_cuda_gemm_find(struct sd_cuda *cuda, const st
     if (lt && (a = static_cast<sd_cuda_gemm_algo *>(calloc(1, sizeof *a)))) {
         maker m = {lt, CUBLAS_STATUS_SUCCESS};
         a->g = *g;
-        make_desc(&m, a, cuda->tf32);
+        make_desc(&m, a, cuda->base.tf32);
         choose(&m, a);
         a->next = cuda->products->gemms;
         cuda->products->gemms = a;

@@ -59,6 +59,7 @@ struct sd_device {
 struct sd_backend {
     const char *name;
     const struct sd_device *device; /* NULL: computes in the host's memory */
+    bool tf32;        /* products of f32 may round their factors to TF32, where the device has it */
     bool share_small; /* run small plans on all threads too, which is slower: for tests of what threads do */
     const struct sd_kernel *const *kernel; /* [SD_OP_COUNT] */
     void (*free)(struct sd_backend *b);

@@ -64,7 +64,11 @@ int sd_workspace_claim(struct sd_workspace *w, struct sd_backend *b, size_t aren
     int s = a < 0 ? -1 : grow(b, &w->scratch, &w->scratch_bytes, scratch, err);
     if (a || s)
         w->generation++;
-    return s < 0 ? -1 : 0;
+    if (s >= 0)
+        return 0;
+    return b->device ? sd_err_prefix(err, "this size needs %zu MiB of activations and %zu MiB to work in",
+                                     arena >> 20, scratch >> 20)
+                     : -1;
 }
 
 void sd_workspace_free(struct sd_workspace *w)
