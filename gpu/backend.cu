@@ -47,7 +47,7 @@ void *sd_cuda_alloc(struct sd_cuda *cuda, size_t bytes, struct sd_err *err)
         sd_err_set(
             err, SD_ERR_MACHINE,
             "cuda:%d has no %zu MiB more: %zu of its %zu MiB are free, and this program holds %zu MiB of "
-            "weights; smaller pictures or batches, checkpointing or bf16 need less",
+            "weights",
             cuda->device, (bytes + (1 << 20) - 1) >> 20, free_bytes >> 20, total >> 20,
             cuda->frozen_bytes >> 20);
     return NULL;

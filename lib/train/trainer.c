@@ -5,6 +5,7 @@
 #include "model/unet.h"
 #include "tensor/pass.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -145,7 +146,8 @@ static int add_backward(struct sd_trainer *t, struct step *s)
                                                                                                          : 0;
 }
 
-static struct step *step_new(struct sd_trainer *t, int64_t n, int64_t h, int64_t w, struct sd_err *err)
+/* A step without its plan. */
+static struct step *step_graph(struct sd_trainer *t, int64_t n, int64_t h, int64_t w, struct sd_err *err)
 {
     struct step *s = calloc(1, sizeof *s);
     struct sd_nn b;
@@ -163,21 +165,58 @@ static struct step *step_new(struct sd_trainer *t, int64_t n, int64_t h, int64_t
     s->loss = build_loss(t, &b, s);
     sd_nn_free(&b);
     sd_graph_output(s->graph, s->loss);
-    if (sd_graph_error(s->graph, err) || sd_weights_check(t->weights, "the model", err))
-        goto fail;
-    if (add_backward(t, s)) {
-        sd_graph_error(s->graph, err);
-        goto fail;
+    if (!sd_graph_error(s->graph, err) && !sd_weights_check(t->weights, "the model", err) &&
+        !add_backward(t, s))
+        return s;
+    sd_graph_error(s->graph, err);
+    step_free(s);
+    return NULL;
+}
+
+/* MiB of activations of a step of n samples; 0 when that cannot be told. */
+static size_t activations(struct sd_trainer *t, int64_t n, int64_t h, int64_t w, bool checkpointing)
+{
+    bool before = t->options.checkpointing;
+    size_t bytes = 0;
+    t->options.checkpointing = checkpointing;
+    struct step *s = step_graph(t, n, h, w, NULL);
+    t->options.checkpointing = before;
+    if (s && sd_plan_arena_bytes(s->graph, &bytes, NULL))
+        bytes = 0;
+    if (s)
+        step_free(s);
+    return bytes >> 20;
+}
+
+/* Adds to the message of a plan that got no memory what would take less. */
+static void tell_what_is_less(struct sd_trainer *t, const struct step *s, struct sd_err *err)
+{
+    char less[160] = "";
+    int at = 0;
+    if (!t->options.checkpointing)
+        at = snprintf(less, sizeof less, "; with checkpointing it would be %zu MiB of activations",
+                      activations(t, s->n, s->h, s->w, true));
+    if (s->n > 1)
+        snprintf(less + at, sizeof less - (size_t)at, "; with a batch of 1 and checkpointing %zu MiB",
+                 activations(t, 1, s->h, s->w, true));
+    snprintf(err->msg + strlen(err->msg), sizeof err->msg - strlen(err->msg), "%s", less);
+}
+
+static struct step *step_new(struct sd_trainer *t, int64_t n, int64_t h, int64_t w, struct sd_err *err)
+{
+    struct step *s = step_graph(t, n, h, w, err);
+    if (!s)
+        return NULL;
+    if (!(s->plan = sd_plan_new_in(s->graph, t->backend, &t->workspace, err))) {
+        if (err && err->code == SD_ERR_MACHINE)
+            tell_what_is_less(t, s, err);
+        step_free(s);
+        return NULL;
     }
-    if (!(s->plan = sd_plan_new_in(s->graph, t->backend, &t->workspace, err)))
-        goto fail;
     sd_plan_profile(s->plan, t->profile);
     s->next = t->steps;
     t->steps = s;
     return s;
-fail:
-    step_free(s);
-    return NULL;
 }
 
 /* [n,c,hw] to [n,hw,c] */
