@@ -265,6 +265,72 @@ void adamw(const struct sd_call *c)
     });
 }
 
+/* Optimizers with one moment: step(x, g, m) for each element, g being clipped; or zeroed gradients where the
+ * update is skipped. */
+template <typename F>
+__device__ void momentum_piece(const table<3> &t, const struct piece &p, const float *clipping, F step)
+{
+    float *param = t.f32(p.set, 0), *grad = t.f32(p.set, 1), *moment = t.f32(p.set, 2);
+    if (clipping[SD_CLIP_SKIP] != 0)
+        return zero_piece(p, grad);
+    each_unit(p, [&](auto width, int64_t i) {
+        constexpr int W = decltype(width)::value;
+        auto x = sd_load<W>(param, i), g = sd_load<W>(grad, i), m = sd_load<W>(moment, i);
+        for (int k = 0; k < W; k++)
+            step(x.v[k], g.v[k] * clipping[SD_CLIP_COEFFICIENT], m.v[k]);
+        sd_store<W>(param, i, x);
+        sd_store<W>(moment, i, m);
+        sd_store<W>(grad, i, sd_wide<float, W>{});
+    });
+}
+
+__global__ void lion_kernel(table<3> t, const float *clipping, const float *hypers)
+{
+    struct piece p = piece_of(t);
+    const float *hyper = hypers + p.set * SD_LION_HYPER;
+    float keep = hyper[SD_LION_KEEP], rate = hyper[SD_LION_RATE];
+    float beta1 = hyper[SD_LION_BETA1], new1 = hyper[SD_LION_NEW1];
+    float beta2 = hyper[SD_LION_BETA2], new2 = hyper[SD_LION_NEW2];
+    momentum_piece(t, p, clipping, [&](float &x, float g, float &m) {
+        float d = beta1 * m + new1 * g;
+        x = keep * x - rate * (d > 0 ? 1 : d < 0 ? -1 : d); /* NaN stays */
+        m = beta2 * m + new2 * g;
+    });
+}
+
+__global__ void sgd_kernel(table<3> t, const float *clipping, const float *hypers)
+{
+    struct piece p = piece_of(t);
+    const float *hyper = hypers + p.set * SD_SGD_HYPER;
+    float decay = hyper[SD_SGD_DECAY], momentum = hyper[SD_SGD_MOMENTUM];
+    float fresh = hyper[SD_SGD_NEW], rate = hyper[SD_SGD_RATE];
+    momentum_piece(t, p, clipping, [&](float &x, float g, float &m) {
+        float d = fresh * (g + decay * x);
+        m = momentum * m + d;
+        x -= rate * (d + momentum * m);
+    });
+}
+
+void momentum(const struct sd_call *c, void (*kernel)(table<3>, const float *, const float *), int width)
+{
+    int params = (c->node->n_in - 2) / 3;
+    auto *clip = static_cast<const float *>(c->in[3 * params]);
+    auto *hyper = static_cast<const float *>(c->in[3 * params + 1]);
+    by_tables<3>(c, params, [&](const table<3> &t, int from, int64_t, dim3 grid) {
+        sd_launch(sd_cuda_stream(c), grid, dim3(SD_THREADS), 0, kernel, t, clip, hyper + from * width);
+    });
+}
+
+void lion(const struct sd_call *c)
+{
+    momentum(c, lion_kernel, SD_LION_HYPER);
+}
+
+void sgd(const struct sd_call *c)
+{
+    momentum(c, sgd_kernel, SD_SGD_HYPER);
+}
+
 /* One thread: the scale lives on the device, where the next step's backward starts from it. */
 __global__ void loss_scale_kernel(struct sd_loss_scaling s, const float *clipping, float *scale,
                                   float *streak)
@@ -294,5 +360,7 @@ const struct sd_kernel sd_cuda_accumulate = {.plan = sd_cuda_plan_floats, .run =
 const struct sd_kernel sd_cuda_ema = {.plan = sd_cuda_plan_floats, .run = ema, .drop = NULL};
 const struct sd_kernel sd_cuda_clip = {.plan = clip_plan, .run = clip, .drop = NULL};
 const struct sd_kernel sd_cuda_adamw = {.plan = sd_cuda_plan_floats, .run = adamw, .drop = NULL};
+const struct sd_kernel sd_cuda_lion = {.plan = sd_cuda_plan_floats, .run = lion, .drop = NULL};
+const struct sd_kernel sd_cuda_sgd = {.plan = sd_cuda_plan_floats, .run = sgd, .drop = NULL};
 const struct sd_kernel sd_cuda_loss_scale = {.plan = sd_cuda_plan_floats, .run = loss_scale, .drop = NULL};
 }

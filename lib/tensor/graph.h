@@ -251,6 +251,35 @@ struct sd_adamw_tensors {
 /* The node's inputs are those of t[0], t[1], ... and then clip and hyper. */
 void sd_graph_adamw(struct sd_graph *g, int n, const struct sd_adamw_tensors *t, struct sd_tensor *clip,
                     struct sd_tensor *hyper);
+/* Optimizers with one moment: clip and zeroed gradients as in adamw, hyper f32 [n, how many]. A row with all
+ * kept, nothing new and no rate leaves a parameter as it is. */
+struct sd_momentum_tensors {
+    struct sd_tensor *param, *grad, *m; /* mutable f32 variables of one shape */
+};
+/* Lion (Chen et al., Symbolic Discovery of Optimization Algorithms, 2023; lion-pytorch):
+ * param = KEEP param - RATE sign(BETA1 m + NEW1 g), then m = BETA2 m + NEW2 g. */
+enum sd_lion_hyper {
+    SD_LION_KEEP, /* 1 - lr weight_decay */
+    SD_LION_BETA1,
+    SD_LION_NEW1, /* 1 - beta1 */
+    SD_LION_BETA2,
+    SD_LION_NEW2, /* 1 - beta2 */
+    SD_LION_RATE,
+    SD_LION_HYPER
+};
+void sd_graph_lion(struct sd_graph *g, int n, const struct sd_momentum_tensors *t, struct sd_tensor *clip,
+                   struct sd_tensor *hyper);
+/* torch.optim.SGD(nesterov=True): d = g + DECAY param, m = MOMENTUM m + NEW d, then
+ * param = param - RATE (NEW d + MOMENTUM m). */
+enum sd_sgd_hyper {
+    SD_SGD_DECAY,
+    SD_SGD_MOMENTUM,
+    SD_SGD_NEW, /* 1 */
+    SD_SGD_RATE,
+    SD_SGD_HYPER
+};
+void sd_graph_sgd(struct sd_graph *g, int n, const struct sd_momentum_tensors *t, struct sd_tensor *clip,
+                  struct sd_tensor *hyper);
 /* After an update: the scale and how many in a row were not skipped, both mutable f32 variables [1]. A scale
  * that would no longer be finite does not grow. */
 void sd_graph_loss_scale(struct sd_graph *g, struct sd_tensor *scale, struct sd_tensor *streak,

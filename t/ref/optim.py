@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""What stands around a gradient: the dynamic loss scale, by torch, and moving averages, by diffusers.
+"""What stands around a gradient: the dynamic loss scale, by torch, and moving averages, by diffusers;
+and optimizers with one moment, by lion-pytorch and torch.
 
   optim.py [DIR]           (DIR: t/data/optim; versions and environment: see peers.py)
 
@@ -14,6 +15,9 @@ Writes
   ema.safetensors      12 steps of diffusers.training_utils.EMAModel (decay 0.9, less at first) over two tensors
     in.P [13,...]      the values of P = w [3,2], b [5] at the start and before each step
     out.decay [12], out.P [12,...]   of each step
+  momentum.safetensors 30 steps of each of lion_pytorch.Lion 0.2.5 and torch.optim.SGD(nesterov=True) with what MOMENTUM says
+    in.P, in.grad.P [30,...]    P as above
+    lion.P, sgd.P [30,...]      after each step
 """
 import os
 import sys
@@ -69,6 +73,29 @@ def scaler():
     return t
 
 
+MOMENTUM = {"lion": dict(lr=3e-3, betas=(0.9, 0.98), weight_decay=0.1), "sgd": dict(lr=1e-2, momentum=0.9, weight_decay=0.01)}
+
+
+def momentum():
+    from lion_pytorch import Lion
+
+    shapes = {"w": (3, 2), "b": (5,)}
+    t = {f"in.{k}": peers.randn(f"momentum.{k}", *s) for k, s in shapes.items()}
+    t.update({f"in.grad.{k}": peers.randn(f"momentum.grad.{k}", 30, *s) for k, s in shapes.items()})
+    for name, kind, more in (("lion", Lion, {}), ("sgd", torch.optim.SGD, {"nesterov": True})):
+        params = {k: torch.nn.Parameter(t[f"in.{k}"].clone()) for k in shapes}
+        opt = kind(list(params.values()), **MOMENTUM[name], **more)
+        after = {k: [] for k in shapes}
+        for i in range(30):
+            for k, p in params.items():
+                p.grad = t[f"in.grad.{k}"][i].clone()
+            opt.step()
+            for k, p in params.items():
+                after[k].append(p.detach().clone())
+        t.update({f"{name}.{k}": torch.stack(v) for k, v in after.items()})
+    return t
+
+
 def ema():
     from diffusers.training_utils import EMAModel
 
@@ -94,6 +121,7 @@ def main(argv):
     peers.check()
     out = peers.output(argv, "optim")
     peers.save(scaler(), os.path.join(out, "scaler.safetensors"), settings=SCALER)
+    peers.save(momentum(), os.path.join(out, "momentum.safetensors"), settings=MOMENTUM)
     peers.save(ema(), os.path.join(out, "ema.safetensors"))
 
 

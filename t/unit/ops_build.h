@@ -407,6 +407,41 @@ static struct sd_tensor *build_adamw(struct session *s, const int64_t *p)
     return NULL;
 }
 
+/* Parameters with one moment each, and a row of hyper for each; numbers as for adamw. */
+static struct sd_tensor *build_momentum(struct session *s, const int64_t *p, struct sd_momentum_tensors *t,
+                                        const float *hyper, int width)
+{
+    for (int i = 0; i < p[1]; i++) {
+        int64_t n = p[0] + i * p[2];
+        t[i].param = VAR("param", STATE, n);
+        t[i].grad = VAR("grad", STATE, n);
+        t[i].m = VAR("m", STATE, n);
+    }
+    struct sd_tensor *h = VAR("hyper", DATA, p[1], width);
+    for (int64_t i = 0; i < p[1] * width; i++) /* no two parameters have the same */
+        values(s)[i] = hyper[i % width] * (1 - (float)(i / width) / 1024);
+    return h;
+}
+
+static struct sd_tensor *build_lion(struct session *s, const int64_t *p)
+{
+    static const float hyper[SD_LION_HYPER] = {0.999f, 0.9f,  0.1f, 0.99f,
+                                               0.01f,  0.001f}; /* a sign that rounding turns costs little */
+    struct sd_momentum_tensors t[VARIABLES / 3];
+    struct sd_tensor *clip = clipping(s, p[3]);
+    sd_graph_lion(s->g, (int)p[1], t, clip, build_momentum(s, p, t, hyper, SD_LION_HYPER));
+    return NULL;
+}
+
+static struct sd_tensor *build_sgd(struct session *s, const int64_t *p)
+{
+    static const float hyper[SD_SGD_HYPER] = {0.01f, 0.9f, 1, 0.0369f};
+    struct sd_momentum_tensors t[VARIABLES / 3];
+    struct sd_tensor *clip = clipping(s, p[3]);
+    sd_graph_sgd(s->g, (int)p[1], t, clip, build_momentum(s, p, t, hyper, SD_SGD_HYPER));
+    return NULL;
+}
+
 /* 1: after a skipped update; the streak before it, the interval, 1: no larger scale is finite */
 static struct sd_tensor *build_loss_scale(struct session *s, const int64_t *p)
 {

@@ -46,6 +46,8 @@ static const struct sd_kernel *const kernels[SD_OP_COUNT] = {
     KERNEL(accumulate),
     KERNEL(clip),
     KERNEL(adamw),
+    KERNEL(lion),
+    KERNEL(sgd),
     KERNEL(loss_scale),
     KERNEL(ema),
 };

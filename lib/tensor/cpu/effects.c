@@ -197,3 +197,73 @@ static void ema(const struct sd_call *c)
     sd_cpu_split(c, pieces_of(c), 1, ema_pieces);
 }
 const struct sd_kernel sd_cpu_ema = {.plan = ema_plan, .run = ema, .drop = drop};
+
+/* step for the pieces of optimizers with one moment, or zeroed gradients where the update is skipped. */
+typedef void momentum_step(int64_t n, const float *hyper, float clip, float *param, float *grad, float *m);
+
+static void momentum_pieces(const struct sd_call *c, int64_t from, int64_t to, int width, momentum_step *step)
+{
+    const float *clip = c->in[c->node->n_in - 2], *hyper = c->in[c->node->n_in - 1];
+    for (int64_t j = from; j < to; j++) {
+        struct piece p = piece_of(c, j);
+        int64_t n = p.to - p.from;
+        float *param = (float *)c->in[p.tensor] + p.from, *grad = (float *)c->in[p.tensor + 1] + p.from,
+              *m = (float *)c->in[p.tensor + 2] + p.from;
+        if (clip[SD_CLIP_SKIP] == 0)
+            step(n, hyper + (size_t)(p.tensor / 3 * width), clip[SD_CLIP_COEFFICIENT], param, grad, m);
+        memset(grad, 0, (size_t)n * sizeof *grad);
+    }
+}
+
+static int momentum_plan(struct sd_call *c, struct sd_err *err)
+{
+    return cut(c, c->node->n_in - 2, 3, err);
+}
+
+SD_CPU_CLONES static void lion_step(int64_t n, const float *hyper, float clip, float *param, float *grad,
+                                    float *m)
+{
+    float keep = hyper[SD_LION_KEEP], rate = hyper[SD_LION_RATE], beta1 = hyper[SD_LION_BETA1],
+          new1 = hyper[SD_LION_NEW1], beta2 = hyper[SD_LION_BETA2], new2 = hyper[SD_LION_NEW2];
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) {
+        float g = grad[i] * clip, d = beta1 * m[i] + new1 * g;
+        param[i] = keep * param[i] - rate * (d > 0 ? 1 : d < 0 ? -1 : d); /* NaN stays */
+        m[i] = beta2 * m[i] + new2 * g;
+    }
+}
+
+static void lion_pieces(const struct sd_call *c, int64_t from, int64_t to)
+{
+    momentum_pieces(c, from, to, SD_LION_HYPER, lion_step);
+}
+
+static void lion(const struct sd_call *c)
+{
+    sd_cpu_split(c, pieces_of(c), 1, lion_pieces);
+}
+const struct sd_kernel sd_cpu_lion = {.plan = momentum_plan, .run = lion, .drop = drop};
+
+SD_CPU_CLONES static void sgd_step(int64_t n, const float *hyper, float clip, float *param, float *grad,
+                                   float *m)
+{
+    float decay = hyper[SD_SGD_DECAY], momentum = hyper[SD_SGD_MOMENTUM], fresh = hyper[SD_SGD_NEW],
+          rate = hyper[SD_SGD_RATE];
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) {
+        float d = fresh * (grad[i] * clip + decay * param[i]);
+        m[i] = momentum * m[i] + d;
+        param[i] -= rate * (d + momentum * m[i]);
+    }
+}
+
+static void sgd_pieces(const struct sd_call *c, int64_t from, int64_t to)
+{
+    momentum_pieces(c, from, to, SD_SGD_HYPER, sgd_step);
+}
+
+static void sgd(const struct sd_call *c)
+{
+    sd_cpu_split(c, pieces_of(c), 1, sgd_pieces);
+}
+const struct sd_kernel sd_cpu_sgd = {.plan = momentum_plan, .run = sgd, .drop = drop};

@@ -82,29 +82,52 @@ struct sd_tensor *sd_graph_clip(struct sd_graph *g, struct sd_tensor *const *gra
     return sd_graph_add_out(g, node, 0, SD_F32, 1, (int64_t[]){SD_CLIP_RESULTS});
 }
 
+/* A node that steps n parameters, each with `each` variables of one shape; hyper has `width` numbers a row.
+ */
+static void update(struct sd_graph *g, enum sd_op op, int n, int each, struct sd_tensor *const *vars,
+                   struct sd_tensor *clip, struct sd_tensor *hyper, int width)
+{
+    int count = each * n;
+    struct sd_tensor **in = n ? sd_graph_alloc(g, (size_t)count + 2, sizeof *in) : NULL;
+    if (!in)
+        return;
+    for (int i = 0; i < count; i++) {
+        in[i] = vars[i];
+        if (!writable(vars[i]) || sd_tensor_count(vars[i]) != sd_tensor_count(in[i - i % each])) {
+            sd_graph_fail(g, op, "takes %d mutable f32 variables of one shape", each);
+            return;
+        }
+    }
+    in[count] = clip;
+    in[count + 1] = hyper;
+    if (!clip || !hyper || sd_tensor_count(clip) != SD_CLIP_RESULTS ||
+        sd_tensor_count(hyper) != (int64_t)n * width)
+        sd_graph_fail(g, op, "takes clip [3] and hyper [%d,%d]", n, width);
+    if (!check_once(g, op, in, count))
+        sd_graph_node(g, op, in, count + 2, count + 2, 0, NULL);
+}
+
+/* The structs of the interface are these pointers in a row. */
+_Static_assert(sizeof(struct sd_adamw_tensors) == 4 * sizeof(struct sd_tensor *) &&
+                   sizeof(struct sd_momentum_tensors) == 3 * sizeof(struct sd_tensor *),
+               "no gaps");
+
 void sd_graph_adamw(struct sd_graph *g, int n, const struct sd_adamw_tensors *t, struct sd_tensor *clip,
                     struct sd_tensor *hyper)
 {
-    struct sd_tensor **in = n ? sd_graph_alloc(g, 4 * (size_t)n + 2, sizeof *in) : NULL;
-    if (!in)
-        return;
-    for (int i = 0; i < n; i++) {
-        struct sd_tensor *of[] = {t[i].param, t[i].grad, t[i].m, t[i].v};
-        for (int k = 0; k < 4; k++) {
-            in[4 * i + k] = of[k];
-            if (!writable(of[k]) || sd_tensor_count(of[k]) != sd_tensor_count(t[i].param)) {
-                sd_graph_fail(g, SD_OP_adamw, "takes four mutable f32 variables of one shape");
-                return;
-            }
-        }
-    }
-    in[4 * n] = clip;
-    in[4 * n + 1] = hyper;
-    if (!clip || !hyper || sd_tensor_count(clip) != SD_CLIP_RESULTS ||
-        sd_tensor_count(hyper) != (int64_t)n * SD_ADAMW_HYPER)
-        sd_graph_fail(g, SD_OP_adamw, "takes clip [3] and hyper [%d,8]", n);
-    if (!check_once(g, SD_OP_adamw, in, 4 * n))
-        sd_graph_node(g, SD_OP_adamw, in, 4 * n + 2, 4 * n + 2, 0, NULL);
+    update(g, SD_OP_adamw, n, 4, (struct sd_tensor *const *)t, clip, hyper, SD_ADAMW_HYPER);
+}
+
+void sd_graph_lion(struct sd_graph *g, int n, const struct sd_momentum_tensors *t, struct sd_tensor *clip,
+                   struct sd_tensor *hyper)
+{
+    update(g, SD_OP_lion, n, 3, (struct sd_tensor *const *)t, clip, hyper, SD_LION_HYPER);
+}
+
+void sd_graph_sgd(struct sd_graph *g, int n, const struct sd_momentum_tensors *t, struct sd_tensor *clip,
+                  struct sd_tensor *hyper)
+{
+    update(g, SD_OP_sgd, n, 3, (struct sd_tensor *const *)t, clip, hyper, SD_SGD_HYPER);
 }
 
 void sd_graph_loss_scale(struct sd_graph *g, struct sd_tensor *scale, struct sd_tensor *streak,

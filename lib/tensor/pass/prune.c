@@ -3,8 +3,17 @@
 
 static bool is_effect(const struct sd_node *n)
 {
-    return n->op == SD_OP_accumulate || n->op == SD_OP_adamw || n->op == SD_OP_loss_scale ||
-           n->op == SD_OP_ema;
+    switch (n->op) {
+    case SD_OP_accumulate:
+    case SD_OP_adamw:
+    case SD_OP_lion:
+    case SD_OP_sgd:
+    case SD_OP_loss_scale:
+    case SD_OP_ema:
+        return true;
+    default:
+        return false;
+    }
 }
 
 int sd_graph_prune(struct sd_graph *g)

@@ -85,3 +85,53 @@ static void ema(const struct sd_call *c)
     }
 }
 const struct sd_kernel sd_ref_ema = {.run = ema};
+
+static void lion_param(const struct sd_call *c, int k)
+{
+    struct array param = in(c, 3 * k), grad = in(c, 3 * k + 1), m = in(c, 3 * k + 2),
+                 clipping = in(c, c->node->n_in - 2), hyper = in(c, c->node->n_in - 1);
+    int at = k * SD_LION_HYPER;
+    double keep = ld(hyper, at + SD_LION_KEEP), rate = ld(hyper, at + SD_LION_RATE);
+    double beta1 = ld(hyper, at + SD_LION_BETA1), new1 = ld(hyper, at + SD_LION_NEW1);
+    double beta2 = ld(hyper, at + SD_LION_BETA2), new2 = ld(hyper, at + SD_LION_NEW2);
+    for (int64_t i = 0; i < param.n; i++) {
+        double g = ld(grad, i) * ld(clipping, SD_CLIP_COEFFICIENT), d = beta1 * ld(m, i) + new1 * g;
+        st(grad, i, 0);
+        if (ld(clipping, SD_CLIP_SKIP) != 0)
+            continue;
+        st(param, i, keep * ld(param, i) - rate * (d > 0 ? 1 : d < 0 ? -1 : d)); /* NaN stays */
+        st(m, i, beta2 * ld(m, i) + new2 * g);
+    }
+}
+
+static void lion(const struct sd_call *c)
+{
+    for (int k = 0; 3 * k + 2 < c->node->n_in; k++)
+        lion_param(c, k);
+}
+const struct sd_kernel sd_ref_lion = {.run = lion};
+
+static void sgd_param(const struct sd_call *c, int k)
+{
+    struct array param = in(c, 3 * k), grad = in(c, 3 * k + 1), m = in(c, 3 * k + 2),
+                 clipping = in(c, c->node->n_in - 2), hyper = in(c, c->node->n_in - 1);
+    int at = k * SD_SGD_HYPER;
+    double decay = ld(hyper, at + SD_SGD_DECAY), momentum = ld(hyper, at + SD_SGD_MOMENTUM);
+    double fresh = ld(hyper, at + SD_SGD_NEW), rate = ld(hyper, at + SD_SGD_RATE);
+    for (int64_t i = 0; i < param.n; i++) {
+        double g = ld(grad, i) * ld(clipping, SD_CLIP_COEFFICIENT), d = g + decay * ld(param, i);
+        double moment = momentum * ld(m, i) + fresh * d;
+        st(grad, i, 0);
+        if (ld(clipping, SD_CLIP_SKIP) != 0)
+            continue;
+        st(param, i, ld(param, i) - rate * (fresh * d + momentum * moment));
+        st(m, i, moment);
+    }
+}
+
+static void sgd(const struct sd_call *c)
+{
+    for (int k = 0; 3 * k + 2 < c->node->n_in; k++)
+        sgd_param(c, k);
+}
+const struct sd_kernel sd_ref_sgd = {.run = sgd};

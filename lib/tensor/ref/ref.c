@@ -41,6 +41,8 @@ const struct sd_kernel *const sd_ref_kernels[SD_OP_COUNT] = {
     [SD_OP_accumulate] = &sd_ref_accumulate,
     [SD_OP_clip] = &sd_ref_clip,
     [SD_OP_adamw] = &sd_ref_adamw,
+    [SD_OP_lion] = &sd_ref_lion,
+    [SD_OP_sgd] = &sd_ref_sgd,
     [SD_OP_loss_scale] = &sd_ref_loss_scale,
     [SD_OP_ema] = &sd_ref_ema,
 };

@@ -1,0 +1,117 @@
+/* Lion and gradient descent with Nesterov momentum against lion-pytorch and torch
+ * (t/data/optim/momentum.safetensors, made by t/ref/optim.py), on the reference and the tested backend. */
+#include <math.h>
+#include <string.h>
+
+#include "store/safetensors.h"
+#include "backend.h"
+#include "tap.h"
+
+enum { STEPS = 30, PARAMS = 2, EACH = 3, MOST = 6 };
+
+static const char *const names[PARAMS] = {"w", "b"};
+
+static const float *values(const struct sd_tensor_file *tf, const char *prefix, const char *name, int64_t *n)
+{
+    char key[64];
+    snprintf(key, sizeof key, "%s.%s", prefix, name);
+    const struct sd_store_entry *e = sd_tensor_file_find(tf, key);
+    if (!e) {
+        printf("Bail out! %s\n", key);
+        exit(1);
+    }
+    *n = (int64_t)(e->bytes / sizeof(float));
+    return e->data;
+}
+
+/* The parameters, and the moments and gradients beside them. */
+struct subject {
+    float memory[PARAMS][EACH][MOST];
+    struct sd_var var[PARAMS][EACH];
+    struct sd_momentum_tensors t[PARAMS];
+    int64_t n[PARAMS];
+};
+
+static void open_subject(struct subject *s, struct sd_graph *g, const struct sd_tensor_file *tf)
+{
+    memset(s, 0, sizeof *s);
+    for (int i = 0; i < PARAMS; i++) {
+        const float *start = values(tf, "in", names[i], &s->n[i]);
+        memcpy(s->memory[i][0], start, (size_t)s->n[i] * sizeof *start);
+        for (int k = 0; k < EACH; k++)
+            s->var[i][k] = (struct sd_var){.name = names[i],
+                                           .dtype = SD_F32,
+                                           .ndim = 1,
+                                           .dim = {s->n[i]},
+                                           .data = s->memory[i][k],
+                                           .state = s->memory[i][k]};
+        s->t[i] = (struct sd_momentum_tensors){sd_graph_var(g, &s->var[i][0], SD_F32),
+                                               sd_graph_var(g, &s->var[i][1], SD_F32),
+                                               sd_graph_var(g, &s->var[i][2], SD_F32)};
+    }
+}
+
+/* One step with the fixture's gradients; the largest difference after it. */
+static double step(struct subject *s, const struct sd_tensor_file *tf, const char *name, struct sd_backend *b,
+                   struct sd_plan *p, int number)
+{
+    double worst = 0;
+    int64_t n;
+    for (int i = 0; i < PARAMS; i++) {
+        const float *grads = values(tf, "in.grad", names[i], &n);
+        memcpy(s->memory[i][1], grads + number * s->n[i], (size_t)s->n[i] * sizeof *grads);
+        var_push(b, &s->var[i][1]);
+    }
+    plan_run(p);
+    for (int i = 0; i < PARAMS; i++) {
+        const float *want = values(tf, name, names[i], &n) + number * s->n[i];
+        var_pull(b, &s->var[i][0]);
+        for (int64_t k = 0; k < s->n[i]; k++) {
+            double d = fabs((double)s->memory[i][0][k] - (double)want[k]);
+            worst = isnan(d) ? INFINITY : fmax(worst, d);
+        }
+    }
+    return worst;
+}
+
+static void check(const char *backend, const struct sd_tensor_file *tf, enum sd_op op)
+{
+    static const float lion[SD_LION_HYPER] = {(float)(1 - 3e-3 * 0.1), 0.9f, (float)(1 - 0.9), 0.98f,
+                                              (float)(1 - 0.98),       3e-3f};
+    static const float sgd[SD_SGD_HYPER] = {0.01f, 0.9f, 1, 1e-2f};
+    const float *hyper = op == SD_OP_lion ? lion : sgd;
+    int64_t width = op == SD_OP_lion ? SD_LION_HYPER : SD_SGD_HYPER;
+    struct sd_graph *g = sd_graph_new();
+    struct sd_err err = {0};
+    struct subject s;
+    open_subject(&s, g, tf);
+    struct sd_tensor *clip = sd_graph_input(g, "clip", SD_F32, 1, (int64_t[]){SD_CLIP_RESULTS}),
+                     *rows = sd_graph_input(g, "hyper", SD_F32, 2, (int64_t[]){PARAMS, width});
+    (op == SD_OP_lion ? sd_graph_lion : sd_graph_sgd)(g, PARAMS, s.t, clip, rows);
+    struct sd_backend *b = sd_backend_new(backend, &err);
+    struct sd_plan *p = b ? sd_plan_new(g, b, &err) : NULL;
+    must(!p, &err);
+    memcpy(sd_plan_data(p, clip), (float[]){0, 1, 0}, SD_CLIP_RESULTS * sizeof(float));
+    for (int i = 0; i < PARAMS; i++)
+        memcpy((float *)sd_plan_data(p, rows) + i * width, hyper, (size_t)width * sizeof *hyper);
+    double worst = 0;
+    for (int i = 0; i < STEPS; i++)
+        worst = fmax(worst, step(&s, tf, sd_op_name(op), b, p, i));
+    ok(worst < 1e-6, "%s: %d steps of %s (%.1e)", backend, STEPS, sd_op_name(op), worst);
+    sd_plan_free(p);
+    sd_backend_free(b);
+    sd_graph_free(g);
+}
+
+int main(void)
+{
+    struct sd_tensor_file *tf;
+    struct sd_err err = {0};
+    must(sd_tensor_file_open(&tf, "t/data/optim/momentum.safetensors", &err), &err);
+    for (enum sd_op op = SD_OP_lion; op <= SD_OP_sgd; op++) {
+        check("ref", tf, op);
+        check(test_backend(), tf, op);
+    }
+    sd_tensor_file_close(tf);
+    return tap_end();
+}
