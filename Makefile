@@ -35,8 +35,6 @@ PKG_LIBS := $(shell pkg-config --libs $(PACKAGES) 2>/dev/null)
 ALL_CFLAGS := -std=gnu17 -fPIC -fvisibility=hidden -ffunction-sections -fdata-sections -Wall -Wextra -Werror \
   -fno-math-errno -fopenmp -Ilib $(PKG_CFLAGS) $(CFLAGS) \
   $(if $(SAN),-O1 -fno-omit-frame-pointer -fsanitize=$(SAN) -fno-sanitize-recover=all)
-# C++ for the emulated device: nothing that needs its run-time library, so all is linked as C.
-ALL_CXXFLAGS := $(patsubst -std=%,-std=c++20,$(ALL_CFLAGS)) -fno-exceptions -fno-rtti -fPIC -DSD_GPU_EMULATED
 ALL_LDFLAGS := -fopenmp $(LDFLAGS) $(if $(SAN),-fsanitize=$(SAN)) -Wl,--as-needed,--gc-sections
 LIBS := $(PKG_LIBS) -ldnnl -lm
 
@@ -86,16 +84,6 @@ $(B)/%.o: %.c
 	@mkdir -p $(@D)
 	$(say) CC $@
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
-
-$(B)/emulated/%.o: %.cc
-	@mkdir -p $(@D)
-	$(say) CXX $@
-	$(Q)$(CXX) $(ALL_CXXFLAGS) -MMD -MP -c -o $@ $<
-
-$(B)/emulated/%.o: %.cu
-	@mkdir -p $(@D)
-	$(say) CXX $@
-	$(Q)$(CXX) $(ALL_CXXFLAGS) -x c++ -MMD -MP -c -o $@ $<
 
 # What a source takes in with .incbin.
 $(B)/lib/data/page.o: lib/data/page.html
