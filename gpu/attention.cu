@@ -107,7 +107,7 @@ sd_cuda_gemm by_queries(const state *s, const block *b, float scale, bool more)
 
 int plan_one(sd_call *c, sd_cuda_gemm g, sd_cuda_gemm_plan *plan, size_t *need, sd_err *err)
 {
-    if (sd_cuda_gemm_prepare(sd_cuda_of(c), c->node->op, &g, plan, err))
+    if (sd_cuda_gemm_prepare(sd_cuda_of(c), &g, plan, err))
         return -1;
     *need = plan->scratch_bytes > *need ? plan->scratch_bytes : *need;
     return 0;
@@ -179,7 +179,6 @@ int plan_products(sd_call *c, state *s, sd_err *err)
     }
     s->gemm = at;
     c->scratch_bytes = at + need;
-    sd_cuda_took(sd_cuda_of(c), c->node->op, "products");
     return 0;
 }
 
@@ -226,7 +225,6 @@ bool find_cudnn(sd_call *c, state *s)
     s->dv = at;
     at += s->backward && !c->node->out[2] ? keys : 0;
     c->scratch_bytes = at;
-    sd_cuda_took(cuda, c->node->op, "cudnn");
     return true;
 }
 

@@ -95,7 +95,7 @@ int plan_product(sd_call *c, state *s, sd_err *err)
         g.acc = n->in[3] != NULL;
     }
     s->how = PRODUCT;
-    if (sd_cuda_gemm_prepare(sd_cuda_of(c), n->op, &g, &s->gemm, err))
+    if (sd_cuda_gemm_prepare(sd_cuda_of(c), &g, &s->gemm, err))
         return -1;
     c->scratch_bytes = s->gemm.scratch_bytes;
     return 0;
@@ -165,7 +165,6 @@ int plan_cudnn(sd_call *c, state *s, size_t workspace, sd_err *err)
     else if (n->op == SD_OP_conv2d && n->in[3]) /* acc may be y's memory */
         s->offset += round_up(sd_tensor_bytes(n->out[0]));
     c->scratch_bytes = s->offset + workspace;
-    sd_cuda_took(sd_cuda_of(c), n->op, s->fused ? "cudnn, bias and sum fused" : "cudnn");
     return 0;
 }
 
@@ -182,7 +181,6 @@ int plan_im2col(sd_call *c, state *s, sd_err *err)
     if (plan_filter(c, s, err))
         return -1;
     c->scratch_bytes = s->offset + s->im2col.scratch_bytes;
-    sd_cuda_took(sd_cuda_of(c), n->op, "im2col");
     return 0;
 }
 

@@ -62,16 +62,6 @@ int sd_cuda_plan_floats(struct sd_call *c, struct sd_err *err);
 
 /* --- products: matmul, conv2d, attention --- */
 
-/* How many plans of an op took a path: "cublaslt", "cudnn", "im2col", "products", "tiled", ... A path is
- * chosen when a call is planned: the best one whose library takes the case. */
-struct sd_cuda_path {
-    enum sd_op op;
-    const char *path;
-    int count;
-};
-/* All paths taken so far, n of them, in the order they first occurred; NULL when n is 0. */
-const struct sd_cuda_path *sd_cuda_paths(const struct sd_cuda *cuda, int *n);
-
 /* What a library refused in a run, or NULL: run() cannot fail, so whoever waits for the device asks. */
 const struct sd_err *sd_cuda_run_error(const struct sd_cuda *cuda);
 

@@ -108,8 +108,8 @@ struct sd_cuda_gemm sd_cuda_gemm_dense(int64_t m, int64_t n, int64_t k, bool tra
     return g;
 }
 
-int sd_cuda_gemm_prepare(struct sd_cuda *cuda, enum sd_op op, const struct sd_cuda_gemm *g,
-                         struct sd_cuda_gemm_plan *plan, struct sd_err *err)
+int sd_cuda_gemm_prepare(struct sd_cuda *cuda, const struct sd_cuda_gemm *g, struct sd_cuda_gemm_plan *plan,
+                         struct sd_err *err)
 {
     *plan = {};
     plan->g = *g;
@@ -120,7 +120,6 @@ int sd_cuda_gemm_prepare(struct sd_cuda *cuda, enum sd_op op, const struct sd_cu
     size_t workspace = 0;
     if (g->k && sd_cuda_allows(cuda, SD_CUDA_CUBLASLT))
         plan->algo = sd_cuda_gemm_find(cuda, g, &workspace);
-    sd_cuda_took(cuda, op, plan->algo ? "cublaslt" : "tiled");
     workspace = (workspace + 15) & ~static_cast<size_t>(15);
     if (plan->algo && g->bias && g->bias_type != g->out)
         plan->bias_bytes = static_cast<size_t>(g->n) * sd_dtype_size(g->out);

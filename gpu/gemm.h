@@ -31,9 +31,9 @@ struct sd_cuda_gemm_plan {
 struct sd_cuda_gemm sd_cuda_gemm_dense(int64_t m, int64_t n, int64_t k, bool trans_a, bool trans_b,
                                        enum sd_dtype in, enum sd_dtype out);
 
-/* Nothing of a plan needs freeing. Counts the path for op. -1 with err set when memory is out. */
-int sd_cuda_gemm_prepare(struct sd_cuda *cuda, enum sd_op op, const struct sd_cuda_gemm *g,
-                         struct sd_cuda_gemm_plan *plan, struct sd_err *err);
+/* Nothing of a plan needs freeing. -1 with err set when memory is out. */
+int sd_cuda_gemm_prepare(struct sd_cuda *cuda, const struct sd_cuda_gemm *g, struct sd_cuda_gemm_plan *plan,
+                         struct sd_err *err);
 /* Enqueues it. bias and acc are NULL where the plan has none. */
 void sd_cuda_gemm_run(struct sd_cuda *cuda, const struct sd_cuda_gemm_plan *plan, const void *a,
                       const void *b, const void *bias, const void *acc, void *y, void *scratch);

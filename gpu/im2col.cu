@@ -115,7 +115,7 @@ int sd_im2col_plan(struct sd_cuda *cuda, enum sd_op op, const struct sd_conv_sha
         g.bias = bias;
         g.bias_type = bias_type;
         g.acc = dw ? i > 0 : acc;
-        if (sd_cuda_gemm_prepare(cuda, op, &g, &p->gemm[i], err))
+        if (sd_cuda_gemm_prepare(cuda, &g, &p->gemm[i], err))
             return -1;
         need = p->gemm[i].scratch_bytes > need ? p->gemm[i].scratch_bytes : need;
     }

@@ -113,13 +113,6 @@ template <typename T> __device__ T sd_warp_sum(T x)
     return x;
 }
 
-static inline __device__ float sd_warp_max(float x)
-{
-    for (int step = SD_WARP / 2; step; step /= 2)
-        x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, step));
-    return x;
-}
-
 /* The sum over a block of whole warps, to all its threads; spare holds a value a warp and may be used again
  * after the next barrier. */
 template <typename T> __device__ T sd_block_sum(T x, T *spare)

@@ -409,34 +409,17 @@ const struct sd_cudnn *sd_cudnn_of(struct sd_cuda *cuda)
     return l && l->dnn.handle ? &l->dnn : NULL;
 }
 
-const char *sd_cublaslt_error(const struct sd_cuda *cuda)
-{
-    return cuda->libraries && cuda->libraries->lt_err.code ? cuda->libraries->lt_err.msg : NULL;
-}
-
-const char *sd_cudnn_error(const struct sd_cuda *cuda)
-{
-    return cuda->libraries && cuda->libraries->dnn_err.code ? cuda->libraries->dnn_err.msg : NULL;
-}
-
 int sd_cuda_require(struct sd_cuda *cuda, enum sd_cuda_feature feature, struct sd_err *err)
 {
     if (!sd_cuda_allows(cuda, feature))
         return 0;
     bool there = feature == SD_CUDA_CUBLASLT ? sd_cublaslt_of(cuda) != NULL : sd_cudnn_of(cuda) != NULL;
-    const char *why = feature == SD_CUDA_CUBLASLT ? sd_cublaslt_error(cuda) : sd_cudnn_error(cuda);
-    return there ? 0 : sd_err_set(err, SD_ERR_MACHINE, "%s", why ? why : "out of memory");
-}
-
-size_t sd_cublaslt_version(const struct sd_cuda *cuda)
-{
-    const struct sd_cuda_libraries *l = cuda->libraries;
-    return l && l->lt.handle ? l->lt.cublasLtGetVersion() : 0;
-}
-
-size_t sd_cudnn_version(const struct sd_cuda *cuda)
-{
-    return cuda->libraries ? cuda->libraries->dnn.version : 0;
+    if (there)
+        return 0;
+    if (!cuda->libraries)
+        return sd_err_memory(err, sizeof *cuda->libraries);
+    const sd_err *why = feature == SD_CUDA_CUBLASLT ? &cuda->libraries->lt_err : &cuda->libraries->dnn_err;
+    return sd_err_set(err, SD_ERR_MACHINE, "%s", why->msg);
 }
 
 void sd_cuda_libraries_close(struct sd_cuda_libraries *l)

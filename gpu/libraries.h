@@ -61,16 +61,9 @@ struct sd_cudnn {
 };
 
 /* The backend's, opened and given a handle at the first call. NULL when it cannot be had, whose reason
- * sd_cuda_libraries_error tells. */
+ * sd_cuda_require tells. */
 const struct sd_cublaslt *sd_cublaslt_of(struct sd_cuda *cuda);
 const struct sd_cudnn *sd_cudnn_of(struct sd_cuda *cuda);
-
-/* Why a library is missing: what was looked for and where. NULL while nothing is. For sd-device. */
-const char *sd_cublaslt_error(const struct sd_cuda *cuda);
-const char *sd_cudnn_error(const struct sd_cuda *cuda);
-/* The opened ones' versions; 0 when not open. */
-size_t sd_cublaslt_version(const struct sd_cuda *cuda);
-size_t sd_cudnn_version(const struct sd_cuda *cuda);
 
 /* For tests: the functions alone, no handle. 0, or -1 with err set. Close with sd_cudnn_close. */
 int sd_cublaslt_open(struct sd_cublaslt *l, int driver, struct sd_err *err);

@@ -37,7 +37,7 @@ int plan(sd_call *c, sd_err *err)
     if (sd_cuda_bias_plan(c, 2, g.out, &s->bias, err))
         return -1;
     g.bias_type = s->bias.type;
-    if (sd_cuda_gemm_prepare(sd_cuda_of(c), n->op, &g, &s->gemm, err))
+    if (sd_cuda_gemm_prepare(sd_cuda_of(c), &g, &s->gemm, err))
         return -1;
     c->scratch_bytes = s->gemm.scratch_bytes;
     return 0;

@@ -56,25 +56,6 @@ bool sd_cuda_allows(const struct sd_cuda *cuda, enum sd_cuda_feature feature)
     return !cuda->products || !(cuda->products->without & 1u << feature);
 }
 
-void sd_cuda_took(struct sd_cuda *cuda, enum sd_op op, const char *path)
-{
-    struct sd_cuda_products *p = cuda->products;
-    int i = 0;
-    while (p && i < p->n_paths && (p->paths[i].op != op || strcmp(p->paths[i].path, path)))
-        i++;
-    if (!p || i == SD_CUDA_MAX_PATHS)
-        return;
-    if (i == p->n_paths)
-        p->paths[p->n_paths++] = {op, path, 0};
-    p->paths[i].count++;
-}
-
-const struct sd_cuda_path *sd_cuda_paths(const struct sd_cuda *cuda, int *n)
-{
-    *n = cuda->products ? cuda->products->n_paths : 0;
-    return *n ? cuda->products->paths : NULL;
-}
-
 void sd_cuda_run_failed(struct sd_cuda *cuda, const char *what, const char *message)
 {
     if (cuda->products && !cuda->products->run_error.code)

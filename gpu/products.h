@@ -30,12 +30,8 @@ constexpr size_t sd_cuda_bound(size_t mebibytes)
 #endif
 }
 
-#define SD_CUDA_MAX_PATHS 64
-
 struct sd_cuda_products {
     unsigned without; /* a bit a feature */
-    struct sd_cuda_path paths[SD_CUDA_MAX_PATHS];
-    int n_paths;
     struct sd_cuda_packed *packed;
     struct sd_cuda_gemm_algo *gemms;
     struct sd_cudnn_plan *plans;
@@ -49,8 +45,6 @@ bool sd_cuda_allows(const struct sd_cuda *cuda, enum sd_cuda_feature feature);
 /* Opens the library of SD_CUDA_CUBLASLT or SD_CUDA_CUDNN unless it is forbidden; -1 with err set to where it
  * was looked for: computing many times slower than the card can is not done unasked. */
 int sd_cuda_require(struct sd_cuda *cuda, enum sd_cuda_feature feature, struct sd_err *err);
-/* Counts a call planned by a path; a string that lives on. */
-void sd_cuda_took(struct sd_cuda *cuda, enum sd_op op, const char *path);
 /* Keeps the first message of a run: "what: message". */
 void sd_cuda_run_failed(struct sd_cuda *cuda, const char *what, const char *message);
 
