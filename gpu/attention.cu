@@ -233,7 +233,7 @@ int plan(sd_call *c, sd_err *err)
     const sd_node *n = c->node;
     bool backward = n->op == SD_OP_attention_bwd;
     const sd_tensor *q = n->in[backward], *k = n->in[backward + 1];
-    if (sd_cuda_plan_floats(c, err) || !sd_cuda_products_of(sd_cuda_of(c), err))
+    if (sd_cuda_plan_floats(c, err))
         return -1;
     state *s = static_cast<state *>(calloc(1, sizeof *s));
     if (!s)

@@ -441,7 +441,7 @@ static struct sd_backend *open_backend(int index, struct sd_err *err)
     cuda->base.frozen = frozen;
     cuda->base.frozen_bytes = frozen_bytes;
     cuda->device = index;
-    if (!sd_cuda_products_of(cuda, err) || check_architecture(cuda, err) ||
+    if (sd_cuda_products_make(cuda, err) || check_architecture(cuda, err) ||
         sd_cuda_check(cudaSetDevice(index), "cuda", err) ||
         sd_cuda_check(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking), "cuda", err)) {
         free_backend(&cuda->base);

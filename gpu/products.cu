@@ -38,33 +38,32 @@ static int forbidden(const char *list, unsigned *bits, struct sd_err *err)
     return 0;
 }
 
-struct sd_cuda_products *sd_cuda_products_of(struct sd_cuda *cuda, struct sd_err *err)
+int sd_cuda_products_make(struct sd_cuda *cuda, struct sd_err *err)
 {
     unsigned without = 0;
-    if (cuda->products || forbidden(getenv("SD_CUDA_WITHOUT"), &without, err))
-        return cuda->products;
+    if (forbidden(getenv("SD_CUDA_WITHOUT"), &without, err))
+        return -1;
     cuda->products = static_cast<sd_cuda_products *>(calloc(1, sizeof *cuda->products));
     if (!cuda->products)
-        sd_err_memory(err, sizeof *cuda->products);
-    else
-        cuda->products->without = without;
-    return cuda->products;
+        return sd_err_memory(err, sizeof *cuda->products);
+    cuda->products->without = without;
+    return 0;
 }
 
 bool sd_cuda_allows(const struct sd_cuda *cuda, enum sd_cuda_feature feature)
 {
-    return !cuda->products || !(cuda->products->without & 1u << feature);
+    return !(cuda->products->without & 1u << feature);
 }
 
 void sd_cuda_run_failed(struct sd_cuda *cuda, const char *what, const char *message)
 {
-    if (cuda->products && !cuda->products->run_error.code)
+    if (!cuda->products->run_error.code)
         sd_err_set(&cuda->products->run_error, SD_ERR_MACHINE, "%s: %s", what, message);
 }
 
 const struct sd_err *sd_cuda_run_error(const struct sd_cuda *cuda)
 {
-    return cuda->products && cuda->products->run_error.code ? &cuda->products->run_error : NULL;
+    return cuda->products->run_error.code ? &cuda->products->run_error : NULL;
 }
 
 void sd_cuda_products_free(struct sd_cuda *cuda)
@@ -184,9 +183,7 @@ static int pack(struct sd_cuda *cuda, struct sd_cuda_packed *p, struct sd_var *v
 const void *sd_filter_packed(struct sd_cuda *cuda, struct sd_var *var, enum sd_filter layout,
                              const struct sd_filter_shape *s, enum sd_dtype type, struct sd_err *err)
 {
-    struct sd_cuda_products *all = sd_cuda_products_of(cuda, err);
-    if (!all)
-        return NULL;
+    struct sd_cuda_products *all = cuda->products;
     for (struct sd_cuda_packed *p = all->packed; p; p = p->next)
         if (p->var == var && p->layout == layout && p->type == type && p->row == s->row)
             return p->data;

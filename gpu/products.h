@@ -38,9 +38,9 @@ struct sd_cuda_products {
     struct sd_err run_error;
 };
 
-/* The backend's, made at the first call; NULL with err set when memory is out or SD_CUDA_WITHOUT makes no
+/* Makes a backend's, when it is opened: 0, or -1 with err set when memory is out or SD_CUDA_WITHOUT makes no
  * sense. */
-struct sd_cuda_products *sd_cuda_products_of(struct sd_cuda *cuda, struct sd_err *err);
+int sd_cuda_products_make(struct sd_cuda *cuda, struct sd_err *err);
 bool sd_cuda_allows(const struct sd_cuda *cuda, enum sd_cuda_feature feature);
 /* Opens the library of SD_CUDA_CUBLASLT or SD_CUDA_CUDNN unless it is forbidden; -1 with err set to where it
  * was looked for: computing many times slower than the card can is not done unasked. */
