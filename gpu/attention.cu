@@ -43,11 +43,6 @@ struct state {
     size_t probabilities, gradients, delta, dk, dv, gemm;
 };
 
-size_t round_up(size_t n)
-{
-    return (n + 255) & ~static_cast<size_t>(255);
-}
-
 size_t size_of(const state *s)
 {
     return sd_dtype_size(s->type);
@@ -164,15 +159,15 @@ int plan_products(sd_call *c, state *s, sd_err *err)
     if (rest.heads && rest.queries && (rest.heads < whole.heads || rest.queries < whole.queries) &&
         plan_block(c, s, &rest, &s->rest, &need, err))
         return -1;
-    size_t at = round_up(elements * sizeof(float));
+    size_t at = sd_cuda_round_up(elements * sizeof(float));
     s->probabilities = s->type == SD_F32 ? 0 : at;
-    at += s->type == SD_F32 ? 0 : round_up(elements * size_of(s));
+    at += s->type == SD_F32 ? 0 : sd_cuda_round_up(elements * size_of(s));
     s->gradients = s->type == SD_F32 ? at : 0; /* dp: in place of the scores, unless p lies there */
     if (s->backward) {
-        at += s->type == SD_F32 ? round_up(elements * sizeof(float)) : 0;
+        at += s->type == SD_F32 ? sd_cuda_round_up(elements * sizeof(float)) : 0;
         s->delta = at;
-        at += round_up(static_cast<size_t>(s->n * s->heads * s->t) * sizeof(float));
-        size_t sum = s->sums ? round_up(static_cast<size_t>(s->s * s->d) * sizeof(float)) : 0;
+        at += sd_cuda_round_up(static_cast<size_t>(s->n * s->heads * s->t) * sizeof(float));
+        size_t sum = s->sums ? sd_cuda_round_up(static_cast<size_t>(s->s * s->d) * sizeof(float)) : 0;
         s->dk = at;
         s->dv = at + sum;
         at += 2 * sum;
@@ -211,10 +206,10 @@ bool find_cudnn(sd_call *c, state *s)
                                  s->type,     s->scale,           s->causal};
     if (!(s->cudnn = sd_cudnn_attention(cuda, &k, &workspace)))
         return false;
-    size_t at = round_up(workspace),
-           numbers = round_up(static_cast<size_t>(s->n * s->heads * s->t) * sizeof(float));
-    size_t queries = round_up(static_cast<size_t>(s->n * s->t * s->c) * size_of(s)),
-           keys = round_up(static_cast<size_t>(s->n * s->s * s->c) * size_of(s));
+    size_t at = sd_cuda_round_up(workspace),
+           numbers = sd_cuda_round_up(static_cast<size_t>(s->n * s->heads * s->t) * sizeof(float));
+    size_t queries = sd_cuda_round_up(static_cast<size_t>(s->n * s->t * s->c) * size_of(s)),
+           keys = sd_cuda_round_up(static_cast<size_t>(s->n * s->s * s->c) * size_of(s));
     s->delta = at; /* or lse, where nobody wants it */
     at += s->backward || !c->node->out[1] ? numbers : 0;
     /* It writes all three gradients. */
@@ -258,12 +253,6 @@ int plan(sd_call *c, sd_err *err)
     if (find_cudnn(c, s))
         return 0;
     return plan_products(c, s, err);
-}
-
-void drop(sd_call *c)
-{
-    free(c->state);
-    c->state = NULL;
 }
 
 /* --- running --- */
@@ -462,6 +451,7 @@ void run_backward(const sd_call *c)
 } // namespace
 
 extern "C" {
-const struct sd_kernel sd_cuda_attention = {.plan = plan, .run = run_forward, .drop = drop};
-const struct sd_kernel sd_cuda_attention_bwd = {.plan = plan, .run = run_backward, .drop = drop};
+const struct sd_kernel sd_cuda_attention = {.plan = plan, .run = run_forward, .drop = sd_cuda_drop_state};
+const struct sd_kernel sd_cuda_attention_bwd = {
+    .plan = plan, .run = run_backward, .drop = sd_cuda_drop_state};
 }

@@ -53,11 +53,6 @@ void run_sum(const sd_call *c, const state *s, const void *conv, const void *bia
     });
 }
 
-size_t round_up(size_t n)
-{
-    return (n + 255) & ~static_cast<size_t>(255);
-}
-
 sd_conv_shape shape_of(const sd_node *n)
 {
     const sd_tensor *x = n->op == SD_OP_conv2d_dx ? n->out[0] : n->in[0];
@@ -109,8 +104,8 @@ int plan_filter(sd_call *c, state *s, sd_err *err)
     sd_dtype type = c->node->in[1]->dtype;
     sd_var *var = sd_cuda_frozen_var(c->node->in[1]);
     if (!var) {
-        s->offset = round_up(static_cast<size_t>(sd_filter_rows(s->layout, &s->filter) * s->filter.row) *
-                             sd_dtype_size(type));
+        s->offset = sd_cuda_round_up(
+            static_cast<size_t>(sd_filter_rows(s->layout, &s->filter) * s->filter.row) * sd_dtype_size(type));
         return 0;
     }
     s->packed = sd_filter_packed(sd_cuda_of(c), var, s->layout, &s->filter, type, err);
@@ -158,12 +153,12 @@ int plan_cudnn(sd_call *c, state *s, size_t workspace, sd_err *err)
     if (plan_filter(c, s, err))
         return -1;
     if (s->fused && s->bias.type != n->out[0]->dtype)
-        s->bias_bytes = round_up(static_cast<size_t>(s->s.o) * sd_dtype_size(n->out[0]->dtype));
+        s->bias_bytes = sd_cuda_round_up(static_cast<size_t>(s->s.o) * sd_dtype_size(n->out[0]->dtype));
     s->temp_offset = s->offset += s->bias_bytes;
     if (n->op == SD_OP_conv2d_dw) /* the gradient as cuDNN makes it */
-        s->offset += round_up(sd_tensor_bytes(n->out[0]));
+        s->offset += sd_cuda_round_up(sd_tensor_bytes(n->out[0]));
     else if (n->op == SD_OP_conv2d && n->in[3]) /* acc may be y's memory */
-        s->offset += round_up(sd_tensor_bytes(n->out[0]));
+        s->offset += sd_cuda_round_up(sd_tensor_bytes(n->out[0]));
     c->scratch_bytes = s->offset + workspace;
     return 0;
 }
@@ -206,12 +201,6 @@ int plan(sd_call *c, sd_err *err)
     size_t workspace = 0;
     s->cudnn = find_cudnn(c, s, &workspace);
     return s->cudnn ? plan_cudnn(c, s, workspace, err) : plan_im2col(c, s, err);
-}
-
-void drop(sd_call *c)
-{
-    free(c->state);
-    c->state = NULL;
 }
 
 /* --- running --- */
@@ -312,7 +301,7 @@ void run_dw(const sd_call *c)
 } // namespace
 
 extern "C" {
-const struct sd_kernel sd_cuda_conv2d = {.plan = plan, .run = run_forward, .drop = drop};
-const struct sd_kernel sd_cuda_conv2d_dx = {.plan = plan, .run = run_dx, .drop = drop};
-const struct sd_kernel sd_cuda_conv2d_dw = {.plan = plan, .run = run_dw, .drop = drop};
+const struct sd_kernel sd_cuda_conv2d = {.plan = plan, .run = run_forward, .drop = sd_cuda_drop_state};
+const struct sd_kernel sd_cuda_conv2d_dx = {.plan = plan, .run = run_dx, .drop = sd_cuda_drop_state};
+const struct sd_kernel sd_cuda_conv2d_dw = {.plan = plan, .run = run_dw, .drop = sd_cuda_drop_state};
 }

@@ -72,11 +72,6 @@ void run_gather(cudaStream_t stream, const sd_im2col *p, int64_t first, int64_t 
     });
 }
 
-size_t round_up(size_t n)
-{
-    return (n + 255) & ~static_cast<size_t>(255);
-}
-
 /* The product of `rows` gathered pixels. */
 sd_cuda_gemm product(const sd_im2col *p, int64_t rows)
 {
@@ -119,9 +114,9 @@ int sd_im2col_plan(struct sd_cuda *cuda, enum sd_op op, const struct sd_conv_sha
             return -1;
         need = p->gemm[i].scratch_bytes > need ? p->gemm[i].scratch_bytes : need;
     }
-    p->product_offset = round_up(static_cast<size_t>(p->chunk * p->row * size));
+    p->product_offset = sd_cuda_round_up(static_cast<size_t>(p->chunk * p->row * size));
     p->gemm_offset =
-        p->product_offset + (dw ? round_up(static_cast<size_t>(s->o * p->row) * sizeof(float)) : 0);
+        p->product_offset + (dw ? sd_cuda_round_up(static_cast<size_t>(s->o * p->row) * sizeof(float)) : 0);
     p->scratch_bytes = p->gemm_offset + need;
     return 0;
 }

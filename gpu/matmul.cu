@@ -50,14 +50,8 @@ void run(const sd_call *c)
                      c->in[3], c->out[0], c->scratch);
 }
 
-void drop(sd_call *c)
-{
-    free(c->state);
-    c->state = NULL;
-}
-
 } // namespace
 
 extern "C" {
-const struct sd_kernel sd_cuda_matmul = {.plan = plan, .run = run, .drop = drop};
+const struct sd_kernel sd_cuda_matmul = {.plan = plan, .run = run, .drop = sd_cuda_drop_state};
 }

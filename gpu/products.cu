@@ -55,6 +55,12 @@ bool sd_cuda_allows(const struct sd_cuda *cuda, enum sd_cuda_feature feature)
     return !(cuda->products->without & 1u << feature);
 }
 
+void sd_cuda_drop_state(struct sd_call *c)
+{
+    free(c->state);
+    c->state = NULL;
+}
+
 void sd_cuda_run_failed(struct sd_cuda *cuda, const char *what, const char *message)
 {
     if (!cuda->products->run_error.code)

@@ -45,6 +45,15 @@ bool sd_cuda_allows(const struct sd_cuda *cuda, enum sd_cuda_feature feature);
 /* Opens the library of SD_CUDA_CUBLASLT or SD_CUDA_CUDNN unless it is forbidden; -1 with err set to where it
  * was looked for: computing many times slower than the card can is not done unasked. */
 int sd_cuda_require(struct sd_cuda *cuda, enum sd_cuda_feature feature, struct sd_err *err);
+/* drop() of kernels whose state is one allocation. */
+void sd_cuda_drop_state(struct sd_call *c);
+
+/* Scratch is cut at multiples of 256 bytes, which suit every access. */
+static inline size_t sd_cuda_round_up(size_t bytes)
+{
+    return (bytes + 255) & ~static_cast<size_t>(255);
+}
+
 /* Keeps the first message of a run: "what: message". */
 void sd_cuda_run_failed(struct sd_cuda *cuda, const char *what, const char *message);
 
