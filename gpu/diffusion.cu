@@ -10,11 +10,6 @@ int64_t sample_length(const struct sd_tensor *x)
     return n ? n / x->dim[0] : 1;
 }
 
-template <typename T> const T *in(const struct sd_call *c, int i)
-{
-    return static_cast<const T *>(c->in[i]);
-}
-
 /* --- mix --- */
 
 template <int W>
@@ -37,8 +32,8 @@ template <int W> void mix_by(const struct sd_call *c)
     const struct sd_tensor *x = c->node->in[0];
     int64_t units = sd_tensor_count(x) / W;
     sd_launch(sd_cuda_stream(c), sd_grid(units), SD_THREADS, 0, mix_kernel<W>, units,
-              sd_divider(sample_length(x) / W), in<float>(c, 0), in<float>(c, 1), in<float>(c, 2),
-              in<float>(c, 3), static_cast<float *>(c->out[0]));
+              sd_divider(sample_length(x) / W), sd_in<float>(c, 0), sd_in<float>(c, 1), sd_in<float>(c, 2),
+              sd_in<float>(c, 3), sd_out<float>(c));
 }
 
 void mix(const struct sd_call *c)
@@ -140,15 +135,15 @@ int loss_plan(struct sd_call *c, struct sd_err *err)
 /* Input number `at`, and the one behind it. */
 struct sample_rows rows_of(const struct sd_call *c, int at)
 {
-    return {c->node->attr.loss, in<float>(c, at), in<float>(c, at + 1)};
+    return {c->node->attr.loss, sd_in<float>(c, at), sd_in<float>(c, at + 1)};
 }
 
 template <int W, typename T> void loss_parts(const struct sd_call *c)
 {
     const struct sd_tensor *pred = c->node->in[0];
     sd_launch(sd_cuda_stream(c), parts_of(pred), SD_THREADS, 0, loss_parts_kernel<W, T>,
-              sd_tensor_count(pred) / W, sd_divider(sample_length(pred) / W), rows_of(c, 2), in<T>(c, 0),
-              in<float>(c, 1), static_cast<double *>(c->scratch));
+              sd_tensor_count(pred) / W, sd_divider(sample_length(pred) / W), rows_of(c, 2), sd_in<T>(c, 0),
+              sd_in<float>(c, 1), static_cast<double *>(c->scratch));
 }
 
 void loss(const struct sd_call *c)
@@ -163,7 +158,7 @@ void loss(const struct sd_call *c)
     });
     sd_launch(sd_cuda_stream(c), 1, SD_THREADS, 0, loss_kernel, parts_of(pred),
               static_cast<double>(sd_tensor_count(pred)), static_cast<const double *>(c->scratch),
-              static_cast<float *>(c->out[0]));
+              sd_out<float>(c));
 }
 
 /* --- loss_bwd --- */
@@ -189,8 +184,8 @@ template <int W, typename T> void loss_bwd_by(const struct sd_call *c)
     const struct sd_tensor *pred = c->node->in[1];
     int64_t n = sd_tensor_count(pred), units = n / W;
     sd_launch(sd_cuda_stream(c), sd_grid(units), SD_THREADS, 0, loss_bwd_kernel<W, T>, units,
-              sd_divider(sample_length(pred) / W), rows_of(c, 3), static_cast<double>(n), in<float>(c, 0),
-              in<T>(c, 1), in<float>(c, 2), static_cast<T *>(c->out[0]));
+              sd_divider(sample_length(pred) / W), rows_of(c, 3), static_cast<double>(n), sd_in<float>(c, 0),
+              sd_in<T>(c, 1), sd_in<float>(c, 2), sd_out<T>(c));
 }
 
 void loss_bwd(const struct sd_call *c)
@@ -209,8 +204,7 @@ void loss_bwd(const struct sd_call *c)
 } // namespace
 
 extern "C" {
-extern const struct sd_kernel sd_cuda_mix = {.plan = sd_cuda_plan_floats, .run = mix, .drop = nullptr};
-extern const struct sd_kernel sd_cuda_loss = {.plan = loss_plan, .run = loss, .drop = nullptr};
-extern const struct sd_kernel sd_cuda_loss_bwd = {
-    .plan = sd_cuda_plan_floats, .run = loss_bwd, .drop = nullptr};
+const struct sd_kernel sd_cuda_mix = {.plan = sd_cuda_plan_floats, .run = mix, .drop = NULL};
+const struct sd_kernel sd_cuda_loss = {.plan = loss_plan, .run = loss, .drop = NULL};
+const struct sd_kernel sd_cuda_loss_bwd = {.plan = sd_cuda_plan_floats, .run = loss_bwd, .drop = NULL};
 }

@@ -90,34 +90,24 @@ template <typename A> struct activated_bwd {
     }
 };
 
-template <typename T> T *out(const struct sd_call *c)
-{
-    return static_cast<T *>(c->out[0]);
-}
-
-template <typename T> const T *in(const struct sd_call *c, int i)
-{
-    return static_cast<const T *>(c->in[i]);
-}
-
 void fill(const struct sd_call *c)
 {
     sd_by_type(c->node->out[0]->dtype,
-               [&](auto t) { map(c, constant{c->node->attr.scale}, out<decltype(t)>(c)); });
+               [&](auto t) { map(c, constant{c->node->attr.scale}, sd_out<decltype(t)>(c)); });
 }
 
 void cast(const struct sd_call *c)
 {
     sd_by_type(c->node->out[0]->dtype, [&](auto y) {
         sd_by_type(c->node->in[0]->dtype,
-                   [&](auto x) { map(c, same{}, out<decltype(y)>(c), in<decltype(x)>(c, 0)); });
+                   [&](auto x) { map(c, same{}, sd_out<decltype(y)>(c), sd_in<decltype(x)>(c, 0)); });
     });
 }
 
 void scale(const struct sd_call *c)
 {
     sd_by_type(c->node->out[0]->dtype, [&](auto t) {
-        map(c, scaled{c->node->attr.scale}, out<decltype(t)>(c), in<decltype(t)>(c, 0));
+        map(c, scaled{c->node->attr.scale}, sd_out<decltype(t)>(c), sd_in<decltype(t)>(c, 0));
     });
 }
 
@@ -125,7 +115,7 @@ void act(const struct sd_call *c)
 {
     sd_by_type(c->node->out[0]->dtype, [&](auto t) {
         sd_by_act(c->node->attr.act, [&](auto a) {
-            map(c, activated<decltype(a)>{}, out<decltype(t)>(c), in<decltype(t)>(c, 0));
+            map(c, activated<decltype(a)>{}, sd_out<decltype(t)>(c), sd_in<decltype(t)>(c, 0));
         });
     });
 }
@@ -136,8 +126,8 @@ void act_bwd(const struct sd_call *c)
     sd_by_type(c->node->out[0]->dtype, [&](auto t) {
         sd_by_type(c->node->in[0]->dtype, [&](auto d) {
             sd_by_act(c->node->attr.act, [&](auto a) {
-                map(c, activated_bwd<decltype(a)>{}, out<decltype(t)>(c), in<decltype(d)>(c, 0),
-                    in<decltype(t)>(c, 1));
+                map(c, activated_bwd<decltype(a)>{}, sd_out<decltype(t)>(c), sd_in<decltype(d)>(c, 0),
+                    sd_in<decltype(t)>(c, 1));
             });
         });
     });
@@ -191,7 +181,7 @@ template <typename F, typename T> void pair_of(const struct sd_call *c, F f, T *
 template <typename F> void pair(const struct sd_call *c, F f)
 {
     sd_by_type(c->node->out[0]->dtype, [&](auto t) {
-        pair_of(c, f, out<decltype(t)>(c), in<decltype(t)>(c, 0), in<decltype(t)>(c, 1));
+        pair_of(c, f, sd_out<decltype(t)>(c), sd_in<decltype(t)>(c, 0), sd_in<decltype(t)>(c, 1));
     });
 }
 
@@ -252,7 +242,8 @@ void geglu(const struct sd_call *c)
     bool wide = sd_aligned(c->out[0]) && sd_aligned(c->in[0]);
     sd_by_type(c->node->out[0]->dtype, [&](auto t) {
         using T = decltype(t);
-        gated(c, c->node->out[0], wide, geglu_kernel<SD_WIDE, T>, geglu_kernel<1, T>, out<T>(c), in<T>(c, 0));
+        gated(c, c->node->out[0], wide, geglu_kernel<SD_WIDE, T>, geglu_kernel<1, T>, sd_out<T>(c),
+              sd_in<T>(c, 0));
     });
 }
 
@@ -265,7 +256,7 @@ void geglu_bwd(const struct sd_call *c)
             using T = decltype(t);
             using D = decltype(d);
             gated(c, c->node->in[0], wide, geglu_bwd_kernel<SD_WIDE, D, T>, geglu_bwd_kernel<1, D, T>,
-                  out<T>(c), in<D>(c, 0), in<T>(c, 1));
+                  sd_out<T>(c), sd_in<D>(c, 0), sd_in<T>(c, 1));
         });
     });
 }
@@ -273,9 +264,8 @@ void geglu_bwd(const struct sd_call *c)
 } // namespace
 
 extern "C" {
-#define KERNEL(name)                                 \
-    extern const struct sd_kernel sd_cuda_##name = { \
-        .plan = sd_cuda_plan_floats, .run = name, .drop = nullptr};
+#define KERNEL(name) \
+    const struct sd_kernel sd_cuda_##name = {.plan = sd_cuda_plan_floats, .run = name, .drop = NULL};
 KERNEL(fill)
 KERNEL(cast)
 KERNEL(scale)

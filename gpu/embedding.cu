@@ -181,9 +181,9 @@ void timestep_embedding(const struct sd_call *c)
 } // namespace
 
 extern "C" {
-extern const struct sd_kernel sd_cuda_embedding = {.plan = nullptr, .run = embedding, .drop = nullptr};
-extern const struct sd_kernel sd_cuda_embedding_bwd = {
-    .plan = embedding_bwd_plan, .run = embedding_bwd, .drop = nullptr};
-extern const struct sd_kernel sd_cuda_timestep_embedding = {
-    .plan = sd_cuda_plan_floats, .run = timestep_embedding, .drop = nullptr};
+const struct sd_kernel sd_cuda_embedding = {.plan = NULL, .run = embedding, .drop = NULL};
+const struct sd_kernel sd_cuda_embedding_bwd = {
+    .plan = embedding_bwd_plan, .run = embedding_bwd, .drop = NULL};
+const struct sd_kernel sd_cuda_timestep_embedding = {
+    .plan = sd_cuda_plan_floats, .run = timestep_embedding, .drop = NULL};
 }

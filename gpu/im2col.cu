@@ -1,5 +1,7 @@
 #include "im2col.h"
 
+#include "rows.h"
+
 namespace
 {
 
@@ -59,10 +61,10 @@ void run_gather(cudaStream_t stream, const sd_im2col *p, int64_t first, int64_t 
     gather g = gather_of(p);
     sd_by_type(p->type, [&](auto t) {
         using T = decltype(t);
-        using V = sd_pack<T>;
-        if (g.c % V::n == 0) { /* rows are padded to whole packs */
-            g.c /= V::n;
-            g.ld /= V::n;
+        using V = sd_wide<T, SD_PACK<T>>;
+        if (g.c % SD_PACK<T> == 0) { /* rows are padded to whole packs */
+            g.c /= SD_PACK<T>;
+            g.ld /= SD_PACK<T>;
             sd_launch(stream, sd_grid(rows * g.ld), SD_THREADS, 0, im2col_kernel<V>, g, first, rows,
                       static_cast<const V *>(from), static_cast<V *>(to));
         } else {

@@ -66,13 +66,6 @@ template <> inline __device__ __nv_bfloat16 from_f32<__nv_bfloat16>(float x)
     return __float2bfloat16_rn(x);
 }
 
-/* What one thread moves in one access: 16 bytes. Only for addresses and lengths that allow it (aligned_16).
- */
-template <typename T> struct alignas(16) sd_pack {
-    static constexpr int n = 16 / sizeof(T);
-    T v[n];
-};
-
 /* f(T{}) for the float type that dtype names; plan() has refused all others (sd_cuda_plan_floats). */
 template <typename F> void sd_by_type(enum sd_dtype dtype, F f)
 {
@@ -82,6 +75,16 @@ template <typename F> void sd_by_type(enum sd_dtype dtype, F f)
         f(__half{});
     else
         f(float{});
+}
+
+/* What a call reads and writes, as elements of T. */
+template <typename T> const T *sd_in(const struct sd_call *c, int i)
+{
+    return static_cast<const T *>(c->in[i]);
+}
+template <typename T> T *sd_out(const struct sd_call *c)
+{
+    return static_cast<T *>(c->out[0]);
 }
 
 /* --- threads --- */

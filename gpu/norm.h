@@ -19,7 +19,7 @@ constexpr int SD_NORM_COLUMNS = 8, SD_NORM_LANES = 32, SD_NORM_THREADS = SD_NORM
 template <typename F> void sd_norm_by_pack(enum sd_dtype type, int64_t ch, F f)
 {
     sd_by_type(type, [&](auto zero) {
-        constexpr int n = sd_pack<decltype(zero)>::n;
+        constexpr int n = SD_PACK<decltype(zero)>;
         if (ch % n == 0)
             f(zero, std::integral_constant<int, n>{});
         else

@@ -70,5 +70,5 @@ void randn(const struct sd_call *c)
 } // namespace
 
 extern "C" {
-extern const struct sd_kernel sd_cuda_randn = {.plan = nullptr, .run = randn, .drop = nullptr};
+const struct sd_kernel sd_cuda_randn = {.plan = NULL, .run = randn, .drop = NULL};
 }

@@ -175,5 +175,5 @@ int reduce_to_plan(struct sd_call *c, struct sd_err *err)
 } // namespace
 
 extern "C" {
-extern const struct sd_kernel sd_cuda_reduce_to = {.plan = reduce_to_plan, .run = reduce_to, .drop = nullptr};
+const struct sd_kernel sd_cuda_reduce_to = {.plan = reduce_to_plan, .run = reduce_to, .drop = NULL};
 }

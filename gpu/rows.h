@@ -8,6 +8,9 @@
 /* Elements of a unit where addresses and row lengths allow it: 16 bytes of halves, twice 16 of f32. */
 constexpr int SD_WIDE = 8;
 
+/* Elements in 16 bytes, the most that one access moves. */
+template <typename T> constexpr int SD_PACK = 16 / sizeof(T);
+
 /* W neighbours in memory, moved by accesses of up to 16 bytes. */
 template <typename T, int W> struct alignas(sizeof(T) * W < 16 ? sizeof(T) * W : 16) sd_wide {
     T v[W];

@@ -194,10 +194,10 @@ void upsample_bwd(const struct sd_call *c)
 } // namespace
 
 extern "C" {
-extern const struct sd_kernel sd_cuda_concat = {.plan = nullptr, .run = concat, .drop = nullptr};
-extern const struct sd_kernel sd_cuda_slice = {.plan = nullptr, .run = slice, .drop = nullptr};
-extern const struct sd_kernel sd_cuda_pad_channels = {.plan = nullptr, .run = pad_channels, .drop = nullptr};
-extern const struct sd_kernel sd_cuda_upsample = {.plan = nullptr, .run = upsample, .drop = nullptr};
-extern const struct sd_kernel sd_cuda_upsample_bwd = {
-    .plan = sd_cuda_plan_floats, .run = upsample_bwd, .drop = nullptr};
+const struct sd_kernel sd_cuda_concat = {.plan = NULL, .run = concat, .drop = NULL};
+const struct sd_kernel sd_cuda_slice = {.plan = NULL, .run = slice, .drop = NULL};
+const struct sd_kernel sd_cuda_pad_channels = {.plan = NULL, .run = pad_channels, .drop = NULL};
+const struct sd_kernel sd_cuda_upsample = {.plan = NULL, .run = upsample, .drop = NULL};
+const struct sd_kernel sd_cuda_upsample_bwd = {
+    .plan = sd_cuda_plan_floats, .run = upsample_bwd, .drop = NULL};
 }
