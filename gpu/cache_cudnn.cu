@@ -68,29 +68,12 @@ int path_of(const head *h, char *path, size_t size, bool make)
 /* The plan of cuDNN's text, or NULL. */
 sd_cudnn_desc revive(const sd_cudnn *dnn, const char *text, size_t bytes, size_t *workspace)
 {
-    sd_cudnn_desc plan = NULL;
-    int64_t size = 0, n = 0;
-    if (dnn->cudnnBackendCreateDescriptor(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, &plan) !=
-        CUDNN_STATUS_SUCCESS)
+    sd_cudnn_desc plan = sd_cudnn_plan_begin(dnn);
+    if (!plan)
         return NULL;
-    cudnnStatus_t s = dnn->handle
-                          ? dnn->cudnnBackendSetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_HANDLE,
-                                                          CUDNN_TYPE_HANDLE, 1, &dnn->handle)
-                          : dnn->cudnnBackendSetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP,
-                                                          CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &dnn->device);
-    if (s == CUDNN_STATUS_SUCCESS)
-        s = dnn->cudnnBackendSetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION,
-                                          CUDNN_TYPE_CHAR, static_cast<int64_t>(bytes), text);
-    if (s == CUDNN_STATUS_SUCCESS)
-        s = dnn->cudnnBackendFinalize(plan);
-    if (s == CUDNN_STATUS_SUCCESS)
-        s = dnn->cudnnBackendGetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1,
-                                          &n, &size);
-    *workspace = static_cast<size_t>(size);
-    if (s == CUDNN_STATUS_SUCCESS && n == 1 && size >= 0)
-        return plan;
-    dnn->cudnnBackendDestroyDescriptor(plan);
-    return NULL;
+    cudnnStatus_t s = dnn->cudnnBackendSetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION,
+                                                    CUDNN_TYPE_CHAR, static_cast<int64_t>(bytes), text);
+    return sd_cudnn_plan_end(dnn, plan, s, SIZE_MAX, workspace);
 }
 
 } // namespace

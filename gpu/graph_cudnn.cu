@@ -1,12 +1,10 @@
 #include "graph_cudnn.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 /* Of cuDNN 9.8 on: without a device, and in headers from then on. */
 #if CUDNN_VERSION < 90800
 constexpr auto CUDNN_ATTR_ENGINEHEUR_DEVICEPROP = static_cast<cudnnBackendAttributeName_t>(204);
-constexpr auto CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP = static_cast<cudnnBackendAttributeName_t>(407);
 #endif
 
 namespace
@@ -14,15 +12,12 @@ namespace
 
 constexpr int MAX_CONFIGS = 64; /* cuDNN 9.19 names 40 for a convolution, those without tensor cores last */
 
-bool check(sd_cudnn_graph *g, cudnnStatus_t status, int line)
+bool check(sd_cudnn_graph *g, cudnnStatus_t status)
 {
-    if (g->status == CUDNN_STATUS_SUCCESS && status != CUDNN_STATUS_SUCCESS) {
+    if (g->status == CUDNN_STATUS_SUCCESS)
         g->status = status;
-        g->line = line;
-    }
     return g->status == CUDNN_STATUS_SUCCESS;
 }
-#define CHECK(g, status) check(g, status, __LINE__)
 
 /* A descriptor that the graph destroys at its end. */
 sd_cudnn_desc create(sd_cudnn_graph *g, cudnnBackendDescriptorType_t type)
@@ -31,10 +26,10 @@ sd_cudnn_desc create(sd_cudnn_graph *g, cudnnBackendDescriptorType_t type)
     if (g->status != CUDNN_STATUS_SUCCESS)
         return NULL;
     if (g->n_made == static_cast<int>(sizeof g->made / sizeof *g->made)) {
-        CHECK(g, CUDNN_STATUS_NOT_SUPPORTED);
+        check(g, CUDNN_STATUS_NOT_SUPPORTED);
         return NULL;
     }
-    if (CHECK(g, g->dnn->cudnnBackendCreateDescriptor(type, &d)))
+    if (check(g, g->dnn->cudnnBackendCreateDescriptor(type, &d)))
         g->made[g->n_made++] = d;
     return d;
 }
@@ -42,9 +37,8 @@ sd_cudnn_desc create(sd_cudnn_graph *g, cudnnBackendDescriptorType_t type)
 void set(sd_cudnn_graph *g, sd_cudnn_desc d, cudnnBackendAttributeName_t name,
          cudnnBackendAttributeType_t type, int64_t n, const void *values)
 {
-    if (g->status == CUDNN_STATUS_SUCCESS &&
-        !check(g, g->dnn->cudnnBackendSetAttribute(d, name, type, n, values), name))
-        return;
+    if (g->status == CUDNN_STATUS_SUCCESS)
+        check(g, g->dnn->cudnnBackendSetAttribute(d, name, type, n, values));
 }
 
 void set_desc(sd_cudnn_graph *g, sd_cudnn_desc d, cudnnBackendAttributeName_t name, sd_cudnn_desc value)
@@ -60,14 +54,14 @@ void set_type(sd_cudnn_graph *g, sd_cudnn_desc d, cudnnBackendAttributeName_t na
 void finalize(sd_cudnn_graph *g, sd_cudnn_desc d)
 {
     if (g->status == CUDNN_STATUS_SUCCESS)
-        CHECK(g, g->dnn->cudnnBackendFinalize(d));
+        check(g, g->dnn->cudnnBackendFinalize(d));
 }
 
 void add_op(sd_cudnn_graph *g, sd_cudnn_desc op)
 {
     finalize(g, op);
     if (g->n_ops == static_cast<int>(sizeof g->op / sizeof *g->op))
-        CHECK(g, CUDNN_STATUS_NOT_SUPPORTED);
+        check(g, CUDNN_STATUS_NOT_SUPPORTED);
     else
         g->op[g->n_ops++] = op;
 }
@@ -287,33 +281,15 @@ bool acceptable(const sd_cudnn *dnn, sd_cudnn_desc config, const sd_cudnn_terms 
     return fits;
 }
 
-sd_cudnn_desc make_plan(sd_cudnn_graph *g, sd_cudnn_desc config, const sd_cudnn_terms *terms,
+sd_cudnn_desc make_plan(const sd_cudnn *dnn, sd_cudnn_desc config, const sd_cudnn_terms *terms,
                         size_t *workspace)
 {
-    const sd_cudnn *dnn = g->dnn;
-    sd_cudnn_desc plan = NULL;
-    int64_t bytes = 0, n = 0;
-    if (dnn->cudnnBackendCreateDescriptor(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, &plan) !=
-        CUDNN_STATUS_SUCCESS)
+    sd_cudnn_desc plan = sd_cudnn_plan_begin(dnn);
+    if (!plan)
         return NULL;
     cudnnStatus_t s = dnn->cudnnBackendSetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG,
                                                     CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &config);
-    if (s == CUDNN_STATUS_SUCCESS)
-        s = dnn->handle ? dnn->cudnnBackendSetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_HANDLE,
-                                                        CUDNN_TYPE_HANDLE, 1, &dnn->handle)
-                        : dnn->cudnnBackendSetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP,
-                                                        CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &dnn->device);
-    if (s == CUDNN_STATUS_SUCCESS)
-        s = dnn->cudnnBackendFinalize(plan);
-    if (s == CUDNN_STATUS_SUCCESS)
-        s = dnn->cudnnBackendGetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1,
-                                          &n, &bytes);
-    if (s == CUDNN_STATUS_SUCCESS && static_cast<size_t>(bytes) <= terms->workspace) {
-        *workspace = static_cast<size_t>(bytes);
-        return plan;
-    }
-    dnn->cudnnBackendDestroyDescriptor(plan);
-    return NULL;
+    return sd_cudnn_plan_end(dnn, plan, s, terms->workspace, workspace);
 }
 
 /* The first of a mode's configurations that can be used. */
@@ -331,11 +307,11 @@ sd_cudnn_desc try_mode(sd_cudnn_graph *g, sd_cudnn_desc graph, cudnnBackendHeurM
     for (sd_cudnn_desc &c : config)
         c = create(g, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR);
     if (g->status == CUDNN_STATUS_SUCCESS)
-        CHECK(g, g->dnn->cudnnBackendGetAttribute(heuristics, CUDNN_ATTR_ENGINEHEUR_RESULTS,
+        check(g, g->dnn->cudnnBackendGetAttribute(heuristics, CUDNN_ATTR_ENGINEHEUR_RESULTS,
                                                   CUDNN_TYPE_BACKEND_DESCRIPTOR, MAX_CONFIGS, &n, config));
     for (int64_t i = 0; i < n && i < MAX_CONFIGS && !plan && g->status == CUDNN_STATUS_SUCCESS; i++)
         if (acceptable(g->dnn, config[i], terms))
-            plan = make_plan(g, config[i], terms, workspace);
+            plan = make_plan(g->dnn, config[i], terms, workspace);
     return plan;
 }
 
@@ -358,90 +334,4 @@ sd_cudnn_desc sd_cudnn_graph_plan(struct sd_cudnn_graph *g, const struct sd_cudn
             g->dnn->cudnnBackendDestroyDescriptor(attempt.made[--attempt.n_made]);
     }
     return plan;
-}
-
-/* --- the backend's plans --- */
-
-struct sd_cudnn_plan {
-    struct sd_cudnn_plan *next;
-    int64_t key[SD_CUDNN_KEY];
-    sd_cudnn_desc desc; /* NULL: cuDNN does not take the case */
-    size_t workspace;
-    struct sd_cudnn_numbers numbers;
-};
-
-struct sd_cudnn_plan *sd_cudnn_lookup(struct sd_cuda *cuda, const int64_t key[SD_CUDNN_KEY], bool *made)
-{
-    struct sd_cudnn_plan *p = cuda->products->plans;
-    while (p && memcmp(p->key, key, sizeof p->key))
-        p = p->next;
-    *made = p != NULL;
-    if (!p && (p = static_cast<sd_cudnn_plan *>(calloc(1, sizeof *p)))) {
-        memcpy(p->key, key, sizeof p->key);
-        p->next = cuda->products->plans;
-        cuda->products->plans = p;
-    }
-    return p;
-}
-
-void sd_cudnn_fill(struct sd_cudnn_plan *plan, sd_cudnn_desc desc, size_t workspace,
-                   const struct sd_cudnn_numbers *numbers)
-{
-    plan->desc = desc;
-    plan->workspace = workspace;
-    plan->numbers = *numbers;
-}
-
-const struct sd_cudnn_plan *sd_cudnn_usable(const struct sd_cudnn_plan *plan, size_t *workspace)
-{
-    *workspace = plan && plan->desc ? plan->workspace : 0;
-    return plan && plan->desc ? plan : NULL;
-}
-
-void sd_cudnn_run(struct sd_cuda *cuda, const struct sd_cudnn_plan *plan,
-                  const struct sd_cudnn_address *address, int n, void *workspace)
-{
-    const struct sd_cudnn *dnn = sd_cudnn_of(cuda);
-    int64_t uid[16];
-    const void *data[16];
-    for (int i = 0; i < n; i++) {
-        uid[i] = address[i].tensor;
-        data[i] = address[i].data;
-    }
-    for (int i = 0; i < 3; i++) {
-        if (!plan->numbers.used[i])
-            continue;
-        uid[n] = SD_CUDNN_SCALE + i;
-        data[n++] = &plan->numbers.value[i];
-    }
-    sd_cudnn_desc pack = NULL;
-    cudnnStatus_t s = dnn->cudnnBackendCreateDescriptor(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, &pack);
-    if (s == CUDNN_STATUS_SUCCESS)
-        s = dnn->cudnnBackendSetAttribute(pack, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, n,
-                                          data);
-    if (s == CUDNN_STATUS_SUCCESS)
-        s = dnn->cudnnBackendSetAttribute(pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, n, uid);
-    if (s == CUDNN_STATUS_SUCCESS)
-        s = dnn->cudnnBackendSetAttribute(pack, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1,
-                                          &workspace);
-    if (s == CUDNN_STATUS_SUCCESS)
-        s = dnn->cudnnBackendFinalize(pack);
-    if (s == CUDNN_STATUS_SUCCESS)
-        s = dnn->cudnnBackendExecute(dnn->handle, plan->desc, pack);
-    if (pack)
-        dnn->cudnnBackendDestroyDescriptor(pack);
-    if (s != CUDNN_STATUS_SUCCESS)
-        sd_cuda_run_failed(cuda, "cuDNN", dnn->cudnnGetErrorString(s));
-}
-
-void sd_cudnn_plans_free(struct sd_cuda *cuda)
-{
-    const struct sd_cudnn *dnn = cuda->products->plans ? sd_cudnn_of(cuda) : NULL;
-    while (cuda->products->plans) {
-        struct sd_cudnn_plan *p = cuda->products->plans;
-        cuda->products->plans = p->next;
-        if (p->desc)
-            dnn->cudnnBackendDestroyDescriptor(p->desc);
-        free(p);
-    }
 }

@@ -21,7 +21,6 @@ typedef cudnnBackendDescriptor_t sd_cudnn_desc;
 struct sd_cudnn_graph {
     const struct sd_cudnn *dnn;
     cudnnStatus_t status; /* the first refusal */
-    int line;             /* of the source, where it was */
     sd_cudnn_desc made[256], op[32];
     int n_made, n_ops;
     int64_t next; /* number of the next virtual tensor */
@@ -68,6 +67,14 @@ sd_cudnn_desc sd_cudnn_conv_make(const struct sd_cudnn *dnn, const struct sd_cud
                                  size_t *workspace);
 sd_cudnn_desc sd_cudnn_attention_make(const struct sd_cudnn *dnn, const struct sd_cudnn_attention_case *c,
                                       size_t *workspace);
+
+/* An execution plan for the handle, or the properties of a device, that dnn has, to be described further;
+ * NULL: refused. */
+sd_cudnn_desc sd_cudnn_plan_begin(const struct sd_cudnn *dnn);
+/* Ends that: the plan and its workspace, or NULL and no plan, where status or what is left to do is a refusal
+ * or the workspace is larger than most. */
+sd_cudnn_desc sd_cudnn_plan_end(const struct sd_cudnn *dnn, sd_cudnn_desc plan, cudnnStatus_t status,
+                                size_t most, size_t *workspace);
 
 /* What a lookup goes by: all that a case says, as numbers. */
 #define SD_CUDNN_KEY 24
