@@ -413,7 +413,7 @@ static void free_backend(struct sd_backend *b)
     free(cuda);
 }
 
-/* Bodies of kernels for this card, or PTX that its driver can compile? */
+/* Kernels are built for 8.0 and newer, for bfloat16. */
 static int check_architecture(const struct sd_cuda *cuda, struct sd_err *err)
 {
     cudaDeviceProp prop;

@@ -69,5 +69,5 @@ void sd_frozen_free(struct sd_frozen *f)
         free(e->data);
         free(e);
     }
-    *f = SD_FROZEN_INIT;
+    *f = (struct sd_frozen){0};
 }

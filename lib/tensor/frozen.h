@@ -1,4 +1,4 @@
-/* Frozen variables as dense memory of a wanted type, converted at most once: shared by the CPU backends. */
+/* Frozen variables as dense memory of a wanted type on the host, converted at most once. */
 #ifndef SD_TENSOR_FROZEN_H
 #define SD_TENSOR_FROZEN_H
 
@@ -10,8 +10,6 @@ struct sd_frozen {
     struct sd_frozen_entry *list; /* private */
     size_t bytes;                 /* held in converted copies */
 };
-
-#define SD_FROZEN_INIT ((struct sd_frozen){0})
 
 /* The stored bytes themselves when the type is already right, else a converted copy owned by f. */
 const void *sd_frozen_get(struct sd_frozen *f, const struct sd_var *var, enum sd_dtype dtype,

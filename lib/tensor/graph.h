@@ -2,8 +2,8 @@
  *
  *     struct sd_graph *g = sd_graph_new();
  *     struct sd_tensor *x = sd_graph_input(g, "x", SD_F32, 2, (int64_t[]){8, 320});
- *     struct sd_tensor *y = sd_graph_silu(g, sd_graph_matmul(g, x, sd_graph_var(g, w, SD_F32), NULL, false,
- * true)); sd_graph_output(g, y);
+ *     struct sd_tensor *z = sd_graph_matmul(g, x, sd_graph_var(g, w, SD_F32), NULL, false, true);
+ *     sd_graph_output(g, sd_graph_act(g, z, SD_ACT_SILU));
  *     ... sd_graph_grad, sd_graph_fuse, sd_graph_checkpoint (pass.h), sd_plan_new (plan.h), run
  *
  * Law of ownership: the graph owns every tensor and node it hands out; sd_graph_free ends them all. Variables

@@ -6,13 +6,13 @@
 
 #define ALIGN ((size_t)64)
 
-static int last_use(const struct sd_graph *g, int *last)
+/* The last node that reads each tensor. */
+static void find_last_use(const struct sd_graph *g, int *last)
 {
     for (int i = 0; i < g->n_nodes; i++)
         for (int k = 0; k < g->nodes[i]->n_in; k++)
             if (g->nodes[i]->in[k])
                 last[g->nodes[i]->in[k]->id] = i;
-    return 0;
 }
 
 static int new_buffer(struct sd_layout *l, const struct sd_tensor *t, int at)
@@ -46,7 +46,7 @@ static const struct sd_tensor *overwritten(const struct sd_layout *l, const stru
     return NULL;
 }
 
-/* The last node that reads anything in a buffer, were t to join it: over t and the reshapes of t. */
+/* t lies in the buffer: it must hold until whoever reads t last, or until a run is over. */
 static void extend(struct sd_layout *l, int id, const int *last, const struct sd_tensor *t, int n_nodes)
 {
     struct sd_layout_buffer *b = &l->buffers[id];
@@ -162,7 +162,7 @@ int sd_layout_make(const struct sd_graph *g, struct sd_layout *l, struct sd_err 
     }
     for (size_t i = 0; i < n; i++)
         last[i] = l->buffer_of[i] = -1;
-    last_use(g, last);
+    find_last_use(g, last);
     push_reshapes_back(g, last);
     make_buffers(g, l, last);
     /* Inputs hold from the start: they are written before a run. */

@@ -41,8 +41,7 @@ static bool runs(const struct sd_node *n)
     return n->op != SD_OP_input && n->op != SD_OP_var && n->op != SD_OP_reshape;
 }
 
-/* --- calls
- * ------------------------------------------------------------------------------------------------------ */
+/* --- calls --- */
 
 static int plan_kernels(struct sd_plan *p, struct sd_err *err)
 {
@@ -160,9 +159,9 @@ static int make_mirror(struct sd_plan *p, struct sd_err *err)
 /* Below this many operations a node on average, waking the other threads costs more than they bring. */
 #define SHARED_FLOPS 4e6
 
-/* Threads never change a result, so a small plan may run on one. Primitives are made for the number they run
- * with. */
-static int threads_for(const struct sd_plan *p)
+/* Sets the number of threads that p is compiled for and runs on; comes back with what it was. Threads never
+ * change a result, so a small plan may run on one. */
+static int take_threads(const struct sd_plan *p)
 {
     int before = omp_get_max_threads();
     if (p->serial)
@@ -191,7 +190,7 @@ struct sd_plan *sd_plan_new_in(const struct sd_graph *g, struct sd_backend *b, s
     p->backend = b;
     p->workspace = w ? w : &p->own;
     p->serial = !b->share_small && sd_graph_flops(g) < SHARED_FLOPS * g->n_nodes;
-    int threads = threads_for(p);
+    int threads = take_threads(p);
     bool bad = sd_graph_verify(g, err) || sd_layout_make(g, &p->layout, err) || make_calls(p, err) ||
                plan_kernels(p, err) ||
                sd_workspace_claim(p->workspace, b, p->layout.arena, p->scratch_bytes, err) ||
@@ -241,7 +240,7 @@ static double now(void)
 
 static void run_calls(struct sd_plan *p)
 {
-    int threads = threads_for(p);
+    int threads = take_threads(p);
     for (int i = 0; i < p->n_calls; i++) {
         const struct sd_call *c = &p->calls[i];
         double start = p->profile ? now() : 0;

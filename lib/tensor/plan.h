@@ -30,7 +30,8 @@ int sd_plan_run(struct sd_plan *p, struct sd_err *err);
  * plans of one backend run in the order they were started. */
 int sd_plan_start(struct sd_plan *p, struct sd_err *err);
 int sd_plan_wait(struct sd_plan *p, struct sd_err *err);
-/* Starts p and behind it next, which a device replays as one; both then wait by sd_plan_wait of either. */
+/* Starts p and behind it next, which a device replays as one: p keeps that recording, so it is freed before
+ * next. Either's sd_plan_wait waits for both. */
 int sd_plan_start_with(struct sd_plan *p, struct sd_plan *next, struct sd_err *err);
 /* The host's memory of an input or output tensor, valid until a plan is made or freed. Write inputs before,
  * read outputs after a run. */

@@ -45,10 +45,10 @@ struct run {
     int64_t started_ns, shown_ns;
 };
 
-/* --- setting up
- * --------------------------------------------------------------------------------------------------- */
+/* --- setting up --- */
 
-static int pick(double own, double common)
+/* Whether a part learns: by its own rate, or by the common one where that is not given. */
+static bool learns(double own, double common)
 {
     return !isnan(own) ? own != 0 : common != 0;
 }
@@ -79,8 +79,8 @@ static int make_network(struct run *r, struct sd_err *err)
 {
     struct sd_lora_options o = r->config->lora;
     /* A part whose rate is 0 is not trained (sd-scripts drops its group). */
-    o.text_encoder = o.text_encoder && pick(r->config->text_encoder_lr, r->config->lr);
-    o.unet = o.unet && pick(r->config->unet_lr, r->config->lr);
+    o.text_encoder = o.text_encoder && learns(r->config->text_encoder_lr, r->config->lr);
+    o.unet = o.unet && learns(r->config->unet_lr, r->config->lr);
     if (!o.text_encoder && !o.unet)
         return sd_err_set(err, SD_ERR_USAGE,
                           "nothing to train: the learning rates are 0 or both parts are excluded");
@@ -182,8 +182,7 @@ static void tear_down(struct run *r)
     free(r->good);
 }
 
-/* --- telling and saving
- * ------------------------------------------------------------------------------------------ */
+/* --- telling and saving --- */
 
 static double average_loss(const struct run *r)
 {
@@ -238,8 +237,7 @@ static int save_between(struct run *r, const char *fmt, int64_t number, int64_t 
     return rc;
 }
 
-/* --- one batch
- * --------------------------------------------------------------------------------------------------- */
+/* --- one batch --- */
 
 int sd_train_latents(const struct sd_item *item, struct sd_archives *shards,
                      const struct sd_model_config *model, bool flipped, float *out, struct sd_err *err)
@@ -449,8 +447,7 @@ static int update(struct run *r, double loss, size_t batches, struct sd_err *err
     return 0;
 }
 
-/* --- the loop
- * ---------------------------------------------------------------------------------------------------- */
+/* --- the loop --- */
 
 static bool divides(int64_t every, int64_t n)
 {
