@@ -41,6 +41,13 @@ static inline cudaStream_t sd_cuda_stream(const struct sd_call *c)
 /* 0, or -1 with err set to "what: CUDA's message". */
 int sd_cuda_check(cudaError_t status, const char *what, struct sd_err *err);
 
+/* What struct sd_plugin has under these names. */
+struct sd_device_info;
+int sd_cuda_count(struct sd_err *err);
+int sd_cuda_describe(int index, struct sd_device_info *info, struct sd_err *err);
+/* 0 when there is a device of that number, and it is one that kernels are built for. */
+int sd_cuda_check_device(int index, struct sd_err *err);
+
 /* Device memory that lives until sd_cuda_free; NULL with err set to what was asked for and what is free. */
 void *sd_cuda_alloc(struct sd_cuda *cuda, size_t bytes, struct sd_err *err);
 void sd_cuda_free(void *memory);
