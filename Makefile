@@ -96,7 +96,7 @@ $(B)/lib/text/clip_bpe.o: lib/text/clip_bpe.bin
 NVCC ?= $(shell command -v nvcc || { [ -x /usr/local/cuda/bin/nvcc ] && echo /usr/local/cuda/bin/nvcc; })
 GPU_ARCHS ?= 80 86 89 90
 GPU_SRC := $(sort $(wildcard gpu/*.cu))
-EMULATED_SRC := $(filter-out gpu/libraries.cu %_cublas.cu %_cudnn.cu,$(GPU_SRC)) $(sort $(wildcard gpu/*_emulated.cc gpu/emu/*.cc))
+EMULATED_SRC := $(filter-out gpu/libraries.cu gpu/places.cu %_cublas.cu %_cudnn.cu,$(GPU_SRC)) $(sort $(wildcard gpu/*_emulated.cc gpu/emu/*.cc))
 GPU_INCLUDES := -Ilib -Igpu
 NVCC_FLAGS := -std=c++20 -O3 --threads 2 --compress-mode=size $(GPU_INCLUDES) \
   -Xcompiler -fPIC,-fvisibility=hidden,-fno-exceptions,-fno-rtti,-fno-threadsafe-statics,-Wall,-Wextra,-Werror \

@@ -1,14 +1,9 @@
-/* Where libraries are looked for, in this order:
- *   1. the folders that SD_CUDA_LIBRARIES names, parted by colons
- *   2. the loader's own places (LD_LIBRARY_PATH, ld.so.cache)
- *   3. $CUDA_HOME/lib64 and lib, $CUDA_PATH's, /usr/local/cuda's, $CONDA_PREFIX/lib
- *   4. in Python packages (nvidia/NAME/lib) of $VIRTUAL_ENV, $CONDA_PREFIX, the environment of the python3
- *      that PATH finds, ~/.local, /usr/local, /usr and /opt/conda
- * What a library loads by itself later (cuDNN its parts, these nvrtc and cublasLt) is loaded before it by its
+/* What a library loads by itself later (cuDNN its parts, these nvrtc and cublasLt) is loaded before it by its
  * whole path, for the loader then finds it by name. */
 #include "kernel.h"
 
 #include "libraries.h"
+#include "places.h"
 #include "products.h"
 
 #include <dlfcn.h>
@@ -29,142 +24,6 @@ struct sd_cuda_libraries {
 namespace
 {
 
-constexpr size_t PATH = 1024;
-
-/* --- the places --- */
-
-struct places {
-    char **dir;
-    size_t n, cap;
-};
-
-void places_put(places *p, const char *dir, size_t len)
-{
-    if (p->n == p->cap) {
-        size_t cap = p->cap ? 2 * p->cap : 16;
-        char **grown = static_cast<char **>(realloc(p->dir, cap * sizeof *grown));
-        if (!grown)
-            return;
-        p->dir = grown;
-        p->cap = cap;
-    }
-    if ((p->dir[p->n] = strndup(dir, len)))
-        p->n++;
-}
-
-void places_add(places *p, const char *dir, size_t len)
-{
-    bool known = len == 0 || len >= PATH;
-    for (size_t i = 0; i < p->n; i++)
-        known |= strlen(p->dir[i]) == len && !strncmp(p->dir[i], dir, len);
-    if (!known)
-        places_put(p, dir, len);
-}
-
-/* All folders that fit root followed by pattern. */
-void places_glob(places *p, const char *root, const char *pattern)
-{
-    char path[PATH];
-    glob_t found = {};
-    if (!root || !*root ||
-        static_cast<size_t>(snprintf(path, sizeof path, "%s%s", root, pattern)) >= sizeof path)
-        return;
-    if (!glob(path, GLOB_NOSORT, NULL, &found))
-        for (size_t i = 0; i < found.gl_pathc; i++)
-            places_add(p, found.gl_pathv[i], strlen(found.gl_pathv[i]));
-    globfree(&found);
-}
-
-void places_list(places *p, const char *list)
-{
-    while (list && *list) {
-        size_t len = strcspn(list, ":");
-        places_add(p, list, len);
-        list += len + (list[len] == ':');
-    }
-}
-
-void places_python(places *p, const char *root)
-{
-    places_glob(p, root, "/lib/python3*/site-packages/nvidia/*/lib");
-    places_glob(p, root, "/lib/python3*/dist-packages/nvidia/*/lib");
-}
-
-/* The environments a python3 may be of: an environment's is a link to the system's, and may itself be what a
- * link in PATH leads to. */
-void places_links(places *p, char *python)
-{
-    for (int hops = 0; hops < 8; hops++) {
-        char target[PATH], root[PATH];
-        snprintf(root, sizeof root, "%s", python);
-        for (int up = 0; up < 2; up++) /* bin/python3 */
-            if (strrchr(root, '/'))
-                *strrchr(root, '/') = 0;
-        places_python(p, root);
-        ssize_t len = readlink(python, target, sizeof target - 1);
-        if (len <= 0)
-            return;
-        target[len] = 0;
-        size_t dir = *target == '/' ? 0 : static_cast<size_t>(strrchr(python, '/') + 1 - python);
-        if (dir + static_cast<size_t>(len) >= PATH)
-            return;
-        memcpy(python + dir, target, static_cast<size_t>(len) + 1);
-    }
-}
-
-/* Programs are often started from containers whose PATH has an environment that nothing else names. */
-void places_python3(places *p)
-{
-    const char *list = getenv("PATH");
-    while (list && *list) {
-        char python[PATH];
-        size_t len = strcspn(list, ":");
-        int n =
-            snprintf(python, sizeof python, "%.*s/python3", static_cast<int>(len < PATH ? len : PATH), list);
-        if (n > 0 && static_cast<size_t>(n) < sizeof python && *list == '/' && !access(python, X_OK)) {
-            places_links(p, python);
-            return;
-        }
-        list += len + (list[len] == ':');
-    }
-}
-
-places places_find(void)
-{
-    places p = {};
-    places_list(&p, getenv("SD_CUDA_LIBRARIES"));
-    places_put(&p, "", 0); /* the loader's own */
-    static const char *const homes[] = {"CUDA_HOME", "CUDA_PATH"};
-    for (const char *name : homes) {
-        places_glob(&p, getenv(name), "/lib64");
-        places_glob(&p, getenv(name), "/lib");
-    }
-    places_glob(&p, "/usr/local/cuda", "/lib64");
-    places_glob(&p, "/usr/local/cuda", "/lib");
-    places_glob(&p, getenv("CONDA_PREFIX"), "/lib");
-    places_python(&p, getenv("VIRTUAL_ENV"));
-    places_python(&p, getenv("CONDA_PREFIX"));
-    places_python3(&p);
-    const char *home = getenv("HOME");
-    char local[PATH];
-    if (home && static_cast<size_t>(snprintf(local, sizeof local, "%s/.local", home)) < sizeof local)
-        places_python(&p, local);
-    places_python(&p, "/usr/local");
-    places_python(&p, "/usr");
-    places_python(&p, "/opt/conda");
-    return p;
-}
-
-void places_free(places *p)
-{
-    for (size_t i = 0; i < p->n; i++)
-        free(p->dir[i]);
-    free(p->dir);
-    *p = {};
-}
-
-/* --- opening --- */
-
 /* What kept files that are there from loading: likelier the thing to complain of than those that are not. */
 struct reason {
     char text[256]; /* the first */
@@ -173,7 +32,7 @@ struct reason {
 /* The library of a file name in a folder, "" for the loader's places. */
 void *open_in(const char *dir, const char *name, reason *why)
 {
-    char path[PATH];
+    char path[SD_CUDA_PATH_MAX];
     if (!*dir)
         return dlopen(name, RTLD_NOW | RTLD_GLOBAL);
     if (static_cast<size_t>(snprintf(path, sizeof path, "%s/%s", dir, name)) >= sizeof path ||
@@ -186,7 +45,7 @@ void *open_in(const char *dir, const char *name, reason *why)
     return found;
 }
 
-void *open_any(const places *p, const char *name, reason *why)
+void *open_any(const sd_cuda_places *p, const char *name, reason *why)
 {
     void *found = NULL;
     for (size_t i = 0; i < p->n && !found; i++)
@@ -194,7 +53,7 @@ void *open_any(const places *p, const char *name, reason *why)
     return found;
 }
 
-void *open_major(const places *p, const char *base, int major, reason *why)
+void *open_major(const sd_cuda_places *p, const char *base, int major, reason *why)
 {
     char name[64];
     snprintf(name, sizeof name, "%s.so.%d", base, major);
@@ -202,7 +61,7 @@ void *open_major(const places *p, const char *base, int major, reason *why)
 }
 
 /* base.so.MAJOR of the first of the majors (0 ends them) that is there. */
-void *open_majors(const places *p, const char *base, const int *major, reason *why)
+void *open_majors(const sd_cuda_places *p, const char *base, const int *major, reason *why)
 {
     void *found = NULL;
     for (; *major && !found; major++)
@@ -215,7 +74,7 @@ void *open_majors(const places *p, const char *base, const int *major, reason *w
 void open_builtins(void *nvrtc)
 {
     struct link_map *map = NULL;
-    char pattern[PATH];
+    char pattern[SD_CUDA_PATH_MAX];
     glob_t found = {};
     if (!nvrtc || dlinfo(nvrtc, RTLD_DI_LINKMAP, &map) || !strrchr(map->l_name, '/'))
         return;
@@ -229,14 +88,15 @@ void open_builtins(void *nvrtc)
 }
 
 /* Of all majors, for which one a library was built with is not known before it asks. */
-void open_nvrtc(const places *p, const int *major, reason *why)
+void open_nvrtc(const sd_cuda_places *p, const int *major, reason *why)
 {
     for (; *major; major++)
         open_builtins(open_major(p, "libnvrtc", *major, why));
 }
 
 /* "LIBRARY was not found: looked in ..." or what kept the file that was found from loading. */
-int missing(const places *p, const char *what, const char *name, const reason *why, struct sd_err *err)
+int missing(const sd_cuda_places *p, const char *what, const char *name, const reason *why,
+            struct sd_err *err)
 {
     if (*why->text)
         return sd_err_set(err, SD_ERR_MACHINE, "%s cannot be loaded: %s", what, why->text);
@@ -269,7 +129,7 @@ const int *majors(int driver)
 
 int sd_cublaslt_open(struct sd_cublaslt *l, int driver, struct sd_err *err)
 {
-    places p = places_find();
+    sd_cuda_places p = sd_cuda_places_find();
     reason why = {}, ignored = {};
     *l = {};
     open_nvrtc(&p, majors(driver), &ignored);
@@ -280,7 +140,7 @@ int sd_cublaslt_open(struct sd_cublaslt *l, int driver, struct sd_err *err)
         rc = lacks("libcublasLt", #name, err);
     SD_CUBLASLT_FUNCTIONS(X)
 #undef X
-    places_free(&p);
+    sd_cuda_places_free(&p);
     return rc;
 }
 
@@ -293,7 +153,7 @@ void sd_cublaslt_close(struct sd_cublaslt *l)
 
 /* From one folder, with its parts, for parts of two versions do not work together. Each needs those before.
  */
-static void *open_cudnn(const places *p, reason *why)
+static void *open_cudnn(const sd_cuda_places *p, reason *why)
 {
     static const char *const parts[] = {"libcudnn_graph.so.9",
                                         "libcudnn_ops.so.9",
@@ -303,7 +163,7 @@ static void *open_cudnn(const places *p, reason *why)
                                         "libcudnn_engines_runtime_compiled.so.9"};
     void *found = NULL;
     for (size_t i = 0; i < p->n && !found; i++) {
-        char path[PATH];
+        char path[SD_CUDA_PATH_MAX];
         snprintf(path, sizeof path, "%s/libcudnn.so.9", p->dir[i]);
         if (*p->dir[i] && access(path, R_OK))
             continue;
@@ -317,7 +177,7 @@ static void *open_cudnn(const places *p, reason *why)
 
 int sd_cudnn_open(struct sd_cudnn *l, int driver, struct sd_err *err)
 {
-    places p = places_find();
+    sd_cuda_places p = sd_cuda_places_find();
     reason why = {}, ignored = {};
     *l = {};
     /* What cuDNN loads when it compiles or multiplies. */
@@ -332,7 +192,7 @@ int sd_cudnn_open(struct sd_cudnn *l, int driver, struct sd_err *err)
 #undef X
     if (!rc)
         l->version = l->cudnnGetVersion();
-    places_free(&p);
+    sd_cuda_places_free(&p);
     return rc;
 }
 

@@ -1,6 +1,6 @@
 /* cuBLASLt and cuDNN, opened at their first use: the plugin loads without them, and any version 12 or 13 of
  * cublasLt and any 9 of cuDNN will do. GPU machines often have them in Python packages only, so those are
- * searched too (doc in libraries.cu). Functions are called through these tables. */
+ * searched too (places.cu). Functions are called through these tables. */
 #ifndef SD_GPU_LIBRARIES_H
 #define SD_GPU_LIBRARIES_H
 
