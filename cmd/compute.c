@@ -46,7 +46,7 @@ struct sd_backend *cmd_backend(struct sd_cmd *c, bool tf32)
     char name[32] = "cpu";
     omp_set_num_threads(c->common.jobs);
     if (on_card(c))
-        snprintf(name, sizeof name, "cuda:%d", c->common.device_index);
+        snprintf(name, sizeof name, "cuda:%d", c->common.device_index < 0 ? 0 : c->common.device_index);
     struct sd_backend *b = sd_backend_new(name, &err);
     if (!b)
         cmd_die(c, &err);

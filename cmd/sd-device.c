@@ -116,10 +116,19 @@ static void put_card(struct sd_cmd *c, const struct sd_device_info *d)
     put(c, &l);
 }
 
-static void put_cards(struct sd_cmd *c)
+static void describe(struct sd_cmd *c, const struct sd_plugin *p, int index)
 {
     struct sd_err err = {0};
     struct sd_device_info d;
+    if (p->describe(index, &d, &err))
+        cmd_die(c, &err);
+    put_card(c, &d);
+}
+
+/* All cards, or the one that was asked for. */
+static void put_cards(struct sd_cmd *c)
+{
+    struct sd_err err = {0};
     const struct sd_plugin *p = sd_plugin_load("cuda", &err);
     int n = p ? p->count(&err) : -1;
     bool asked = c->common.device == SD_DEVICE_CUDA;
@@ -129,11 +138,11 @@ static void put_cards(struct sd_cmd *c)
         cmd_die(c, &err);
     if (n < 0)
         cmd_say(c, "%s", err.msg);
-    for (int i = 0; i < n; i++)
-        if (!p->describe(i, &d, &err))
-            put_card(c, &d);
-        else
-            cmd_die(c, &err);
+    if (c->common.device_index >= 0)
+        describe(c, p, c->common.device_index);
+    else
+        for (int i = 0; i < n; i++)
+            describe(c, p, i);
 }
 
 int main(int argc, char **argv)

@@ -32,4 +32,8 @@ is 'what it is' "$(jq -c 'select(.capability) | [.name, .capability, .precisions
     '["emulator","9.0",["no","bf16","fp16"]]'
 try sd-device --device cuda
 is 'only cards' "$status $(jq -r .device "$out")" '0 cuda:0'
+try sd-device --device cuda:0
+is 'only the card of a number' "$status $(jq -r .device "$out")" '0 cuda:0'
+try sd-device --device cuda:3
+is 'a number that no card has' "$status $(cat "$err")$(cat "$out")" '3 sd-device: cuda:3 is not there: this machine has 1 device'
 finish

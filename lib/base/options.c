@@ -330,7 +330,7 @@ static int walk(struct parse *p, char **keep)
 static int set_common(struct sd_common *c, const struct common_text *t, struct sd_err *err)
 {
     enum sd_device_kind kind = SD_DEVICE_AUTO;
-    long index = 0;
+    long index = -1;
     if (!strcmp(t->device, "cpu")) {
         kind = SD_DEVICE_CPU;
     } else if (!strncmp(t->device, "cuda", 4) && (!t->device[4] || t->device[4] == ':')) {

@@ -80,7 +80,7 @@ struct sd_common {
     bool quiet, verbose;        /* -q, -v */
     int jobs;                   /* -j: threads; the number of processors when not given */
     enum sd_device_kind device; /* --device */
-    int device_index;           /* N of cuda:N */
+    int device_index;           /* N of cuda:N; -1: none was given */
     enum sd_progress_when progress;
 };
 
