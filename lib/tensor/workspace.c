@@ -71,6 +71,11 @@ int sd_workspace_claim(struct sd_workspace *w, struct sd_backend *b, size_t aren
                      : -1;
 }
 
+bool sd_workspace_lost(const struct sd_workspace *w)
+{
+    return w->backend && (!w->arena || !w->scratch);
+}
+
 void sd_workspace_free(struct sd_workspace *w)
 {
     release(w->backend, w->arena);

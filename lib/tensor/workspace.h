@@ -16,6 +16,8 @@ struct sd_workspace {
  * memory is then gone, and its plans cannot run. */
 int sd_workspace_claim(struct sd_workspace *w, struct sd_backend *b, size_t arena, size_t scratch,
                        struct sd_err *err);
+/* Whether the last claim got no memory. */
+bool sd_workspace_lost(const struct sd_workspace *w);
 void sd_workspace_free(struct sd_workspace *w); /* after its plans, before its backend */
 
 #endif

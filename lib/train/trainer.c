@@ -208,7 +208,7 @@ static struct step *step_new(struct sd_trainer *t, int64_t n, int64_t h, int64_t
     if (!s)
         return NULL;
     if (!(s->plan = sd_plan_new_in(s->graph, t->backend, &t->workspace, err))) {
-        if (err && err->code == SD_ERR_MACHINE)
+        if (err && sd_workspace_lost(&t->workspace))
             tell_what_is_less(t, s, err);
         step_free(s);
         return NULL;
