@@ -1,7 +1,7 @@
-/* Effects: gradient sums, the global norm, AdamW. Each is over many tensors, most of them small (a LoRA's),
- * so a launch takes a table of as many as fit among a kernel's arguments: the addresses are then part of a
- * recording, and nothing needs to be copied to the device before a run. */
-#include "rows.h"
+/* Effects: gradient sums, the global norm, optimizers. Each is over many tensors, most of them small (a
+ * LoRA's), so a launch takes a table of as many as fit among a kernel's arguments: the addresses are then
+ * part of a recording, and nothing needs to be copied to the device before a run. */
+#include "quant.h"
 
 #include <float.h>
 #include <type_traits>
@@ -225,110 +225,182 @@ __device__ void zero_piece(const struct piece &p, float *x)
     });
 }
 
-__global__ void adamw_kernel(table<4> t, const float *clipping, const float *hypers)
+/* Optimizers: a step of one element x with its gradient g, clipped, and its moments m; made from the row of
+ * hyper for its parameter. */
+struct adamw_step {
+    static constexpr int moments = 2, width = SD_ADAMW_HYPER;
+    float keep, eps, rate, beta1, new1, beta2, new2, root;
+
+    __device__ explicit adamw_step(const float *hyper)
+        : keep(hyper[SD_ADAMW_KEEP]), eps(hyper[SD_ADAMW_EPS]), rate(hyper[SD_ADAMW_RATE]),
+          beta1(hyper[SD_ADAMW_BETA1]), new1(hyper[SD_ADAMW_NEW1]), beta2(hyper[SD_ADAMW_BETA2]),
+          new2(hyper[SD_ADAMW_NEW2]), root(hyper[SD_ADAMW_ROOT])
+    {
+    }
+
+    __device__ void operator()(float &x, float g, float (&m)[moments]) const
+    {
+        m[0] = beta1 * m[0] + new1 * g;
+        m[1] = beta2 * m[1] + new2 * g * g;
+        x = x * keep - rate * m[0] / (sqrtf(m[1]) * root + eps);
+    }
+};
+
+struct lion_step {
+    static constexpr int moments = 1, width = SD_LION_HYPER;
+    float keep, rate, beta1, new1, beta2, new2;
+
+    __device__ explicit lion_step(const float *hyper)
+        : keep(hyper[SD_LION_KEEP]), rate(hyper[SD_LION_RATE]), beta1(hyper[SD_LION_BETA1]),
+          new1(hyper[SD_LION_NEW1]), beta2(hyper[SD_LION_BETA2]), new2(hyper[SD_LION_NEW2])
+    {
+    }
+
+    __device__ void operator()(float &x, float g, float (&m)[moments]) const
+    {
+        float d = beta1 * m[0] + new1 * g;
+        x = keep * x - rate * (d > 0 ? 1 : d < 0 ? -1 : d); /* NaN stays */
+        m[0] = beta2 * m[0] + new2 * g;
+    }
+};
+
+struct sgd_step {
+    static constexpr int moments = 1, width = SD_SGD_HYPER;
+    float decay, momentum, fresh, rate;
+
+    __device__ explicit sgd_step(const float *hyper)
+        : decay(hyper[SD_SGD_DECAY]), momentum(hyper[SD_SGD_MOMENTUM]), fresh(hyper[SD_SGD_NEW]),
+          rate(hyper[SD_SGD_RATE])
+    {
+    }
+
+    __device__ void operator()(float &x, float g, float (&m)[moments]) const
+    {
+        float d = fresh * (g + decay * x);
+        m[0] = momentum * m[0] + d;
+        x -= rate * (d + momentum * m[0]);
+    }
+};
+
+/* A piece's step, or zeroed gradients where the update is skipped. */
+template <typename S>
+__global__ void step_kernel(table<2 + S::moments> t, const float *clipping, const float *hypers)
 {
     struct piece p = piece_of(t);
-    float *param = t.f32(p.set, 0), *grad = t.f32(p.set, 1), *mean = t.f32(p.set, 2),
-          *square = t.f32(p.set, 3);
-    const float *hyper = hypers + p.set * SD_ADAMW_HYPER;
-    float keep = hyper[SD_ADAMW_KEEP], eps = hyper[SD_ADAMW_EPS], rate = hyper[SD_ADAMW_RATE];
-    float beta1 = hyper[SD_ADAMW_BETA1], new1 = hyper[SD_ADAMW_NEW1];
-    float beta2 = hyper[SD_ADAMW_BETA2], new2 = hyper[SD_ADAMW_NEW2];
-    float root = hyper[SD_ADAMW_ROOT], clip = clipping[SD_CLIP_COEFFICIENT];
+    float *param = t.f32(p.set, 0), *grad = t.f32(p.set, 1), clip = clipping[SD_CLIP_COEFFICIENT];
     if (clipping[SD_CLIP_SKIP] != 0)
         return zero_piece(p, grad);
+    S step(hypers + p.set * S::width);
     each_unit(p, [&](auto width, int64_t i) {
         constexpr int W = decltype(width)::value;
         auto x = sd_load<W>(param, i), g = sd_load<W>(grad, i);
-        auto m = sd_load<W>(mean, i), v = sd_load<W>(square, i);
+        sd_wide<float, W> moment[S::moments];
+        for (int j = 0; j < S::moments; j++)
+            moment[j] = sd_load<W>(t.f32(p.set, 2 + j), i);
         for (int k = 0; k < W; k++) {
-            float d = g.v[k] * clip;
-            m.v[k] = beta1 * m.v[k] + new1 * d;
-            v.v[k] = beta2 * v.v[k] + new2 * d * d;
-            x.v[k] = x.v[k] * keep - rate * m.v[k] / (sqrtf(v.v[k]) * root + eps);
-            g.v[k] = 0;
+            float m[S::moments];
+            for (int j = 0; j < S::moments; j++)
+                m[j] = moment[j].v[k];
+            step(x.v[k], g.v[k] * clip, m);
+            for (int j = 0; j < S::moments; j++)
+                moment[j].v[k] = m[j];
         }
         sd_store<W>(param, i, x);
-        sd_store<W>(grad, i, g);
-        sd_store<W>(mean, i, m);
-        sd_store<W>(square, i, v);
-    });
-}
-
-void adamw(const struct sd_call *c)
-{
-    int params = (c->node->n_in - 2) / 4;
-    auto *hyper = static_cast<const float *>(c->in[4 * params + 1]);
-    by_tables<4>(c, params, [&](const table<4> &t, int from, int64_t, dim3 grid) {
-        sd_launch(sd_cuda_stream(c), grid, dim3(SD_THREADS), 0, adamw_kernel, t, c->in[4 * params],
-                  hyper + from * SD_ADAMW_HYPER);
-    });
-}
-
-/* Optimizers with one moment: step(x, g, m) for each element, g being clipped; or zeroed gradients where the
- * update is skipped. */
-template <typename F>
-__device__ void momentum_piece(const table<3> &t, const struct piece &p, const float *clipping, F step)
-{
-    float *param = t.f32(p.set, 0), *grad = t.f32(p.set, 1), *moment = t.f32(p.set, 2);
-    if (clipping[SD_CLIP_SKIP] != 0)
-        return zero_piece(p, grad);
-    each_unit(p, [&](auto width, int64_t i) {
-        constexpr int W = decltype(width)::value;
-        auto x = sd_load<W>(param, i), g = sd_load<W>(grad, i), m = sd_load<W>(moment, i);
-        for (int k = 0; k < W; k++)
-            step(x.v[k], g.v[k] * clipping[SD_CLIP_COEFFICIENT], m.v[k]);
-        sd_store<W>(param, i, x);
-        sd_store<W>(moment, i, m);
         sd_store<W>(grad, i, sd_wide<float, W>{});
+        for (int j = 0; j < S::moments; j++)
+            sd_store<W>(t.f32(p.set, 2 + j), i, moment[j]);
     });
 }
 
-__global__ void lion_kernel(table<3> t, const float *clipping, const float *hypers)
+static_assert(PIECE % SD_QUANT_BLOCK == 0, "a piece begins with a block");
+
+/* A warp's step of the block [from, to), whose moments are codes, W elements a unit. */
+template <int W, typename S>
+__device__ void step_codes(const table<2 + 2 * S::moments> &t, int set, int64_t from, int64_t to, float clip,
+                           const S &step, const float *maps)
 {
+    constexpr int M = S::moments, UNITS = SD_QUANT_BLOCK / SD_WARP / W;
+    const int64_t first = from / W + threadIdx.x % SD_WARP, block = from / SD_QUANT_BLOCK;
+    sd_wide<float, W> moment[M][UNITS];
+    unsigned most[M] = {};
+    SD_UNROLL(UNITS)
+    for (int u = 0; u < UNITS; u++) {
+        int64_t i = first + u * SD_WARP;
+        if (i * W >= to)
+            continue;
+        auto x = sd_load<W>(t.f32(set, 0), i), g = sd_load<W>(t.f32(set, 1), i);
+        for (int j = 0; j < M; j++)
+            moment[j][u] = sd_from_codes(static_cast<const sd_codes<W> *>(t.memory[set][2 + j])[i],
+                                         t.f32(set, 2 + M + j)[block], maps + j * SD_QUANT_CODES);
+        for (int k = 0; k < W; k++) {
+            float m[M];
+            for (int j = 0; j < M; j++)
+                m[j] = moment[j][u].v[k];
+            step(x.v[k], g.v[k] * clip, m);
+            for (int j = 0; j < M; j++) {
+                moment[j][u].v[k] = m[j];
+                most[j] = sd_magnitude(m[j], most[j]);
+            }
+        }
+        sd_store<W>(t.f32(set, 0), i, x);
+        sd_store<W>(t.f32(set, 1), i, sd_wide<float, W>{});
+    }
+    for (int j = 0; j < M; j++) {
+        float max = sd_warp_magnitude(most[j]);
+        __syncwarp(); /* all have read the one before */
+        if (threadIdx.x % SD_WARP == 0)
+            t.f32(set, 2 + M + j)[block] = max;
+        SD_UNROLL(UNITS)
+        for (int u = 0; u < UNITS; u++)
+            if ((first + u * SD_WARP) * W < to)
+                static_cast<sd_codes<W> *>(t.memory[set][2 + j])[first + u * SD_WARP] =
+                    sd_to_codes(moment[j][u], max, maps + j * SD_QUANT_CODES);
+    }
+}
+
+template <typename S>
+__global__ void step8_kernel(table<2 + 2 * S::moments> t, const float *clipping, const float *hypers,
+                             const float *given)
+{
+    SD_SHARED(float, maps, S::moments *SD_QUANT_CODES);
     struct piece p = piece_of(t);
-    const float *hyper = hypers + p.set * SD_LION_HYPER;
-    float keep = hyper[SD_LION_KEEP], rate = hyper[SD_LION_RATE];
-    float beta1 = hyper[SD_LION_BETA1], new1 = hyper[SD_LION_NEW1];
-    float beta2 = hyper[SD_LION_BETA2], new2 = hyper[SD_LION_NEW2];
-    momentum_piece(t, p, clipping, [&](float &x, float g, float &m) {
-        float d = beta1 * m + new1 * g;
-        x = keep * x - rate * (d > 0 ? 1 : d < 0 ? -1 : d); /* NaN stays */
-        m = beta2 * m + new2 * g;
-    });
+    float clip = clipping[SD_CLIP_COEFFICIENT];
+    if (clipping[SD_CLIP_SKIP] != 0)
+        return zero_piece(p, t.f32(p.set, 1));
+    for (int i = threadIdx.x; i < S::moments * SD_QUANT_CODES; i += SD_THREADS)
+        maps[i] = given[i];
+    __syncthreads();
+    S step(hypers + p.set * S::width);
+    int64_t from = p.from + threadIdx.x / SD_WARP * SD_QUANT_BLOCK;
+    for (; from < p.to; from += SD_THREADS / SD_WARP * SD_QUANT_BLOCK) {
+        int64_t to = from + SD_QUANT_BLOCK < p.to ? from + SD_QUANT_BLOCK : p.to;
+        if (p.wide && to % UNIT == 0)
+            step_codes<UNIT>(t, p.set, from, to, clip, step, maps);
+        else
+            step_codes<1>(t, p.set, from, to, clip, step, maps);
+    }
 }
 
-__global__ void sgd_kernel(table<3> t, const float *clipping, const float *hypers)
+template <typename S> void step(const struct sd_call *c)
 {
-    struct piece p = piece_of(t);
-    const float *hyper = hypers + p.set * SD_SGD_HYPER;
-    float decay = hyper[SD_SGD_DECAY], momentum = hyper[SD_SGD_MOMENTUM];
-    float fresh = hyper[SD_SGD_NEW], rate = hyper[SD_SGD_RATE];
-    momentum_piece(t, p, clipping, [&](float &x, float g, float &m) {
-        float d = fresh * (g + decay * x);
-        m = momentum * m + d;
-        x -= rate * (d + momentum * m);
-    });
-}
-
-void momentum(const struct sd_call *c, void (*kernel)(table<3>, const float *, const float *), int width)
-{
-    int params = (c->node->n_in - 2) / 3;
-    auto *clip = static_cast<const float *>(c->in[3 * params]);
-    auto *hyper = static_cast<const float *>(c->in[3 * params + 1]);
-    by_tables<3>(c, params, [&](const table<3> &t, int from, int64_t, dim3 grid) {
-        sd_launch(sd_cuda_stream(c), grid, dim3(SD_THREADS), 0, kernel, t, clip, hyper + from * width);
-    });
-}
-
-void lion(const struct sd_call *c)
-{
-    momentum(c, lion_kernel, SD_LION_HYPER);
-}
-
-void sgd(const struct sd_call *c)
-{
-    momentum(c, sgd_kernel, SD_SGD_HYPER);
+    constexpr int M = S::moments;
+    int last = c->node->n_in - 1, each = sd_step_inputs(c->node, M);
+    auto *clip = static_cast<const float *>(c->in[last - 2]);
+    auto *hyper = static_cast<const float *>(c->in[last - 1]),
+         *maps = static_cast<const float *>(c->in[last]);
+    auto launch = [&](auto kernel, const auto &t, int from, dim3 grid, auto... more) {
+        sd_launch(sd_cuda_stream(c), grid, dim3(SD_THREADS), 0, kernel, t, clip, hyper + from * S::width,
+                  more...);
+    };
+    if (maps)
+        by_tables<2 + 2 * M>(c, (last - 2) / each,
+                             [&](const table<2 + 2 * M> &t, int from, int64_t, dim3 grid) {
+                                 launch(step8_kernel<S>, t, from, grid, maps);
+                             });
+    else
+        by_tables<2 + M>(c, (last - 2) / each, [&](const table<2 + M> &t, int from, int64_t, dim3 grid) {
+            launch(step_kernel<S>, t, from, grid);
+        });
 }
 
 /* One thread: the scale lives on the device, where the next step's backward starts from it. */
@@ -359,8 +431,8 @@ extern "C" {
 const struct sd_kernel sd_cuda_accumulate = {.plan = sd_cuda_plan_floats, .run = accumulate, .drop = NULL};
 const struct sd_kernel sd_cuda_ema = {.plan = sd_cuda_plan_floats, .run = ema, .drop = NULL};
 const struct sd_kernel sd_cuda_clip = {.plan = clip_plan, .run = clip, .drop = NULL};
-const struct sd_kernel sd_cuda_adamw = {.plan = sd_cuda_plan_floats, .run = adamw, .drop = NULL};
-const struct sd_kernel sd_cuda_lion = {.plan = sd_cuda_plan_floats, .run = lion, .drop = NULL};
-const struct sd_kernel sd_cuda_sgd = {.plan = sd_cuda_plan_floats, .run = sgd, .drop = NULL};
+const struct sd_kernel sd_cuda_adamw = {.plan = NULL, .run = step<adamw_step>, .drop = NULL};
+const struct sd_kernel sd_cuda_lion = {.plan = NULL, .run = step<lion_step>, .drop = NULL};
+const struct sd_kernel sd_cuda_sgd = {.plan = NULL, .run = step<sgd_step>, .drop = NULL};
 const struct sd_kernel sd_cuda_loss_scale = {.plan = sd_cuda_plan_floats, .run = loss_scale, .drop = NULL};
 }

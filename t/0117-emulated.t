@@ -15,6 +15,7 @@ unit() { # NAME ARGUMENTS...: a unit test whose failed checks are shown
 }
 unit plan
 unit optim
+unit quant
 unit lora
 unit model
 unit device_memory

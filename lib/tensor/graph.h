@@ -248,7 +248,7 @@ enum sd_adamw_hyper {
 struct sd_adamw_tensors {
     struct sd_tensor *param, *grad, *m, *v; /* mutable f32 variables of one shape */
 };
-/* The node's inputs are those of t[0], t[1], ... and then clip and hyper. */
+/* The node's inputs are those of t[0], t[1], ..., then clip, hyper and the maps of 8-bit moments. */
 void sd_graph_adamw(struct sd_graph *g, int n, const struct sd_adamw_tensors *t, struct sd_tensor *clip,
                     struct sd_tensor *hyper);
 /* Optimizers with one moment: clip and zeroed gradients as in adamw, hyper f32 [n, how many]. A row with all
@@ -280,6 +280,24 @@ enum sd_sgd_hyper {
 };
 void sd_graph_sgd(struct sd_graph *g, int n, const struct sd_momentum_tensors *t, struct sd_tensor *clip,
                   struct sd_tensor *hyper);
+/* The same with moments of one byte an element (tensor/quant.h): codes u8 of the parameter's shape, and the
+ * magnitudes f32 [ceil(elements / SD_QUANT_BLOCK)] of their blocks, all mutable variables. The step is in
+ * f32, on the moments before they are codes again: each becomes that of the nearest number of its row of maps
+ * f32 [moments,SD_QUANT_CODES], which ascend; of two as near, the lower; what is below zero never becomes
+ * zero. A moment that is not finite spoils its whole block. */
+enum { SD_QUANT_BLOCK = 256, SD_QUANT_CODES = 256 };
+struct sd_adamw8_tensors {
+    struct sd_tensor *param, *grad, *m, *v, *m_max, *v_max;
+};
+struct sd_momentum8_tensors {
+    struct sd_tensor *param, *grad, *m, *m_max;
+};
+void sd_graph_adamw8(struct sd_graph *g, int n, const struct sd_adamw8_tensors *t, struct sd_tensor *clip,
+                     struct sd_tensor *hyper, struct sd_tensor *maps);
+void sd_graph_lion8(struct sd_graph *g, int n, const struct sd_momentum8_tensors *t, struct sd_tensor *clip,
+                    struct sd_tensor *hyper, struct sd_tensor *maps);
+void sd_graph_sgd8(struct sd_graph *g, int n, const struct sd_momentum8_tensors *t, struct sd_tensor *clip,
+                   struct sd_tensor *hyper, struct sd_tensor *maps);
 /* After an update: the scale and how many in a row were not skipped, both mutable f32 variables [1]. A scale
  * that would no longer be finite does not grow. */
 void sd_graph_loss_scale(struct sd_graph *g, struct sd_tensor *scale, struct sd_tensor *streak,

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """What stands around a gradient: the dynamic loss scale, by torch, and moving averages, by diffusers;
-and optimizers with one moment, by lion-pytorch and torch.
+and optimizers with one moment, by lion-pytorch and torch; and with moments of 8 bits, by bitsandbytes.
 
   optim.py [DIR]           (DIR: t/data/optim; versions and environment: see peers.py)
 
@@ -18,6 +18,12 @@ Writes
   momentum.safetensors 30 steps of each of lion_pytorch.Lion 0.2.5 and torch.optim.SGD(nesterov=True) with what MOMENTUM says
     in.P, in.grad.P [30,...]    P as above
     lion.P, sgd.P [30,...]      after each step
+  quant.safetensors    5 steps with moments of 8 bits by blocks of 256: torch's arithmetic in the order of bitsandbytes' kernels
+                       (moments from codes, updated, used, to codes), codes by bitsandbytes 0.44.0's quantize_blockwise
+    in.P, in.grad.P [5,n]       P = w [1000], b [256]
+    map.signed, map.unsigned [256]
+    OP.P [5,n]                  the parameter after each step, OP = adamw, lion, sgd with what QUANT says
+    OP.M.P [5,n], OP.M.max.P    codes and magnitudes of moment M = m, v (adamw) after each step
 """
 import os
 import sys
@@ -96,6 +102,76 @@ def momentum():
     return t
 
 
+QUANT = {"adamw": dict(lr=1e-2, betas=(0.9, 0.99), eps=1e-6, weight_decay=0.1),
+         "lion": dict(lr=3e-3, betas=(0.9, 0.98), weight_decay=0.1),
+         "sgd": dict(lr=1e-2, momentum=0.9, weight_decay=0.01)}
+
+
+def to_codes(x, table):
+    """bitsandbytes' codes as its optimizers' kernels take them."""
+    import bitsandbytes.functional as bnb
+
+    # On a CPU quantize_blockwise writes -1 into table[0], to search from there: the two lowest are compared again.
+    codes, state = bnb.quantize_blockwise(x, code=table.clone(), blocksize=256)
+    unit = x / state.absmax.repeat_interleave(256)[: len(x)]
+    low = codes <= 1
+    codes[low] = ((unit - table[1]).abs() < (unit - table[0]).abs())[low].to(torch.uint8)
+    # kOptimizerStatic8bit{1,2}StateBlockwise: a moment keeps its sign.
+    turned = (x < 0) & (table[codes.int()] == 0)
+    codes[turned] -= 1
+    return codes, state.absmax
+
+
+def from_codes(codes, absmax, table):
+    import bitsandbytes.functional as bnb
+
+    return bnb.dequantize_blockwise(codes, absmax=absmax, code=table.clone(), blocksize=256)
+
+
+def stepped(name, step, p, g, m, v):
+    """The parameter and its moments after one step."""
+    c = QUANT[name]
+    if name == "sgd":
+        d = g + c["weight_decay"] * p
+        m = c["momentum"] * m + d
+        return p - c["lr"] * (d + c["momentum"] * m), m, v
+    beta1, beta2 = c["betas"]
+    p = p * (1 - c["lr"] * c["weight_decay"])
+    if name == "lion":
+        return p - c["lr"] * torch.sign(beta1 * m + (1 - beta1) * g), beta2 * m + (1 - beta2) * g, v
+    m, v = beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g * g
+    root = (v / (1 - beta2**step)).sqrt()
+    return p - c["lr"] / (1 - beta1**step) * m / (root + c["eps"]), m, v
+
+
+def quant():
+    import bitsandbytes.functional as bnb
+
+    maps = {"m": bnb.create_dynamic_map(True), "v": bnb.create_dynamic_map(False)}
+    sizes = {"w": 1000, "b": 256}
+    t = {"map.signed": maps["m"], "map.unsigned": maps["v"]}
+    t.update({f"in.{k}": peers.randn(f"quant.{k}", n) for k, n in sizes.items()})
+    for k, n in sizes.items():
+        # Magnitudes over many decades, as gradients have them: all of the map is used.
+        t[f"in.grad.{k}"] = peers.randn(f"quant.grad.{k}", 5, n) * 10 ** peers.randn(f"quant.decade.{k}", 5, n, scale=1.5)
+    for name in QUANT:
+        moments = ("m", "v") if name == "adamw" else ("m",)
+        for k, n in sizes.items():
+            p, state = t[f"in.{k}"], {m: (torch.zeros(n, dtype=torch.uint8), torch.zeros((n + 255) // 256)) for m in moments}
+            after = {}
+            for i in range(5):
+                m, v = (from_codes(*state[s], maps[s]) if s in state else None for s in ("m", "v"))
+                p, m, v = stepped(name, i + 1, p, t[f"in.grad.{k}"][i], m, v)
+                state = {s: to_codes(x, maps[s]) for s, x in (("m", m), ("v", v)) if s in moments}
+                after.setdefault(f"{name}.{k}", []).append(p)
+                for s in moments:
+                    after.setdefault(f"{name}.{s}.{k}", []).append(state[s][0])
+                    after.setdefault(f"{name}.{s}.max.{k}", []).append(state[s][1])
+            t.update({key: torch.stack(x) for key, x in after.items()})
+        print("  quant ", name, "codes", len(t[f"{name}.m.w"].unique()))
+    return t
+
+
 def ema():
     from diffusers.training_utils import EMAModel
 
@@ -122,6 +198,7 @@ def main(argv):
     out = peers.output(argv, "optim")
     peers.save(scaler(), os.path.join(out, "scaler.safetensors"), settings=SCALER)
     peers.save(momentum(), os.path.join(out, "momentum.safetensors"), settings=MOMENTUM)
+    peers.save(quant(), os.path.join(out, "quant.safetensors"), settings=QUANT)
     peers.save(ema(), os.path.join(out, "ema.safetensors"))
 
 

@@ -3,7 +3,7 @@
 #define OPS_BUILD_H
 
 #include "base/rng.h"
-#include "tensor/graph.h"
+#include "tensor/quant.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -387,58 +387,101 @@ static struct sd_tensor *clipping(struct session *s, bool skip)
     return clip;
 }
 
-/* elements of the first parameter, parameters, elements from one to the next; then 1: the update is skipped
- */
+/* A moment of n elements: f32, or codes, of which *max are the magnitudes. */
+static struct sd_tensor *moment(struct session *s, const char *name, float offset, int64_t n,
+                                struct sd_tensor **max)
+{
+    if (!max)
+        return variable(s, name, STATE, offset, 1, &n);
+    struct variable *v = &s->v[s->n_v++];
+    uint8_t *codes = malloc((size_t)n);
+    for (int64_t i = 0; i < n; i++)
+        codes[i] = (uint8_t)sd_rng_u32(&s->rng);
+    v->n = n;
+    v->var =
+        (struct sd_var){.name = name, .dtype = SD_U8, .ndim = 1, .dim = {n}, .data = codes, .state = codes};
+    v->tensor = sd_graph_var(s->g, &v->var, SD_U8);
+    *max = variable(s, "max", STATE, 6, 1, &(int64_t){(n + SD_QUANT_BLOCK - 1) / SD_QUANT_BLOCK});
+    return v->tensor;
+}
+
+/* The maps of codes. */
+static struct sd_tensor *code_maps(struct session *s, int moments)
+{
+    struct sd_tensor *maps = VAR("maps", DATA, moments, SD_QUANT_CODES);
+    for (int i = 0; i < moments; i++)
+        sd_dynamic_map(!i, values(s) + (size_t)i * SD_QUANT_CODES);
+    return maps;
+}
+
+/* Rows of hyper, no two alike. */
+static struct sd_tensor *hypers(struct session *s, int64_t n, const float *hyper, int width)
+{
+    struct sd_tensor *h = VAR("hyper", DATA, n, width);
+    for (int64_t i = 0; i < n * width; i++)
+        values(s)[i] = hyper[i % width] * (1 - (float)(i / width) / 1024);
+    return h;
+}
+
+/* elements of the first parameter, parameters, elements from one to the next; then 1: the update is skipped;
+ * then 1: moments are codes */
 static struct sd_tensor *build_adamw(struct session *s, const int64_t *p)
 {
     static const float hyper[SD_ADAMW_HYPER] = {0.999f, 0.9f, 0.1f, 0.99f, 0.01f, 1e-6f, 0.0369f, 5.8f};
-    struct sd_adamw_tensors t[VARIABLES / 4];
+    struct sd_adamw8_tensors t[VARIABLES / 4];
+    struct sd_adamw_tensors plain[VARIABLES / 4];
     for (int i = 0; i < p[1]; i++) {
         int64_t n = p[0] + i * p[2];
         t[i].param = VAR("param", STATE, n);
         t[i].grad = VAR("grad", STATE, n);
-        t[i].m = VAR("m", STATE, n);
-        t[i].v = variable(s, "v", STATE, 6, 1, &n);
+        t[i].m = moment(s, "m", 0, n, p[4] ? &t[i].m_max : NULL);
+        t[i].v = moment(s, "v", 6, n, p[4] ? &t[i].v_max : NULL);
+        plain[i] = (struct sd_adamw_tensors){t[i].param, t[i].grad, t[i].m, t[i].v};
     }
-    struct sd_tensor *clip = clipping(s, p[3]), *h = VAR("hyper", DATA, p[1], SD_ADAMW_HYPER);
-    for (int64_t i = 0; i < h->dim[0] * SD_ADAMW_HYPER; i++) /* no two parameters have the same */
-        values(s)[i] = hyper[i % SD_ADAMW_HYPER] * (1 - (float)(i / SD_ADAMW_HYPER) / 1024);
-    sd_graph_adamw(s->g, (int)p[1], t, clip, h);
+    struct sd_tensor *clip = clipping(s, p[3]), *h = hypers(s, p[1], hyper, SD_ADAMW_HYPER);
+    if (p[4])
+        sd_graph_adamw8(s->g, (int)p[1], t, clip, h, code_maps(s, 2));
+    else
+        sd_graph_adamw(s->g, (int)p[1], plain, clip, h);
     return NULL;
 }
 
-/* Parameters with one moment each, and a row of hyper for each; numbers as for adamw. */
-static struct sd_tensor *build_momentum(struct session *s, const int64_t *p, struct sd_momentum_tensors *t,
-                                        const float *hyper, int width)
+/* Optimizers with one moment, f32 or codes; numbers as for adamw. */
+static void build_momentum(struct session *s, const int64_t *p, const float *hyper, int width,
+                           void (*step)(struct sd_graph *g, int n, const struct sd_momentum_tensors *t,
+                                        struct sd_tensor *clip, struct sd_tensor *hyper),
+                           void (*step8)(struct sd_graph *g, int n, const struct sd_momentum8_tensors *t,
+                                         struct sd_tensor *clip, struct sd_tensor *hyper,
+                                         struct sd_tensor *maps))
 {
+    struct sd_momentum8_tensors t[VARIABLES / 3];
+    struct sd_momentum_tensors plain[VARIABLES / 3];
     for (int i = 0; i < p[1]; i++) {
         int64_t n = p[0] + i * p[2];
         t[i].param = VAR("param", STATE, n);
         t[i].grad = VAR("grad", STATE, n);
-        t[i].m = VAR("m", STATE, n);
+        t[i].m = moment(s, "m", 0, n, p[4] ? &t[i].m_max : NULL);
+        plain[i] = (struct sd_momentum_tensors){t[i].param, t[i].grad, t[i].m};
     }
-    struct sd_tensor *h = VAR("hyper", DATA, p[1], width);
-    for (int64_t i = 0; i < p[1] * width; i++) /* no two parameters have the same */
-        values(s)[i] = hyper[i % width] * (1 - (float)(i / width) / 1024);
-    return h;
+    struct sd_tensor *clip = clipping(s, p[3]), *h = hypers(s, p[1], hyper, width);
+    if (p[4])
+        step8(s->g, (int)p[1], t, clip, h, code_maps(s, 1));
+    else
+        step(s->g, (int)p[1], plain, clip, h);
 }
 
 static struct sd_tensor *build_lion(struct session *s, const int64_t *p)
 {
     static const float hyper[SD_LION_HYPER] = {0.999f, 0.9f,  0.1f, 0.99f,
                                                0.01f,  0.001f}; /* a sign that rounding turns costs little */
-    struct sd_momentum_tensors t[VARIABLES / 3];
-    struct sd_tensor *clip = clipping(s, p[3]);
-    sd_graph_lion(s->g, (int)p[1], t, clip, build_momentum(s, p, t, hyper, SD_LION_HYPER));
+    build_momentum(s, p, hyper, SD_LION_HYPER, sd_graph_lion, sd_graph_lion8);
     return NULL;
 }
 
 static struct sd_tensor *build_sgd(struct session *s, const int64_t *p)
 {
     static const float hyper[SD_SGD_HYPER] = {0.01f, 0.9f, 1, 0.0369f};
-    struct sd_momentum_tensors t[VARIABLES / 3];
-    struct sd_tensor *clip = clipping(s, p[3]);
-    sd_graph_sgd(s->g, (int)p[1], t, clip, build_momentum(s, p, t, hyper, SD_SGD_HYPER));
+    build_momentum(s, p, hyper, SD_SGD_HYPER, sd_graph_sgd, sd_graph_sgd8);
     return NULL;
 }
 

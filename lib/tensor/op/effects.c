@@ -1,9 +1,14 @@
 /* Effects: nodes that write variables. They have no outputs that gradients could flow to. */
 #include "tensor/op.h"
 
+static bool is_state(const struct sd_tensor *t, enum sd_dtype dtype)
+{
+    return t && t->node->op == SD_OP_var && t->node->attr.var->state && t->dtype == dtype;
+}
+
 static bool writable(const struct sd_tensor *t)
 {
-    return t && t->node->op == SD_OP_var && t->node->attr.var->state && t->dtype == SD_F32;
+    return is_state(t, SD_F32);
 }
 
 /* The variables among a node's inputs are written by as many threads as a device has: each must be there
@@ -12,7 +17,7 @@ static int check_once(struct sd_graph *g, enum sd_op op, struct sd_tensor *const
 {
     bool *seen = sd_graph_alloc(g, (size_t)g->n_tensors, sizeof *seen);
     for (int i = 0; seen && i < n; i++) {
-        if (!writable(in[i]))
+        if (!is_state(in[i], in[i]->dtype))
             continue;
         if (seen[in[i]->id])
             sd_graph_fail(g, op, "a variable is given twice");
@@ -82,52 +87,88 @@ struct sd_tensor *sd_graph_clip(struct sd_graph *g, struct sd_tensor *const *gra
     return sd_graph_add_out(g, node, 0, SD_F32, 1, (int64_t[]){SD_CLIP_RESULTS});
 }
 
-/* A node that steps n parameters, each with `each` variables of one shape; hyper has `width` numbers a row.
- */
-static void update(struct sd_graph *g, enum sd_op op, int n, int each, struct sd_tensor *const *vars,
-                   struct sd_tensor *clip, struct sd_tensor *hyper, int width)
+/* Whether input number k of a parameter's is what it should be; two for each moment where those are codes. */
+static bool fits(struct sd_tensor *const *in, int k, int moments, bool codes)
 {
-    int count = each * n;
-    struct sd_tensor **in = n ? sd_graph_alloc(g, (size_t)count + 2, sizeof *in) : NULL;
+    int64_t n = in[0] ? sd_tensor_count(in[0]) : 0;
+    if (k >= 2 + moments)
+        return writable(in[k]) && sd_tensor_count(in[k]) == (n + SD_QUANT_BLOCK - 1) / SD_QUANT_BLOCK;
+    return is_state(in[k], codes && k >= 2 ? SD_U8 : SD_F32) && sd_tensor_count(in[k]) == n;
+}
+
+/* A node that steps n parameters, each with so many moments; hyper has `width` numbers a row. */
+static void update(struct sd_graph *g, enum sd_op op, int n, int moments, int width,
+                   struct sd_tensor *const *vars, struct sd_tensor *clip, struct sd_tensor *hyper,
+                   struct sd_tensor *maps)
+{
+    int each = 2 + moments * (maps ? 2 : 1), count = each * n;
+    struct sd_tensor **in = n ? sd_graph_alloc(g, (size_t)count + 3, sizeof *in) : NULL;
     if (!in)
         return;
     for (int i = 0; i < count; i++) {
         in[i] = vars[i];
-        if (!writable(vars[i]) || sd_tensor_count(vars[i]) != sd_tensor_count(in[i - i % each])) {
-            sd_graph_fail(g, op, "takes %d mutable f32 variables of one shape", each);
+        if (!fits(vars + i - i % each, i % each, moments, maps)) {
+            sd_graph_fail(g, op, "takes mutable variables: f32 of one shape%s",
+                          maps ? ", but moments u8, and f32 for their blocks" : "");
             return;
         }
     }
     in[count] = clip;
     in[count + 1] = hyper;
-    if (!clip || !hyper || sd_tensor_count(clip) != SD_CLIP_RESULTS ||
-        sd_tensor_count(hyper) != (int64_t)n * width)
-        sd_graph_fail(g, op, "takes clip [3] and hyper [%d,%d]", n, width);
-    if (!check_once(g, op, in, count))
-        sd_graph_node(g, op, in, count + 2, count + 2, 0, NULL);
+    in[count + 2] = maps;
+    if (!clip || !hyper || clip->dtype != SD_F32 || hyper->dtype != SD_F32 ||
+        sd_tensor_count(clip) != SD_CLIP_RESULTS || sd_tensor_count(hyper) != (int64_t)n * width)
+        sd_graph_fail(g, op, "takes f32 clip [3] and hyper [%d,%d]", n, width);
+    else if (maps && (maps->dtype != SD_F32 || sd_tensor_count(maps) != (int64_t)moments * SD_QUANT_CODES))
+        sd_graph_fail(g, op, "takes f32 maps [%d,%d]", moments, SD_QUANT_CODES);
+    else if (!check_once(g, op, in, count))
+        sd_graph_node(g, op, in, count + 3, count + 2, 0, NULL);
 }
 
 /* The structs of the interface are these pointers in a row. */
 _Static_assert(sizeof(struct sd_adamw_tensors) == 4 * sizeof(struct sd_tensor *) &&
-                   sizeof(struct sd_momentum_tensors) == 3 * sizeof(struct sd_tensor *),
+                   sizeof(struct sd_adamw8_tensors) == 6 * sizeof(struct sd_tensor *) &&
+                   sizeof(struct sd_momentum_tensors) == 3 * sizeof(struct sd_tensor *) &&
+                   sizeof(struct sd_momentum8_tensors) == 4 * sizeof(struct sd_tensor *),
                "no gaps");
 
 void sd_graph_adamw(struct sd_graph *g, int n, const struct sd_adamw_tensors *t, struct sd_tensor *clip,
                     struct sd_tensor *hyper)
 {
-    update(g, SD_OP_adamw, n, 4, (struct sd_tensor *const *)t, clip, hyper, SD_ADAMW_HYPER);
+    update(g, SD_OP_adamw, n, 2, SD_ADAMW_HYPER, (struct sd_tensor *const *)t, clip, hyper, NULL);
+}
+
+void sd_graph_adamw8(struct sd_graph *g, int n, const struct sd_adamw8_tensors *t, struct sd_tensor *clip,
+                     struct sd_tensor *hyper, struct sd_tensor *maps)
+{
+    if (maps)
+        update(g, SD_OP_adamw, n, 2, SD_ADAMW_HYPER, (struct sd_tensor *const *)t, clip, hyper, maps);
 }
 
 void sd_graph_lion(struct sd_graph *g, int n, const struct sd_momentum_tensors *t, struct sd_tensor *clip,
                    struct sd_tensor *hyper)
 {
-    update(g, SD_OP_lion, n, 3, (struct sd_tensor *const *)t, clip, hyper, SD_LION_HYPER);
+    update(g, SD_OP_lion, n, 1, SD_LION_HYPER, (struct sd_tensor *const *)t, clip, hyper, NULL);
+}
+
+void sd_graph_lion8(struct sd_graph *g, int n, const struct sd_momentum8_tensors *t, struct sd_tensor *clip,
+                    struct sd_tensor *hyper, struct sd_tensor *maps)
+{
+    if (maps)
+        update(g, SD_OP_lion, n, 1, SD_LION_HYPER, (struct sd_tensor *const *)t, clip, hyper, maps);
 }
 
 void sd_graph_sgd(struct sd_graph *g, int n, const struct sd_momentum_tensors *t, struct sd_tensor *clip,
                   struct sd_tensor *hyper)
 {
-    update(g, SD_OP_sgd, n, 3, (struct sd_tensor *const *)t, clip, hyper, SD_SGD_HYPER);
+    update(g, SD_OP_sgd, n, 1, SD_SGD_HYPER, (struct sd_tensor *const *)t, clip, hyper, NULL);
+}
+
+void sd_graph_sgd8(struct sd_graph *g, int n, const struct sd_momentum8_tensors *t, struct sd_tensor *clip,
+                   struct sd_tensor *hyper, struct sd_tensor *maps)
+{
+    if (maps)
+        update(g, SD_OP_sgd, n, 1, SD_SGD_HYPER, (struct sd_tensor *const *)t, clip, hyper, maps);
 }
 
 void sd_graph_loss_scale(struct sd_graph *g, struct sd_tensor *scale, struct sd_tensor *streak,

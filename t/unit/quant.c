@@ -1,0 +1,224 @@
+/* Optimizers with moments of 8 bits against torch with bitsandbytes' codes (t/data/optim/quant.safetensors,
+ * made by t/ref/optim.py), on the reference and the tested backend. Each step starts from the fixture's
+ * state, so that a code which rounding turned does not move the next ones. */
+#include <math.h>
+#include <string.h>
+
+#include "store/safetensors.h"
+#include "backend.h"
+#include "tap.h"
+#include "tensor/quant.h"
+
+enum { STEPS = 5, PARAMS = 2, MOMENTS = 2, MOST = 1000, BLOCKS = 4 };
+
+static const char *const names[PARAMS] = {"w", "b"}, *const moments[MOMENTS] = {"m", "v"};
+
+/* The row of tensor "a.b" for a step. */
+static const void *row(const struct sd_tensor_file *tf, const char *a, const char *b, int step)
+{
+    char key[128];
+    snprintf(key, sizeof key, "%s.%s", a, b);
+    const struct sd_store_entry *e = sd_tensor_file_find(tf, key);
+    if (!e || (e->ndim == 2 && e->shape[0] != STEPS)) {
+        printf("Bail out! %s\n", key);
+        exit(1);
+    }
+    return (const char *)e->data + (e->ndim == 2 ? e->bytes / STEPS * (size_t)step : 0);
+}
+
+static const void *moment_row(const struct sd_tensor_file *tf, enum sd_op op, int moment, const char *what,
+                              int param, int step)
+{
+    char key[64];
+    snprintf(key, sizeof key, "%s%s.%s", moments[moment], what, names[param]);
+    return row(tf, sd_op_name(op), key, step);
+}
+
+struct subject {
+    enum sd_op op;
+    int n_moments;
+    int64_t n[PARAMS], blocks[PARAMS];
+    float param[PARAMS][MOST], grad[PARAMS][MOST], max[PARAMS][MOMENTS][BLOCKS];
+    uint8_t code[PARAMS][MOMENTS][MOST];
+    struct sd_var var[PARAMS][2 + 2 * MOMENTS];
+    struct sd_tensor *t[PARAMS * (2 + 2 * MOMENTS)]; /* in the order of the node's inputs */
+};
+
+static int inputs(const struct subject *s)
+{
+    return 2 + 2 * s->n_moments;
+}
+
+static void add(struct subject *s, struct sd_graph *g, int param, int k, enum sd_dtype dtype, int64_t n,
+                void *memory)
+{
+    s->var[param][k] = (struct sd_var){
+        .name = names[param], .dtype = dtype, .ndim = 1, .dim = {n}, .data = memory, .state = memory};
+    s->t[param * inputs(s) + k] = sd_graph_var(g, &s->var[param][k], dtype);
+}
+
+static void open_subject(struct subject *s, struct sd_graph *g, const struct sd_tensor_file *tf,
+                         enum sd_op op)
+{
+    memset(s, 0, sizeof *s);
+    s->op = op;
+    s->n_moments = op == SD_OP_adamw ? 2 : 1;
+    for (int i = 0; i < PARAMS; i++) {
+        char key[64];
+        snprintf(key, sizeof key, "in.%s", names[i]);
+        s->n[i] = sd_tensor_file_find(tf, key)->shape[0];
+        s->blocks[i] = (s->n[i] + SD_QUANT_BLOCK - 1) / SD_QUANT_BLOCK;
+        add(s, g, i, 0, SD_F32, s->n[i], s->param[i]);
+        add(s, g, i, 1, SD_F32, s->n[i], s->grad[i]);
+        for (int j = 0; j < s->n_moments; j++) {
+            add(s, g, i, 2 + j, SD_U8, s->n[i], s->code[i][j]);
+            add(s, g, i, 2 + s->n_moments + j, SD_F32, s->blocks[i], s->max[i][j]);
+        }
+    }
+}
+
+/* The state after the step before, and this one's gradients. */
+static void start(struct subject *s, const struct sd_tensor_file *tf, struct sd_backend *b, int step)
+{
+    for (int i = 0; i < PARAMS; i++) {
+        const float *from =
+            step ? row(tf, sd_op_name(s->op), names[i], step - 1) : row(tf, "in", names[i], 0);
+        memcpy(s->param[i], from, (size_t)s->n[i] * sizeof *from);
+        memcpy(s->grad[i], row(tf, "in.grad", names[i], step), (size_t)s->n[i] * sizeof(float));
+        for (int j = 0; j < s->n_moments && step; j++) {
+            memcpy(s->code[i][j], moment_row(tf, s->op, j, "", i, step - 1), (size_t)s->n[i]);
+            memcpy(s->max[i][j], moment_row(tf, s->op, j, ".max", i, step - 1),
+                   (size_t)s->blocks[i] * sizeof(float));
+        }
+        for (int k = 0; k < inputs(s); k++)
+            var_push(b, &s->var[i][k]);
+    }
+}
+
+/* Largest differences relative to the wanted value, and how the codes differ. */
+struct differences {
+    double param, max;
+    int codes, far; /* how many differ, and by more than one */
+};
+
+static double relative(const float *want, const float *got, int64_t n)
+{
+    double worst = 0;
+    for (int64_t i = 0; i < n; i++) {
+        double d = fabs((double)got[i] - (double)want[i]) / fmax(fabs((double)want[i]), 1e-3);
+        worst = isnan(d) ? INFINITY : fmax(worst, d);
+    }
+    return worst;
+}
+
+static void compare(struct subject *s, const struct sd_tensor_file *tf, struct sd_backend *b, int step,
+                    struct differences *d)
+{
+    for (int i = 0; i < PARAMS; i++) {
+        for (int k = 0; k < inputs(s); k++)
+            var_pull(b, &s->var[i][k]);
+        d->param = fmax(d->param, relative(row(tf, sd_op_name(s->op), names[i], step), s->param[i], s->n[i]));
+        for (int j = 0; j < s->n_moments; j++) {
+            d->max =
+                fmax(d->max, relative(moment_row(tf, s->op, j, ".max", i, step), s->max[i][j], s->blocks[i]));
+            const uint8_t *want = moment_row(tf, s->op, j, "", i, step);
+            for (int64_t k = 0; k < s->n[i]; k++) {
+                int apart = abs(s->code[i][j][k] - want[k]);
+                d->codes += apart > 0;
+                d->far += apart > 1;
+            }
+        }
+    }
+}
+
+/* What the fixture's settings say (optim.py, QUANT), for one step. */
+static int hyper_of(enum sd_op op, int step, float *hyper)
+{
+    const double lion[SD_LION_HYPER] = {1 - 3e-3 * 0.1, 0.9, 1 - 0.9, 0.98, 1 - 0.98, 3e-3},
+                 sgd[SD_SGD_HYPER] = {0.01, 0.9, 1, 1e-2};
+    const double adamw[SD_ADAMW_HYPER] = {1 - 1e-2 * 0.1,
+                                          0.9,
+                                          1 - 0.9,
+                                          0.99,
+                                          1 - 0.99,
+                                          1e-6,
+                                          1e-2 / (1 - pow(0.9, step + 1)),
+                                          1 / sqrt(1 - pow(0.99, step + 1))};
+    int width = op == SD_OP_adamw ? SD_ADAMW_HYPER : op == SD_OP_lion ? SD_LION_HYPER : SD_SGD_HYPER;
+    for (int i = 0; i < width; i++)
+        hyper[i] = (float)(op == SD_OP_adamw ? adamw : op == SD_OP_lion ? lion : sgd)[i];
+    return width;
+}
+
+static void add_node(struct subject *s, struct sd_graph *g, struct sd_tensor *clip, struct sd_tensor *hyper,
+                     struct sd_tensor *maps)
+{
+    if (s->op == SD_OP_adamw)
+        sd_graph_adamw8(g, PARAMS, (struct sd_adamw8_tensors *)s->t, clip, hyper, maps);
+    else
+        (s->op == SD_OP_lion ? sd_graph_lion8 : sd_graph_sgd8)(g, PARAMS, (struct sd_momentum8_tensors *)s->t,
+                                                               clip, hyper, maps);
+}
+
+static void check(const char *backend, const struct sd_tensor_file *tf, enum sd_op op)
+{
+    static struct subject s;
+    struct sd_graph *g = sd_graph_new();
+    struct sd_err err = {0};
+    float hyper[SD_ADAMW_HYPER];
+    int width = hyper_of(op, 0, hyper);
+    open_subject(&s, g, tf, op);
+    struct sd_tensor *clip = sd_graph_input(g, "clip", SD_F32, 1, (int64_t[]){SD_CLIP_RESULTS}),
+                     *rows = sd_graph_input(g, "hyper", SD_F32, 2, (int64_t[]){PARAMS, width}),
+                     *maps = sd_graph_input(g, "maps", SD_F32, 2, (int64_t[]){s.n_moments, SD_QUANT_CODES});
+    add_node(&s, g, clip, rows, maps);
+    struct sd_backend *b = sd_backend_new(backend, &err);
+    struct sd_plan *p = b ? sd_plan_new(g, b, &err) : NULL;
+    must(!p, &err);
+    memcpy(sd_plan_data(p, clip), (float[]){0, 1, 0}, SD_CLIP_RESULTS * sizeof(float));
+    for (int i = 0; i < s.n_moments; i++)
+        sd_dynamic_map(!i, (float *)sd_plan_data(p, maps) + i * SD_QUANT_CODES);
+    struct differences d = {0};
+    for (int step = 0; step < STEPS; step++) {
+        hyper_of(op, step, hyper);
+        for (int i = 0; i < PARAMS; i++)
+            memcpy((float *)sd_plan_data(p, rows) + i * width, hyper, (size_t)width * sizeof *hyper);
+        start(&s, tf, b, step);
+        plan_run(p);
+        compare(&s, tf, b, step, &d);
+    }
+    ok(d.param < 5e-5, "%s: parameters after %d steps of %s (%.1e)", backend, STEPS, sd_op_name(op), d.param);
+    ok(d.max < 1e-6, "%s: magnitudes of blocks (%.1e)", backend, d.max);
+    ok(d.codes <= 5 && !d.far, "%s: codes, but where two are as near (%d differ)", backend, d.codes);
+    sd_plan_free(p);
+    sd_backend_free(b);
+    sd_graph_free(g);
+}
+
+/* bitsandbytes' are of torch's f32 linspace, whose last bits depend on the width of a CPU's vectors. */
+static void test_maps(const struct sd_tensor_file *tf)
+{
+    float map[SD_QUANT_CODES];
+    for (int is_signed = 0; is_signed < 2; is_signed++) {
+        const float *want = row(tf, "map", is_signed ? "signed" : "unsigned", 0);
+        double worst = 0;
+        sd_dynamic_map(is_signed, map);
+        for (int i = 0; i < SD_QUANT_CODES; i++)
+            worst = map[i] == want[i] ? worst : fmax(worst, fabs((double)map[i] / (double)want[i] - 1));
+        ok(worst < 1e-6, "%s map (%.1e)", is_signed ? "signed" : "unsigned", worst);
+    }
+}
+
+int main(void)
+{
+    struct sd_tensor_file *tf;
+    struct sd_err err = {0};
+    must(sd_tensor_file_open(&tf, "t/data/optim/quant.safetensors", &err), &err);
+    test_maps(tf);
+    for (enum sd_op op = SD_OP_adamw; op <= SD_OP_sgd; op++) {
+        check("ref", tf, op);
+        check(test_backend(), tf, op);
+    }
+    sd_tensor_file_close(tf);
+    return tap_end();
+}
