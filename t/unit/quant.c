@@ -209,6 +209,90 @@ static void test_maps(const struct sd_tensor_file *tf)
     }
 }
 
+enum { EDGE = 600 }; /* two blocks and a part */
+
+/* One step of momentum (m = g, param -= g) on parameters of zero, from gradients g. */
+struct edge {
+    float param[EDGE], grad[EDGE], max[3];
+    uint8_t code[EDGE];
+};
+
+static void step_edge(const char *backend, struct edge *e, bool skip)
+{
+    struct sd_graph *g = sd_graph_new();
+    struct sd_err err = {0};
+    void *const memory[] = {e->param, e->grad, e->code, e->max};
+    struct sd_var var[4];
+    struct sd_tensor *t[4];
+    for (int k = 0; k < 4; k++) {
+        var[k] = (struct sd_var){.name = "edge",
+                                 .dtype = k == 2 ? SD_U8 : SD_F32,
+                                 .ndim = 1,
+                                 .dim = {k == 3 ? 3 : EDGE},
+                                 .data = memory[k],
+                                 .state = memory[k]};
+        t[k] = sd_graph_var(g, &var[k], var[k].dtype);
+    }
+    struct sd_tensor *clip = sd_graph_input(g, "clip", SD_F32, 1, (int64_t[]){SD_CLIP_RESULTS}),
+                     *hyper = sd_graph_input(g, "hyper", SD_F32, 2, (int64_t[]){1, SD_SGD_HYPER}),
+                     *maps = sd_graph_input(g, "maps", SD_F32, 2, (int64_t[]){1, SD_QUANT_CODES});
+    sd_graph_sgd8(g, 1, (struct sd_momentum8_tensors *)t, clip, hyper, maps);
+    struct sd_backend *b = sd_backend_new(backend, &err);
+    struct sd_plan *p = b ? sd_plan_new(g, b, &err) : NULL;
+    must(!p, &err);
+    memcpy(sd_plan_data(p, clip), (float[]){0, 1, skip}, SD_CLIP_RESULTS * sizeof(float));
+    memcpy(sd_plan_data(p, hyper), (float[]){0, 0, 1, 1}, SD_SGD_HYPER * sizeof(float));
+    sd_dynamic_map(true, sd_plan_data(p, maps));
+    plan_run(p);
+    for (int k = 0; k < 4; k++)
+        var_pull(b, &var[k]);
+    sd_plan_free(p);
+    sd_backend_free(b);
+    sd_graph_free(g);
+}
+
+static void test_edges(const char *backend)
+{
+    static struct edge e;
+    e = (struct edge){.grad = {[256] = 1, [300] = NAN, [520] = -4, [521] = -1e-9f, [522] = 1e-9f, [599] = 2}};
+    step_edge(backend, &e, false);
+    ok(e.max[0] == 0 && e.param[0] == 0 && e.param[255] == 0, "%s: a block of zeros", backend);
+    ok(isnan(e.max[1]) && isnan(e.param[300]) && e.param[256] == -1, "%s: NaN spoils its block", backend);
+    ok(e.max[2] == 4 && e.code[520] == 0 && e.code[521] == 126 && e.code[522] == 127 && e.param[599] == -2,
+       "%s: what is below zero stays there", backend);
+    struct edge before = e;
+    e.grad[0] = 1;
+    step_edge(backend, &e, true);
+    ok(e.grad[0] == 0 && !memcmp(e.code, before.code, sizeof e.code) &&
+           !memcmp(e.max, before.max, sizeof e.max) && !memcmp(e.param, before.param, sizeof e.param),
+       "%s: a skipped step", backend);
+}
+
+/* What is not of the types and shapes that codes take. */
+static void test_refusals(void)
+{
+    static struct edge e;
+    static const char *const why[] = {"moments u8", "moments u8", "maps", "twice"};
+    for (int i = 0; i < 4; i++) {
+        struct sd_graph *g = sd_graph_new();
+        struct sd_err err = {0};
+        struct sd_var vars[] = {
+            {"param", SD_F32, 1, {EDGE}, e.param, e.param, .trainable = false},
+            {"grad", SD_F32, 1, {EDGE}, e.grad, e.grad, .trainable = false},
+            {"m", i ? SD_U8 : SD_F32, 1, {i ? EDGE : 100}, e.code, e.code, .trainable = false},
+            {"max", SD_F32, 1, {i == 1 ? 2 : 3}, e.max, e.max, .trainable = false},
+        };
+        struct sd_momentum8_tensors t = {
+            sd_graph_var(g, &vars[0], SD_F32), sd_graph_var(g, &vars[i == 3 ? 0 : 1], SD_F32),
+            sd_graph_var(g, &vars[2], vars[2].dtype), sd_graph_var(g, &vars[3], SD_F32)};
+        sd_graph_lion8(g, 1, &t, sd_graph_fill(g, SD_F32, 1, (int64_t[]){SD_CLIP_RESULTS}, 1),
+                       sd_graph_fill(g, SD_F32, 1, (int64_t[]){SD_LION_HYPER}, 1),
+                       sd_graph_fill(g, SD_F32, 1, (int64_t[]){SD_QUANT_CODES - (i == 2)}, 1));
+        ok(sd_graph_error(g, &err) && strstr(err.msg, why[i]), "refused: %s", err.msg);
+        sd_graph_free(g);
+    }
+}
+
 int main(void)
 {
     struct sd_tensor_file *tf;
@@ -219,6 +303,9 @@ int main(void)
         check("ref", tf, op);
         check(test_backend(), tf, op);
     }
+    test_edges("ref");
+    test_edges(test_backend());
+    test_refusals();
     sd_tensor_file_close(tf);
     return tap_end();
 }
