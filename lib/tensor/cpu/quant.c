@@ -30,16 +30,22 @@ SD_CPU_CLONES static float magnitude(int64_t n, const float *x)
 
 SD_CPU_CLONES float sd_cpu_to_codes(int64_t n, const float *x, const float *map, uint8_t *code)
 {
-    float max = magnitude(n, x), by = max != 0 ? max : 1;
+    float max = magnitude(n, x), by = max != 0 ? max : 1, v[SD_QUANT_BLOCK];
+    int at[SD_QUANT_BLOCK]; /* the last number of the map that is not above v */
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
-        float v = x[i] / by;
-        int at = 0;
-        for (int step = SD_QUANT_CODES / 2; step; step /= 2)
-            at += map[at + step] <= v ? step : 0;
-        int above = at < SD_QUANT_CODES - 1 ? at + 1 : at;
-        at = fabsf(map[above] - v) < fabsf(map[at] - v) ? above : at;
-        code[i] = (uint8_t)(at - (v < 0 && map[at] == 0 && at > 0));
+        v[i] = x[i] / by;
+        at[i] = 0;
+    }
+    for (int step = SD_QUANT_CODES / 2; step; step /= 2)
+#pragma omp simd
+        for (int64_t i = 0; i < n; i++)
+            at[i] += map[at[i] + step] <= v[i] ? step : 0;
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) {
+        int above = at[i] + (at[i] < SD_QUANT_CODES - 1);
+        int near = fabsf(map[above] - v[i]) < fabsf(map[at[i]] - v[i]) ? above : at[i];
+        code[i] = (uint8_t)(near - ((v[i] < 0) & (map[near] == 0) & (near > 0)));
     }
     return max;
 }

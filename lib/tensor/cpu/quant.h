@@ -1,4 +1,4 @@
-/* Blocks of moments to codes and back (tensor/quant.h). */
+/* Blocks of moments to codes and back (tensor/quant.h); n is at most SD_QUANT_BLOCK. */
 #ifndef SD_TENSOR_CPU_QUANT_H
 #define SD_TENSOR_CPU_QUANT_H
 
