@@ -70,7 +70,8 @@ static int transfer(struct sd_cuda *cuda, void *to, const void *from, size_t byt
                          kind == cudaMemcpyHostToDevice ? "copy to the device" : "copy from the device", err);
 }
 
-void *sd_cuda_copy(struct sd_cuda *cuda, const void *host, size_t bytes, struct sd_err *err)
+/* Device memory filled from the host's; NULL with err set. */
+static void *copy(struct sd_cuda *cuda, const void *host, size_t bytes, struct sd_err *err)
 {
     void *p = sd_cuda_alloc(cuda, bytes, err);
     if (p && transfer(cuda, p, host, bytes, cudaMemcpyHostToDevice, err)) {
@@ -133,13 +134,13 @@ static void free_table(struct sd_cuda_memory **table)
 void *sd_cuda_upload(struct sd_cuda *cuda, const struct sd_var *var, enum sd_dtype dtype, struct sd_err *err)
 {
     if (var->dtype == dtype) {
-        void *p = sd_cuda_copy(cuda, var->data, bytes_of(var, dtype), err);
+        void *p = copy(cuda, var->data, bytes_of(var, dtype), err);
         sd_var_drop_pages(var);
         return p;
     }
     struct sd_frozen once = {};
     const void *host = sd_frozen_get(&once, var, dtype, err);
-    void *p = host ? sd_cuda_copy(cuda, host, bytes_of(var, dtype), err) : NULL;
+    void *p = host ? copy(cuda, host, bytes_of(var, dtype), err) : NULL;
     sd_frozen_free(&once);
     return p;
 }
@@ -166,8 +167,7 @@ static void *state(struct sd_backend *b, struct sd_var *var, struct sd_err *err)
     struct sd_cuda_memory *m = find(cuda->states, var, var->dtype);
     if (m)
         return m->data;
-    return add(cuda->states, var, var->dtype, sd_cuda_copy(cuda, var->state, bytes_of(var, var->dtype), err),
-               err);
+    return add(cuda->states, var, var->dtype, copy(cuda, var->state, bytes_of(var, var->dtype), err), err);
 }
 
 static int push(struct sd_backend *b, const struct sd_var *var, struct sd_err *err)
@@ -201,17 +201,25 @@ static int wait(struct sd_backend *b, struct sd_err *err)
     return sd_err_set(err, SD_ERR_MACHINE, "%s: %s", what, refused->msg);
 }
 
+static void *alloc_host(struct sd_backend *, size_t bytes, struct sd_err *err)
+{
+    void *p = NULL;
+    return sd_cuda_check(cudaMallocHost(&p, bytes), "pinned memory", err) ? NULL : p;
+}
+
+static void release_host(struct sd_backend *, void *memory)
+{
+    if (memory)
+        cudaFreeHost(memory);
+}
+
 /* Pinned memory of the backend, at least as large; NULL with err set. */
 static char *staging(struct sd_cuda *cuda, size_t bytes, struct sd_err *err)
 {
     if (cuda->staging_bytes < bytes) {
-        if (cuda->staging)
-            cudaFreeHost(cuda->staging);
-        cuda->staging = NULL;
-        cuda->staging_bytes = 0;
-        if (sd_cuda_check(cudaMallocHost(&cuda->staging, bytes), "pinned memory", err))
-            return NULL;
-        cuda->staging_bytes = bytes;
+        release_host(&cuda->base, cuda->staging);
+        cuda->staging = alloc_host(&cuda->base, bytes, err);
+        cuda->staging_bytes = cuda->staging ? bytes : 0;
     }
     return static_cast<char *>(cuda->staging);
 }
@@ -251,18 +259,6 @@ static void *alloc(struct sd_backend *b, size_t bytes, struct sd_err *err)
 static void release(struct sd_backend *, void *memory)
 {
     sd_cuda_free(memory);
-}
-
-static void *alloc_host(struct sd_backend *, size_t bytes, struct sd_err *err)
-{
-    void *p = NULL;
-    return sd_cuda_check(cudaMallocHost(&p, bytes), "pinned memory", err) ? NULL : p;
-}
-
-static void release_host(struct sd_backend *, void *memory)
-{
-    if (memory)
-        cudaFreeHost(memory);
 }
 
 /* --- order --- */
@@ -349,8 +345,7 @@ static void free_backend(struct sd_backend *b)
     sd_cuda_libraries_close(cuda->libraries);
     if (cuda->stream) /* after the libraries, which know it */
         cudaStreamDestroy(cuda->stream);
-    if (cuda->staging)
-        cudaFreeHost(cuda->staging);
+    release_host(b, cuda->staging);
     free_table(cuda->frozen);
     free_table(cuda->states);
     free(cuda);

@@ -12,9 +12,9 @@ extern "C" {
 
 struct sd_cuda_libraries; /* libraries.h; there is none in the emulator */
 struct sd_cuda_memory;    /* backend.cu */
+struct sd_cuda_products;  /* products.h */
 
 enum { SD_CUDA_BUCKETS = 512 }; /* by a variable's address */
-struct sd_cuda_products;        /* products.h */
 
 struct sd_cuda {
     struct sd_backend base;
@@ -51,8 +51,6 @@ int sd_cuda_check_device(int index, struct sd_err *err);
 /* Device memory that lives until sd_cuda_free; NULL with err set to what was asked for and what is free. */
 void *sd_cuda_alloc(struct sd_cuda *cuda, size_t bytes, struct sd_err *err);
 void sd_cuda_free(void *memory);
-/* The same, filled from the host's memory; for tables that plan() makes. */
-void *sd_cuda_copy(struct sd_cuda *cuda, const void *host, size_t bytes, struct sd_err *err);
 
 /* A variable's values as dtype in device memory of their own, which the caller frees: for kernels that hold
  * packed copies. NULL with err set. */

@@ -4,8 +4,6 @@
 
 #include <stdlib.h>
 
-#define ALIGN ((size_t)64)
-
 /* The last node that reads each tensor. */
 static void find_last_use(const struct sd_graph *g, int *last)
 {
@@ -18,8 +16,7 @@ static void find_last_use(const struct sd_graph *g, int *last)
 static int new_buffer(struct sd_layout *l, const struct sd_tensor *t, int at)
 {
     struct sd_layout_buffer *b = &l->buffers[l->n_buffers];
-    *b = (struct sd_layout_buffer){
-        .bytes = (sd_tensor_bytes(t) + ALIGN - 1) & ~(ALIGN - 1), .first = at, .last = at};
+    *b = (struct sd_layout_buffer){.bytes = sd_layout_align(sd_tensor_bytes(t)), .first = at, .last = at};
     b->outside = t->node->op == SD_OP_var;
     return l->n_buffers++;
 }

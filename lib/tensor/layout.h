@@ -11,6 +11,12 @@ struct sd_layout_buffer {
     bool outside;    /* a variable: not in the arena */
 };
 
+/* The next multiple of 64: what buffers begin at and take. */
+static inline size_t sd_layout_align(size_t bytes)
+{
+    return (bytes + 63) & ~(size_t)63;
+}
+
 struct sd_layout {
     int *buffer_of; /* by tensor id; -1: never made */
     struct sd_layout_buffer *buffers;

@@ -1,14 +1,12 @@
 #include "tensor/plan.h"
 
+#include "base/progress.h"
 #include "tensor/layout.h"
 #include "tensor/pass.h"
 
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-
-#define ALIGN ((size_t)64)
 
 #define NOWHERE SIZE_MAX
 
@@ -150,7 +148,7 @@ static int make_mirror(struct sd_plan *p, struct sd_err *err)
     for (int i = 0; i < g->n_tensors; i++) {
         const struct sd_tensor *t = g->tensors[i];
         p->mirror_at[i] = is_outside(t) ? bytes : NOWHERE;
-        bytes += is_outside(t) ? (sd_tensor_bytes(t) + ALIGN - 1) & ~(ALIGN - 1) : 0;
+        bytes += is_outside(t) ? sd_layout_align(sd_tensor_bytes(t)) : 0;
     }
     p->mirror = p->backend->device->alloc_host(p->backend, bytes + 1, err);
     return p->mirror ? 0 : -1;
@@ -231,24 +229,17 @@ void sd_plan_free(struct sd_plan *p)
     free(p);
 }
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static void run_calls(struct sd_plan *p)
 {
     int threads = take_threads(p);
     for (int i = 0; i < p->n_calls; i++) {
         const struct sd_call *c = &p->calls[i];
-        double start = p->profile ? now() : 0;
+        int64_t start = p->profile ? sd_clock_ns() : 0;
         p->backend->kernel[c->node->op]->run(c);
         if (p->profile && p->backend->device)
             p->backend->device->wait(p->backend, NULL);
         if (p->profile)
-            p->seconds[c->node->op] += now() - start;
+            p->seconds[c->node->op] += 1e-9 * (double)(sd_clock_ns() - start);
     }
     omp_set_num_threads(threads);
 }
