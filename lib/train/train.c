@@ -264,13 +264,14 @@ static int make_pictures(struct run *r, struct sd_model_file *model, struct sd_b
     return 0;
 }
 
-static int load_item(struct run *r, const struct sd_item *item, size_t k, size_t each, struct sd_err *err)
+static int load_item(struct run *r, const struct sd_item *item, size_t k, size_t each, int64_t step,
+                     struct sd_err *err)
 {
     const struct sd_train_config *c = r->config;
     size_t chunks = sd_clip_bpe_chunk_count(c->max_token_length + 2);
     struct sd_view use = {.archives = c->archives};
     struct sd_caption_context now = {
-        .epoch = r->progress.epoch, .step = r->progress.step, .max_train_steps = r->plan.steps};
+        .epoch = r->progress.epoch, .step = step, .max_train_steps = r->plan.steps};
     int rc = sd_view_draw(&use, item, &now, &r->random, err);
     if (!rc && item->latents)
         rc = sd_train_latents(item, c->archives, r->model, use.mirrored, r->latents + k * each, err);
@@ -310,17 +311,29 @@ static void prepare_update(struct run *r)
     sd_optimizer_prepare(&r->optimizer, r->factor);
 }
 
-/* With update, also the update in one go: on devices, where the weights of the host are the older ones until
- * they are pulled, so that nothing is lost if the loss turns out not to be finite. */
-static int train_batch(struct run *r, const struct sd_batch_ref *ref, bool update, float *loss,
-                       struct sd_err *err)
+static int64_t latents_of(const struct run *r, const struct sd_batch_ref *ref)
+{
+    struct sd_size size = r->data->buckets[ref->bucket].size;
+    return (size.h / 8) * (size.w / 8) * r->model->unet.in_channels;
+}
+
+/* Reads what the batch needs; step is how many updates there will have been. */
+static int load_batch(struct run *r, const struct sd_batch_ref *ref, int64_t step, struct sd_err *err)
+{
+    for (size_t k = 0; k < ref->count; k++)
+        if (load_item(r, sd_dataset_item(r->data, ref, k), k, (size_t)latents_of(r, ref), step, err))
+            return -1;
+    return 0;
+}
+
+/* Starts a batch that is loaded. With update, also the update in one go: on devices, where the weights of the
+ * host are the older ones until they are pulled, so that nothing is lost if the loss turns out not to be
+ * finite. */
+static int start_batch(struct run *r, const struct sd_batch_ref *ref, bool update, struct sd_err *err)
 {
     struct sd_size size = r->data->buckets[ref->bucket].size;
     int64_t h = size.h / 8, w = size.w / 8;
-    size_t each = (size_t)(h * w * r->model->unet.in_channels);
-    for (size_t k = 0; k < ref->count; k++)
-        if (load_item(r, sd_dataset_item(r->data, ref, k), k, each, err))
-            return -1;
+    size_t each = (size_t)latents_of(r, ref);
     const struct sd_graph *graph;
     struct sd_plan *plan;
     if (sd_train_pictures_encode(&r->pictures, ref->count, each, &r->rng, r->latents, err) ||
@@ -333,7 +346,7 @@ static int train_batch(struct run *r, const struct sd_batch_ref *ref, bool updat
     sd_lora_draw_masks(r->lora, graph, plan, true, &r->rng);
     if (update)
         prepare_update(r);
-    return sd_trainer_batch(r->trainer,
+    return sd_trainer_start(r->trainer,
                             &(struct sd_train_batch){.n = (int64_t)ref->count,
                                                      .h = h,
                                                      .w = w,
@@ -342,7 +355,7 @@ static int train_batch(struct run *r, const struct sd_batch_ref *ref, bool updat
                                                      .timesteps = r->timesteps,
                                                      .ids = r->ids,
                                                      .weight = r->weight},
-                            update, loss, err);
+                            update, err);
 }
 
 static void record_loss(struct run *r, size_t index, float loss)
@@ -454,16 +467,36 @@ static bool divides(int64_t every, int64_t n)
     return every > 0 && n % every == 0;
 }
 
+/* Runs the loaded batch number i of the epoch; while a device is at it the next one is loaded, whose failure
+ * *next is told, for after this one. */
+static int train_batch(struct run *r, size_t i, bool updates, float *loss, struct sd_err *next,
+                       struct sd_err *err)
+{
+    const struct sd_batch_ref *batch = &r->data->batches[i];
+    int64_t step = r->progress.step + updates;
+    if (start_batch(r, batch, updates && r->joint, err))
+        return -1;
+    if (i + 1 < r->data->n_batches && step < r->plan.steps)
+        load_batch(r, batch + 1, step, next);
+    return sd_trainer_finish(r->trainer, loss, err);
+}
+
 /* 0, or -1; ends early when all steps are done or a signal came. */
 static int train_epoch(struct run *r, struct sd_err *err)
 {
     const struct sd_train_config *c = r->config;
     double loss_sum = 0;
     size_t gathered = 0, last = r->data->n_batches - 1;
+    struct sd_err next = {0};
+    load_batch(r, r->data->batches, r->progress.step, &next);
     for (size_t i = 0; i <= last && r->progress.step < r->plan.steps && !stopping(r); i++) {
         float loss;
         bool updates = gathered + 1 >= (size_t)c->trainer.accumulation || i == last;
-        if (train_batch(r, &r->data->batches[i], updates && r->joint, &loss, err))
+        if (next.code) {
+            *err = next;
+            return stop_and_save(r, err);
+        }
+        if (train_batch(r, i, updates, &loss, &next, err))
             return stop_and_save(r, err);
         if (!isfinite(loss))
             return stop_at_nan(r, loss, err);

@@ -29,7 +29,7 @@ struct sd_trainer {
     float noisy[SD_TIMESTEPS][2], velocity[SD_TIMESTEPS][2];
     struct sd_var noisy_var, velocity_var;
     struct sd_workspace workspace;
-    struct step *steps;
+    struct step *steps, *started;
     bool profile;
 };
 
@@ -247,8 +247,7 @@ int sd_trainer_step(struct sd_trainer *t, int64_t n, int64_t h, int64_t w, const
     return 0;
 }
 
-int sd_trainer_batch(struct sd_trainer *t, const struct sd_train_batch *b, bool update, float *loss,
-                     struct sd_err *err)
+int sd_trainer_start(struct sd_trainer *t, const struct sd_train_batch *b, bool update, struct sd_err *err)
 {
     struct step *s = step_of(t, b->n, b->h, b->w, err);
     if (!s)
@@ -262,12 +261,22 @@ int sd_trainer_batch(struct sd_trainer *t, const struct sd_train_batch *b, bool 
         timesteps[i] = (float)b->timesteps[i];
         weight[i] = b->weight ? b->weight[i] : 1;
     }
-    if (update ? sd_plan_start_with(s->plan, t->optimizer->plan, err) : sd_plan_start(s->plan, err))
+    t->started = s;
+    return update ? sd_plan_start_with(s->plan, t->optimizer->plan, err) : sd_plan_start(s->plan, err);
+}
+
+int sd_trainer_finish(struct sd_trainer *t, float *loss, struct sd_err *err)
+{
+    if (sd_plan_wait(t->started->plan, err))
         return -1;
-    if (sd_plan_wait(s->plan, err))
-        return -1;
-    *loss = *(const float *)sd_plan_data(s->plan, s->loss);
+    *loss = *(const float *)sd_plan_data(t->started->plan, t->started->loss);
     return 0;
+}
+
+int sd_trainer_batch(struct sd_trainer *t, const struct sd_train_batch *b, bool update, float *loss,
+                     struct sd_err *err)
+{
+    return sd_trainer_start(t, b, update, err) || sd_trainer_finish(t, loss, err) ? -1 : 0;
 }
 
 struct sd_plan_memory sd_trainer_memory(const struct sd_trainer *t)

@@ -50,6 +50,9 @@ int sd_trainer_step(struct sd_trainer *t, int64_t n, int64_t h, int64_t w, const
  * the optimizer was prepared for, in one go; sd_optimizer_finish comes after. */
 int sd_trainer_batch(struct sd_trainer *t, const struct sd_train_batch *b, bool update, float *loss,
                      struct sd_err *err);
+/* Its two halves: a device works between them. What b points at may be overwritten then. */
+int sd_trainer_start(struct sd_trainer *t, const struct sd_train_batch *b, bool update, struct sd_err *err);
+int sd_trainer_finish(struct sd_trainer *t, float *loss, struct sd_err *err);
 
 /* Memory of the largest plan so far; all plans share one arena and scratch. */
 struct sd_plan_memory sd_trainer_memory(const struct sd_trainer *t);
