@@ -228,12 +228,9 @@ int plan(sd_call *c, sd_err *err)
     const sd_node *n = c->node;
     bool backward = n->op == SD_OP_attention_bwd;
     const sd_tensor *q = n->in[backward], *k = n->in[backward + 1];
-    if (sd_cuda_plan_floats(c, err))
+    if (sd_cuda_make_state(c, sizeof(state), err))
         return -1;
-    state *s = static_cast<state *>(calloc(1, sizeof *s));
-    if (!s)
-        return sd_err_memory(err, sizeof *s);
-    c->state = s;
+    state *s = static_cast<state *>(c->state);
     s->n = q->dim[0];
     s->heads = n->attr.heads;
     s->t = q->dim[1];

@@ -182,12 +182,9 @@ int plan_im2col(sd_call *c, state *s, sd_err *err)
 int plan(sd_call *c, sd_err *err)
 {
     const sd_node *n = c->node;
-    if (sd_cuda_plan_floats(c, err))
+    if (sd_cuda_make_state(c, sizeof(state), err))
         return -1;
-    state *s = static_cast<state *>(calloc(1, sizeof *s));
-    if (!s)
-        return sd_err_memory(err, sizeof *s);
-    c->state = s;
+    state *s = static_cast<state *>(c->state);
     s->s = shape_of(n);
     s->bias = {SD_F32, NULL};
     if (is_empty(n))

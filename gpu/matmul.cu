@@ -27,12 +27,9 @@ sd_cuda_gemm gemm_of(const sd_node *node)
 int plan(sd_call *c, sd_err *err)
 {
     const sd_node *n = c->node;
-    if (sd_cuda_plan_floats(c, err))
+    if (sd_cuda_make_state(c, sizeof(state), err))
         return -1;
-    state *s = static_cast<state *>(calloc(1, sizeof *s));
-    if (!s)
-        return sd_err_memory(err, sizeof *s);
-    c->state = s;
+    state *s = static_cast<state *>(c->state);
     sd_cuda_gemm g = gemm_of(n);
     if (sd_cuda_bias_plan(c, 2, g.out, &s->bias, err))
         return -1;

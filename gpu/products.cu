@@ -55,6 +55,12 @@ bool sd_cuda_allows(const struct sd_cuda *cuda, enum sd_cuda_feature feature)
     return !(cuda->products->without & 1u << feature);
 }
 
+int sd_cuda_make_state(struct sd_call *c, size_t bytes, struct sd_err *err)
+{
+    c->state = calloc(1, bytes);
+    return c->state ? sd_cuda_plan_floats(c, err) : sd_err_memory(err, bytes);
+}
+
 void sd_cuda_drop_state(struct sd_call *c)
 {
     free(c->state);

@@ -38,6 +38,8 @@ struct sd_cuda_products {
     struct sd_err run_error;
 };
 
+/* Zeroed memory of a kernel's own as c->state, for ops on f32, f16 and bf16. */
+int sd_cuda_make_state(struct sd_call *c, size_t bytes, struct sd_err *err);
 /* Makes a backend's, when it is opened: 0, or -1 with err set when memory is out or SD_CUDA_WITHOUT makes no
  * sense. */
 int sd_cuda_products_make(struct sd_cuda *cuda, struct sd_err *err);

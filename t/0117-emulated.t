@@ -1,8 +1,8 @@
 #!/bin/sh
 # The cuda backend's kernels on the emulated card (gpu/emu), in this build: with the sanitizers they watch each access.
 . "$(dirname "$0")/lib.sh"
-build=$root/build/$([ -n "${SD_SAN:-}" ] && echo san || echo release)
-SD_PLUGINS=$build/emulated SD_TEST_BACKEND=cuda
+build=${emulated%/emulated}
+SD_PLUGINS=$emulated SD_TEST_BACKEND=cuda
 export SD_PLUGINS SD_TEST_BACKEND
 [ -f "$SD_PLUGINS/libsdcuda.so" ] || { echo "1..0 # SKIP make emulated was not run" && exit 0; }
 cd "$root" || exit 1

@@ -38,7 +38,6 @@ struct run {
     int32_t *ids;
     float *good;       /* the weights before the last update: the last that are known to give a finite loss */
     int64_t good_step; /* updates in them */
-    bool joint;        /* batches and updates are run in one go where one follows the other */
     double factor;     /* of the rates in the update at hand */
     float *losses;     /* by batch of an epoch: those of the running average */
     size_t n_losses;
@@ -311,6 +310,12 @@ static void prepare_update(struct run *r)
     sd_optimizer_prepare(&r->optimizer, r->factor);
 }
 
+/* Batches and updates are run in one go where one follows the other. */
+static bool joint(const struct run *r)
+{
+    return r->optimizer.backend->device != NULL;
+}
+
 static int64_t latents_of(const struct run *r, const struct sd_batch_ref *ref)
 {
     struct sd_size size = r->data->buckets[ref->bucket].size;
@@ -425,7 +430,7 @@ static int update_weights(struct run *r, struct sd_optim_update *did, struct sd_
                           struct sd_err *err)
 {
     keep_weights(r);
-    if (!r->joint) {
+    if (!joint(r)) {
         prepare_update(r);
         if (sd_plan_run(r->optimizer.plan, err))
             return -1;
@@ -474,7 +479,7 @@ static int train_batch(struct run *r, size_t i, bool updates, float *loss, struc
 {
     const struct sd_batch_ref *batch = &r->data->batches[i];
     int64_t step = r->progress.step + updates;
-    if (start_batch(r, batch, updates && r->joint, err))
+    if (start_batch(r, batch, updates && joint(r), err))
         return -1;
     if (i + 1 < r->data->n_batches && step < r->plan.steps)
         load_batch(r, batch + 1, step, next);
@@ -539,7 +544,7 @@ static int loop(struct run *r, struct sd_err *err)
 int sd_train_lora(const struct sd_train_config *config, struct sd_model_file *model, struct sd_dataset *data,
                   struct sd_backend *backend, const struct sd_train_hooks *hooks, struct sd_err *err)
 {
-    struct run r = {.config = config, .hooks = hooks, .data = data, .joint = backend->device != NULL};
+    struct run r = {.config = config, .hooks = hooks, .data = data};
     int rc = set_up(&r, model, backend, err);
     if (!rc) {
         struct sd_trainer_options t = config->trainer;
