@@ -204,9 +204,10 @@ static void build_training(struct bench *b)
         n = tuned_variables(b, &vars);
     }
     int *group = calloc(n, sizeof *group);
-    if (sd_optimizer_init(&b->optimizer, &SD_ADAMW_DEFAULT,
-                          &(struct sd_optim_group){.name = "unet", .lr = 1e-4}, 1, vars, group, (int)n,
-                          b->backend, &err))
+    struct sd_optim_config adamw;
+    if (sd_optim_config_init(&adamw, "AdamW", NULL, &err) ||
+        sd_optimizer_init(&b->optimizer, &adamw, &(struct sd_optim_group){.name = "unet", .lr = 1e-4}, 1,
+                          vars, group, (int)n, b->backend, &err))
         die(&err);
     free(vars);
     free(group);

@@ -5,6 +5,7 @@
  *     ops [NAME...]      only the benchmarks whose name starts with one of these */
 #include "tensor/pass.h"
 #include "tensor/plan.h"
+#include "tensor/rule.h"
 
 #include <omp.h>
 #include <stdio.h>
@@ -210,9 +211,8 @@ static double time_adamw(int64_t n, int runs, struct sd_err *err)
         var[i].data = var[i].state;
         t[i] = sd_graph_var(g, &var[i], SD_F32);
     }
-    sd_graph_adamw(g, 1, &(struct sd_adamw_tensors){t[0], t[1], t[2], t[3]},
-                   sd_graph_fill(g, SD_F32, 1, (int64_t[]){SD_CLIP_RESULTS}, 0),
-                   channels(g, "hyper", SD_ADAMW_HYPER));
+    sd_graph_step(g, SD_RULE_adam, 1, t, sd_graph_fill(g, SD_F32, 1, (int64_t[]){SD_CLIP_RESULTS}, 0),
+                  channels(g, "hyper", SD_STEP_HYPER), NULL);
     if (sd_graph_error(g, err) || !cpu || !(p = sd_plan_new(g, cpu, err)))
         goto out;
     for (int i = 0; i < g->n_nodes; i++)

@@ -17,7 +17,9 @@
 struct options {
     struct sd_train_config t;
     const char *model, *precision, *save_precision, *output_dir, *output_name, *module, *save_as, *optimizer;
-    double alpha;
+    double alpha, max_grad_norm;
+    bool adam8, lion;
+    struct sd_strings optimizer_words;
     struct cmd_subset subset;
     const char *vae;
     bool any_vae, unet_only, text_encoder_only, v2, v_prediction, tf32;
@@ -33,8 +35,9 @@ static struct options defaults(void)
                         .save_precision = "float",
                         .module = "networks.lora",
                         .save_as = "safetensors",
-                        .optimizer = "AdamW",
+                        .optimizer = "",
                         .alpha = 1,
+                        .max_grad_norm = 1,
                         .network_dropout = NAN,
                         .subset = CMD_SUBSET_DEFAULTS,
                         .batch_size = 1,
@@ -42,8 +45,7 @@ static struct options defaults(void)
                         .accumulation = 1,
                         .max_token_length = 75,
                         .seed = -1};
-    o.t = (struct sd_train_config){.optimizer = SD_ADAMW_DEFAULT,
-                                   .lr = 2e-6,
+    o.t = (struct sd_train_config){.lr = 2e-6,
                                    .text_encoder_lr = NAN,
                                    .unet_lr = NAN,
                                    .lr_scheduler = "constant",
@@ -279,14 +281,23 @@ static struct sd_merged *merge_base(struct sd_cmd *c, const struct options *o, s
     return m;
 }
 
+static void settle_optimizer(struct sd_cmd *c, struct options *o)
+{
+    struct sd_err err = {0};
+    const char *name = o->adam8 ? "AdamW8bit" : o->lion ? "Lion" : o->optimizer;
+    if ((o->adam8 || o->lion) && (*o->optimizer || (o->adam8 && o->lion)))
+        cmd_usage(c, "--use-8bit-adam, --use-lion-optimizer and --optimizer-type exclude each other");
+    if (sd_optim_config_init(&o->t.optimizer, name, &o->optimizer_words, &err))
+        cmd_usage(c, "%s", err.msg);
+    o->t.optimizer.max_grad_norm = o->max_grad_norm;
+}
+
 /* What the options say together. */
 static void settle(struct sd_cmd *c, struct options *o, const struct sd_model_config *model)
 {
     struct sd_train_config *t = &o->t;
     if (strcmp(o->module, "networks.lora"))
         cmd_usage(c, "--network-module %s: only networks.lora is built in", o->module);
-    if (strcasecmp(o->optimizer, "AdamW"))
-        cmd_usage(c, "--optimizer-type %s: only AdamW is built in", o->optimizer);
     if (strcmp(o->save_as, "safetensors"))
         cmd_usage(c, "--save-model-as %s: networks are written as safetensors", o->save_as);
     if (o->unet_only && o->text_encoder_only)
@@ -294,6 +305,7 @@ static void settle(struct sd_cmd *c, struct options *o, const struct sd_model_co
     if (o->max_token_length != 75 && o->max_token_length != 150 && o->max_token_length != 225)
         cmd_usage(c, "--max-token-length is 75, 150 or 225");
     settle_network(c, o);
+    settle_optimizer(c, o);
     t->v2 = o->v2 || model->text.pad == 0;
     t->lora.conv_projection = t->v2;
     t->trainer.dtype = cmd_precision(c, o->precision);
@@ -372,7 +384,12 @@ int main(int argc, char **argv)
         {SD_OPT_INT("seed", 0, &o.seed, "N", "random numbers to use; negative: by the clock"), .min = -1,
          .max = 9e15},
         {SD_OPT_HEADING("Optimizer")},
-        {SD_OPT_STRING("optimizer-type", 0, &o.optimizer, "NAME", "AdamW")},
+        {SD_OPT_STRING("optimizer-type", 0, &o.optimizer, "NAME",
+                       "AdamW (if none is given), AdamW8bit, Lion, SGDNesterov, ... (see OPTIMIZERS)")},
+        {SD_OPT_WORDS("optimizer-args", 0, &o.optimizer_words, "KEY=VALUE",
+                      "its arguments: weight_decay=0.1, betas=.9,.99 and others")},
+        {SD_OPT_BOOL("use-8bit-adam", 0, &o.adam8, "AdamW8bit")},
+        {SD_OPT_BOOL("use-lion-optimizer", 0, &o.lion, "Lion")},
         {SD_OPT_DOUBLE("learning-rate", 0, &t->lr, "X", "learning rate")},
         {SD_OPT_DOUBLE("text-encoder-lr", 0, &t->text_encoder_lr, "X",
                        "for the text encoder; 0 leaves it as it is")},
@@ -381,11 +398,8 @@ int main(int argc, char **argv)
                        "how the rates go")},
         {SD_OPT_DOUBLE("lr-warmup-steps", 0, &t->lr_warmup_steps, "N",
                        "steps, or a share below 1, of rising rates")},
-        {SD_OPT_DOUBLE("max-grad-norm", 0, &t->optimizer.max_grad_norm, "X",
-                       "clip gradients to this norm; 0: never"),
+        {SD_OPT_DOUBLE("max-grad-norm", 0, &o.max_grad_norm, "X", "clip gradients to this norm; 0: never"),
          .max = 1e30},
-        {SD_OPT_DOUBLE("weight-decay", 0, &t->optimizer.weight_decay, "X", "AdamW's decoupled decay"),
-         .max = 1},
         {SD_OPT_HEADING("Computing")},
         {SD_OPT_CHOICE("mixed-precision", 0, &o.precision, "no|bf16|fp16",
                        "type to compute in: no means f32")},
@@ -443,6 +457,7 @@ int main(int argc, char **argv)
     sd_model_file_close(model);
     sd_merged_free(base);
     sd_strings_free(&t->network_words);
+    sd_strings_free(&o.optimizer_words);
     sd_strings_free(&o.base_weights);
     sd_strings_free(&o.base_multipliers);
     sd_buf_free(&o.path);

@@ -159,7 +159,7 @@ is 'ss_scale_weight_norms' "$(metadata n.safetensors ss_scale_weight_norms)" 0.0
 
 # from other networks
 train --max-train-steps 1 --network-args conv_dim=3 --network-alpha 2 -o conv.safetensors <data
-train --max-train-steps 1 --learning-rate 1e-30 --weight-decay 0 --network-weights conv.safetensors --dim-from-weights -o n.safetensors <data
+train --max-train-steps 1 --learning-rate 1e-30 --optimizer-args weight_decay=0 --network-weights conv.safetensors --dim-from-weights -o n.safetensors <data
 is '--dim-from-weights' "$status $(tensors n.safetensors)" "0 $(tensors conv.safetensors)"
 train --max-train-steps 1 --network-weights conv.safetensors --dim-from-weights --network-train-unet-only -o n.safetensors <data
 is 'with one part only' "$status $(names n.safetensors | grep -c lora_te) $(names n.safetensors | wc -l)" \
@@ -369,7 +369,14 @@ wrong '"ti" is no method*' ti --model "$model" -o x.safetensors
 wrong 'no model*' lora -o x.safetensors
 wrong 'no output*' lora --model "$model"
 wrong '--lr-scheduler*' lora --model "$model" -o x.safetensors --lr-scheduler linear
-wrong '--optimizer-type*' lora --model "$model" -o x.safetensors --optimizer-type Lion
+wrong 'no optimizer Lyon: there are AdamW, AdamW8bit, *' lora --model "$model" -o x.safetensors --optimizer-type Lyon
+wrong 'optimizer_args: eps=1e-8: Lion takes betas, weight_decay' lora --model "$model" -o x.safetensors \
+    --optimizer-type Lion --optimizer-args eps=1e-8
+wrong 'optimizer_args: betas=.9: 1 numbers, expected 2' lora --model "$model" -o x.safetensors --optimizer-args betas=.9
+wrong 'optimizer_args: weight_decay: expected KEY=VALUE' lora --model "$model" -o x.safetensors --optimizer-args weight_decay
+wrong 'optimizer_args: weight_decay=os.system("x"): expected a number*' lora --model "$model" -o x.safetensors \
+    --optimizer-args 'weight_decay=os.system("x")'
+wrong '--use-8bit-adam*exclude*' lora --model "$model" -o x.safetensors --use-8bit-adam --optimizer-type Lion
 wrong 'fp16 *' lora --model "$model" -o x.safetensors --mixed-precision fp16
 wrong '--network-train*exclude*' lora --model "$model" -o x.safetensors --network-train-unet-only \
     --network-train-text-encoder-only

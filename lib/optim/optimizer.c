@@ -1,41 +1,76 @@
 #include "optim/optimizer.h"
 
 #include "tensor/frozen.h"
+#include "tensor/quant.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-static struct sd_var state_var(const struct sd_var *like, const char *name, float *memory)
+static struct sd_var state_var(const char *name, enum sd_dtype dtype, const struct sd_var *like, void *memory)
 {
     struct sd_var v = *like;
     v.name = name;
+    v.dtype = dtype;
     v.data = v.state = memory;
     v.trainable = v.mapped = false;
     return v;
 }
 
+/* Where the next of so many bytes lie in a block of memory that begins at base; NULL while its size is being
+ * found. */
+static void *carve(char *base, size_t *used, size_t bytes)
+{
+    void *at = base ? base + *used : NULL;
+    *used += (bytes + 63) & ~(size_t)63;
+    return at;
+}
+
+/* Gives a parameter its gradient and moments. */
+static void lay_out(struct sd_optimizer *o, struct sd_optim_param *p, char *base, size_t *used)
+{
+    static const struct sd_var row = {.ndim = 1};
+    int64_t n = sd_var_count(p->var), blocks = (n + SD_QUANT_BLOCK - 1) / SD_QUANT_BLOCK;
+    int moments = sd_rules[sd_optim_rule(&o->config)].moments;
+    p->codes = o->config.kind->codes && n >= SD_OPTIM_CODES_FROM;
+    p->grad = state_var("grad", SD_F32, p->var, carve(base, used, (size_t)n * sizeof(float)));
+    for (int j = 0; j < moments && !p->codes; j++)
+        p->moment[j] = state_var("moment", SD_F32, p->var, carve(base, used, (size_t)n * sizeof(float)));
+    for (int j = 0; j < moments && p->codes; j++) {
+        p->moment[j] = state_var("moment", SD_U8, p->var, carve(base, used, (size_t)n));
+        p->max[j] = state_var("magnitudes", SD_F32, &row, carve(base, used, (size_t)blocks * sizeof(float)));
+        p->max[j].dim[0] = blocks;
+    }
+}
+
+/* Moments that do not start at zero. */
+static void start_moments(struct sd_optimizer *o, struct sd_optim_param *p)
+{
+    const struct sd_optim_config *c = &o->config;
+    for (int j = 0; c->kind->start && j < sd_rules[sd_optim_rule(c)].moments; j++) {
+        float *m = p->moment[j].state, v = (float)c->kind->start(c->arg, j, o->groups[p->group].lr);
+        for (int64_t i = 0; i < sd_var_count(p->var); i++)
+            m[i] = v;
+    }
+}
+
 static int copy_params(struct sd_optimizer *o, struct sd_var *const *vars, const int *group_of, int n,
                        struct sd_err *err)
 {
-    size_t total = 0;
-    for (int i = 0; i < n; i++)
-        total += (size_t)sd_var_count(vars[i]);
+    size_t total = 0, used = 0;
     o->params = calloc((size_t)n + 1, sizeof *o->params);
-    o->memory = calloc(3 * total + 1, sizeof *o->memory);
-    if (!o->params || !o->memory)
-        return sd_err_memory(err, 3 * total * sizeof *o->memory);
-    float *at = o->memory;
+    if (!o->params)
+        return sd_err_memory(err, (size_t)n * sizeof *o->params);
     for (int i = 0; i < n; i++) {
-        struct sd_optim_param *p = &o->params[i];
-        size_t count = (size_t)sd_var_count(vars[i]);
         if (!vars[i]->trainable || vars[i]->dtype != SD_F32)
             return sd_err_set(err, SD_ERR_DATA, "%s is not trained in f32", vars[i]->name);
-        *p = (struct sd_optim_param){.var = vars[i], .group = group_of[i]};
-        p->grad = state_var(vars[i], "grad", at);
-        p->m = state_var(vars[i], "m", at + count);
-        p->v = state_var(vars[i], "v", at + 2 * count);
-        at += 3 * count;
+        o->params[i] = (struct sd_optim_param){.var = vars[i], .group = group_of[i], .carry = 1};
+        lay_out(o, &o->params[i], NULL, &total);
+    }
+    if (!(o->memory = calloc(total + 1, 1)))
+        return sd_err_memory(err, total);
+    for (int i = 0; i < n; i++) {
+        lay_out(o, &o->params[i], o->memory, &used);
+        start_moments(o, &o->params[i]);
     }
     o->n_params = n;
     return 0;
@@ -50,9 +85,47 @@ static int make_scale(struct sd_optimizer *o, struct sd_err *err)
     if (!s)
         return sd_err_memory(err, sizeof *s);
     s->memory[0] = o->config.scaling.initial;
-    s->scale = state_var(&one, "loss scale", &s->memory[0]);
-    s->streak = state_var(&one, "updates without overflow", &s->memory[1]);
+    s->scale = state_var("loss scale", SD_F32, &one, &s->memory[0]);
+    s->streak = state_var("updates without overflow", SD_F32, &one, &s->memory[1]);
     return 0;
+}
+
+/* The maps of codes: moments have signs, squares have none. */
+static struct sd_tensor *make_maps(struct sd_optimizer *o)
+{
+    int moments = sd_rules[sd_optim_rule(&o->config)].moments;
+    for (int j = 0; j < moments; j++)
+        sd_dynamic_map(j == 0, o->maps[j]);
+    o->maps_var = (struct sd_var){
+        .name = "maps", .dtype = SD_F32, .ndim = 2, .dim = {moments, SD_QUANT_CODES}, .data = o->maps};
+    return sd_graph_var(o->graph, &o->maps_var, SD_F32);
+}
+
+/* The step of all parameters whose moments are codes, or of all the others. */
+static void add_step(struct sd_optimizer *o, bool codes)
+{
+    struct sd_graph *g = o->graph;
+    enum sd_rule rule = sd_optim_rule(&o->config);
+    int moments = sd_rules[rule].moments, n = 0, at = 0;
+    struct sd_tensor **vars =
+        sd_graph_alloc(g, (size_t)o->n_params * (2 + 2 * SD_STEP_MOMENTS) + 1, sizeof *vars);
+    for (int i = 0; i < o->n_params && vars; i++) {
+        struct sd_optim_param *p = &o->params[i];
+        if (p->codes != codes)
+            continue;
+        n++;
+        vars[at++] = sd_graph_var(g, p->var, SD_F32);
+        vars[at++] = sd_graph_var(g, &p->grad, SD_F32);
+        for (int j = 0; j < moments; j++)
+            vars[at++] = sd_graph_var(g, &p->moment[j], p->moment[j].dtype);
+        for (int j = 0; j < moments && codes; j++)
+            vars[at++] = sd_graph_var(g, &p->max[j], SD_F32);
+    }
+    if (!n)
+        return;
+    /* a row of numbers a parameter: groups differ in rate, and parameters may be idle */
+    o->hyper[codes] = sd_graph_input(g, "hyper", SD_F32, 2, (int64_t[]){n, SD_STEP_HYPER});
+    sd_graph_step(g, rule, n, vars, o->clip, o->hyper[codes], codes ? make_maps(o) : NULL);
 }
 
 static int build(struct sd_optimizer *o, struct sd_backend *backend, struct sd_err *err)
@@ -60,28 +133,21 @@ static int build(struct sd_optimizer *o, struct sd_backend *backend, struct sd_e
     struct sd_graph *g = o->graph = sd_graph_new();
     if (!g)
         return sd_err_memory(err, sizeof *g);
-    size_t n = (size_t)o->n_params;
-    struct sd_tensor **grads = sd_graph_alloc(g, n, sizeof *grads);
-    struct sd_adamw_tensors *t = sd_graph_alloc(g, n, sizeof *t);
-    for (int i = 0; i < o->n_params && grads && t; i++) {
-        struct sd_optim_param *p = &o->params[i];
-        t[i] = (struct sd_adamw_tensors){sd_graph_var(g, p->var, SD_F32), sd_graph_var(g, &p->grad, SD_F32),
-                                         sd_graph_var(g, &p->m, SD_F32), sd_graph_var(g, &p->v, SD_F32)};
-        grads[i] = t[i].grad;
-    }
-    if (o->n_params) /* a row of numbers a parameter: groups differ in rate, and parameters may be idle */
-        o->hyper = sd_graph_input(g, "hyper", SD_F32, 2, (int64_t[]){o->n_params, SD_ADAMW_HYPER});
+    struct sd_tensor **grads = sd_graph_alloc(g, (size_t)o->n_params + 1, sizeof *grads);
+    for (int i = 0; i < o->n_params && grads; i++)
+        grads[i] = sd_graph_var(g, &o->params[i].grad, SD_F32);
     struct sd_tensor *scale = o->scale ? sd_graph_var(g, &o->scale->scale, SD_F32) : NULL;
     o->clip = sd_graph_clip(g, grads, o->n_params, (float)o->config.max_grad_norm, scale);
     sd_graph_output(g, o->clip);
-    sd_graph_adamw(g, o->n_params, t, o->clip, o->hyper);
+    add_step(o, false);
+    add_step(o, true);
     if (o->scale)
         sd_graph_loss_scale(g, scale, sd_graph_var(g, &o->scale->streak, SD_F32), o->clip,
                             &o->config.scaling);
     return (o->plan = sd_plan_new(g, backend, err)) ? 0 : -1;
 }
 
-int sd_optimizer_init(struct sd_optimizer *o, const struct sd_adamw *config,
+int sd_optimizer_init(struct sd_optimizer *o, const struct sd_optim_config *config,
                       const struct sd_optim_group *groups, int n_groups, struct sd_var *const *vars,
                       const int *group_of, int n, struct sd_backend *backend, struct sd_err *err)
 {
@@ -116,29 +182,29 @@ struct sd_var *sd_optimizer_grad(struct sd_optimizer *o, const struct sd_var *va
     return NULL;
 }
 
-/* The numbers of update number t at a rate; t 0: of none. */
-static void fill_hyper(const struct sd_adamw *c, double lr, double t, float *h)
-{
-    bool idle = t == 0;
-    h[SD_ADAMW_KEEP] = idle ? 1 : (float)(1 - lr * c->weight_decay);
-    h[SD_ADAMW_BETA1] = idle ? 1 : (float)c->beta1;
-    h[SD_ADAMW_NEW1] = idle ? 0 : (float)(1 - c->beta1);
-    h[SD_ADAMW_BETA2] = idle ? 1 : (float)c->beta2;
-    h[SD_ADAMW_NEW2] = idle ? 0 : (float)(1 - c->beta2);
-    h[SD_ADAMW_EPS] = (float)c->eps;
-    h[SD_ADAMW_RATE] = idle ? 0 : (float)(lr / (1 - pow(c->beta1, t)));
-    h[SD_ADAMW_ROOT] = idle ? 1 : (float)(1 / sqrt(1 - pow(c->beta2, t)));
-}
-
 void sd_optimizer_prepare(struct sd_optimizer *o, double factor)
 {
-    const struct sd_adamw *c = &o->config;
-    float *hyper = o->n_params ? sd_plan_data(o->plan, o->hyper) : NULL;
+    const struct sd_optim_config *c = &o->config;
+    float *row[2];
+    for (int codes = 0; codes < 2; codes++)
+        row[codes] = o->hyper[codes] ? sd_plan_data(o->plan, o->hyper[codes]) : NULL;
     for (int i = 0; i < o->n_params; i++) {
         struct sd_optim_param *p = &o->params[i];
-        fill_hyper(c, o->groups[p->group].lr * factor, p->idle ? 0 : (double)(p->updates + 1),
-                   hyper + (size_t)i * SD_ADAMW_HYPER);
+        float *h = row[p->codes];
+        p->lr = o->groups[p->group].lr * factor;
+        c->kind->hyper(c->arg, p->lr, (double)(p->updates + 1), p->carry, h);
+        h[SD_STEP_LIVE] = !p->idle;
+        row[p->codes] += SD_STEP_HYPER;
     }
+}
+
+/* One more update of a parameter is done. */
+static void count(struct sd_optimizer *o, struct sd_optim_param *p)
+{
+    const struct sd_optim_config *c = &o->config;
+    p->updates++;
+    if (c->kind->carry)
+        p->carry = c->kind->carry(c->arg, p->lr, (double)p->updates, p->carry);
 }
 
 int sd_optimizer_finish(struct sd_optimizer *o, struct sd_optim_update *did, struct sd_err *err)
@@ -146,7 +212,8 @@ int sd_optimizer_finish(struct sd_optimizer *o, struct sd_optim_update *did, str
     const float *clip = sd_plan_data(o->plan, o->clip);
     *did = (struct sd_optim_update){clip[SD_CLIP_NORM], clip[SD_CLIP_SKIP] != 0, 1};
     for (int i = 0; i < o->n_params; i++)
-        o->params[i].updates += !o->params[i].idle && !did->skipped;
+        if (!o->params[i].idle && !did->skipped)
+            count(o, &o->params[i]);
     o->updates += !did->skipped;
     if (!o->scale)
         return 0;

@@ -7,6 +7,7 @@
 #ifndef SD_OPTIM_OPTIMIZER_H
 #define SD_OPTIM_OPTIMIZER_H
 
+#include "optim/kind.h"
 #include "tensor/plan.h"
 
 struct sd_optim_group {
@@ -17,21 +18,15 @@ struct sd_optim_group {
 struct sd_optim_param {
     struct sd_var *var; /* trained; borrowed */
     int group;
-    struct sd_var grad, m, v; /* f32, var's shape */
+    struct sd_var grad;                    /* f32, var's shape */
+    struct sd_var moment[SD_STEP_MOMENTS]; /* those of the rule, f32 or codes */
+    struct sd_var max[SD_STEP_MOMENTS];    /* magnitudes of the codes' blocks */
+    bool codes;
     /* The next update leaves it and its moments as they are, as PyTorch does where no gradient reached it. */
     bool idle;
-    int64_t updates; /* private: done so far to this one */
+    int64_t updates;  /* private: done so far to this one */
+    double lr, carry; /* private: of the update at hand; what its kind carries from one to the next */
 };
-
-struct sd_adamw {
-    double beta1, beta2, eps, weight_decay;
-    double max_grad_norm;           /* 0: no clipping */
-    struct sd_loss_scaling scaling; /* initial 0: gradients come unscaled */
-};
-
-/* torch.optim.AdamW's defaults, and sd-scripts' norm. */
-#define SD_ADAMW_DEFAULT \
-    ((struct sd_adamw){.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01, .max_grad_norm = 1})
 
 /* The scale that a backward's seed is to be multiplied by (sd_graph_loss_scale), f32 [1]. */
 struct sd_optim_scale {
@@ -39,8 +34,9 @@ struct sd_optim_scale {
     float memory[2];
 };
 
+/* Stays where it was initialised. */
 struct sd_optimizer {
-    struct sd_adamw config;
+    struct sd_optim_config config;
     struct sd_optim_group *groups; /* owned */
     int n_groups;
     struct sd_optim_param *params; /* owned */
@@ -50,12 +46,14 @@ struct sd_optimizer {
     struct sd_graph *graph;       /* private from here */
     struct sd_plan *plan;
     struct sd_backend *backend;
-    struct sd_tensor *clip, *hyper;
-    float *memory;
+    struct sd_tensor *clip, *hyper[2]; /* rows of those with f32 moments, of those with codes */
+    void *memory;
+    float maps[SD_STEP_MOMENTS][SD_QUANT_CODES];
+    struct sd_var maps_var;
 };
 
 /* The variable at vars[i] belongs to groups[group_of[i]]; all must be trainable f32. 0 or -1. */
-int sd_optimizer_init(struct sd_optimizer *o, const struct sd_adamw *config,
+int sd_optimizer_init(struct sd_optimizer *o, const struct sd_optim_config *config,
                       const struct sd_optim_group *groups, int n_groups, struct sd_var *const *vars,
                       const int *group_of, int n, struct sd_backend *backend, struct sd_err *err);
 void sd_optimizer_free(struct sd_optimizer *o);

@@ -40,6 +40,14 @@ enum sd_loss {
     SD_LOSS_HUBER      /* delta times that */
 };
 
+/* How an optimizer steps (tensor/rule.h). */
+enum sd_rule {
+#define RULE(name, ...) SD_RULE_##name,
+#include "tensor/rules.def"
+#undef RULE
+    SD_RULE_COUNT
+};
+
 /* A variable: memory that lives outside of graphs. A frozen one (weights of a file) is only read, may be
  * stored in another float type than it is used in, and is converted or packed once by a backend. A mutable
  * one (trained parameters, moments, gradient sums) is read and written by nodes, in its own type. */
@@ -91,6 +99,7 @@ struct sd_attr {
     struct sd_loss_scaling scaling;
     enum sd_act act;
     enum sd_loss loss;
+    enum sd_rule rule;
     bool trans_a, trans_b, causal, flip;
     struct sd_var *var;
 };
@@ -229,75 +238,18 @@ enum sd_clip {
  * f32, or NULL: 1, and nothing is ever skipped. */
 struct sd_tensor *sd_graph_clip(struct sd_graph *g, struct sd_tensor *const *grads, int n, float max_norm,
                                 struct sd_tensor *scale);
-/* Decoupled AdamW (Loshchilov and Hutter, 2019; torch.optim.AdamW) on each param[i] of n with its gradient
- * times clip's coefficient, then grad[i] = 0; in a skipped update only the latter. hyper f32 [n,8]: what each
- * needs of its settings, worked out in double and then rounded, for in f32 1 - beta2 alone would be off by
- * 5e-5.
- */
-enum sd_adamw_hyper {
-    SD_ADAMW_KEEP, /* 1 - lr weight_decay */
-    SD_ADAMW_BETA1,
-    SD_ADAMW_NEW1, /* 1 - beta1 */
-    SD_ADAMW_BETA2,
-    SD_ADAMW_NEW2, /* 1 - beta2 */
-    SD_ADAMW_EPS,
-    SD_ADAMW_RATE, /* lr / (1 - beta1^t) */
-    SD_ADAMW_ROOT, /* 1 / sqrt(1 - beta2^t) */
-    SD_ADAMW_HYPER /* how many */
-};
-struct sd_adamw_tensors {
-    struct sd_tensor *param, *grad, *m, *v; /* mutable f32 variables of one shape */
-};
-/* The node's inputs are those of t[0], t[1], ..., then clip, hyper and the maps of 8-bit moments. */
-void sd_graph_adamw(struct sd_graph *g, int n, const struct sd_adamw_tensors *t, struct sd_tensor *clip,
-                    struct sd_tensor *hyper);
-/* Optimizers with one moment: clip and zeroed gradients as in adamw, hyper f32 [n, how many]. A row with all
- * kept, nothing new and no rate leaves a parameter as it is. */
-struct sd_momentum_tensors {
-    struct sd_tensor *param, *grad, *m; /* mutable f32 variables of one shape */
-};
-/* Lion (Chen et al., Symbolic Discovery of Optimization Algorithms, 2023; lion-pytorch):
- * param = KEEP param - RATE sign(BETA1 m + NEW1 g), then m = BETA2 m + NEW2 g. */
-enum sd_lion_hyper {
-    SD_LION_KEEP, /* 1 - lr weight_decay */
-    SD_LION_BETA1,
-    SD_LION_NEW1, /* 1 - beta1 */
-    SD_LION_BETA2,
-    SD_LION_NEW2, /* 1 - beta2 */
-    SD_LION_RATE,
-    SD_LION_HYPER
-};
-void sd_graph_lion(struct sd_graph *g, int n, const struct sd_momentum_tensors *t, struct sd_tensor *clip,
-                   struct sd_tensor *hyper);
-/* torch.optim.SGD(nesterov=True): d = g + DECAY param, m = MOMENTUM m + NEW d, then
- * param = param - RATE (NEW d + MOMENTUM m). */
-enum sd_sgd_hyper {
-    SD_SGD_DECAY,
-    SD_SGD_MOMENTUM,
-    SD_SGD_NEW, /* 1 */
-    SD_SGD_RATE,
-    SD_SGD_HYPER
-};
-void sd_graph_sgd(struct sd_graph *g, int n, const struct sd_momentum_tensors *t, struct sd_tensor *clip,
-                  struct sd_tensor *hyper);
-/* The same with moments of one byte an element (tensor/quant.h): codes u8 of the parameter's shape, and the
- * magnitudes f32 [ceil(elements / SD_QUANT_BLOCK)] of their blocks, all mutable variables. The step is in
+/* One update of n parameters by a rule (tensor/rule.h), each with its gradient times clip's coefficient; then
+ * the gradients are 0. In a skipped update they only become 0. vars are those of the first parameter, then of
+ * the second, and so on: the parameter, its gradient and its moments, mutable f32 variables of one shape.
+ * hyper f32 [n,SD_STEP_HYPER] has a row for each.
+ * With maps the moments take one byte an element (tensor/quant.h): they are codes, u8, and after them come
+ * the magnitudes f32 [ceil(elements / SD_QUANT_BLOCK)] of the blocks of each, mutable too. The step is in
  * f32, on the moments before they are codes again: each becomes that of the nearest number of its row of maps
  * f32 [moments,SD_QUANT_CODES], which ascend; of two as near, the lower; what is below zero never becomes
  * zero. A moment that is not finite spoils its whole block. */
 enum { SD_QUANT_BLOCK = 256, SD_QUANT_CODES = 256 };
-struct sd_adamw8_tensors {
-    struct sd_tensor *param, *grad, *m, *v, *m_max, *v_max;
-};
-struct sd_momentum8_tensors {
-    struct sd_tensor *param, *grad, *m, *m_max;
-};
-void sd_graph_adamw8(struct sd_graph *g, int n, const struct sd_adamw8_tensors *t, struct sd_tensor *clip,
-                     struct sd_tensor *hyper, struct sd_tensor *maps);
-void sd_graph_lion8(struct sd_graph *g, int n, const struct sd_momentum8_tensors *t, struct sd_tensor *clip,
-                    struct sd_tensor *hyper, struct sd_tensor *maps);
-void sd_graph_sgd8(struct sd_graph *g, int n, const struct sd_momentum8_tensors *t, struct sd_tensor *clip,
-                   struct sd_tensor *hyper, struct sd_tensor *maps);
+void sd_graph_step(struct sd_graph *g, enum sd_rule rule, int n, struct sd_tensor *const *vars,
+                   struct sd_tensor *clip, struct sd_tensor *hyper, struct sd_tensor *maps);
 /* After an update: the scale and how many in a row were not skipped, both mutable f32 variables [1]. A scale
  * that would no longer be finite does not grow. */
 void sd_graph_loss_scale(struct sd_graph *g, struct sd_tensor *scale, struct sd_tensor *streak,

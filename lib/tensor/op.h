@@ -23,6 +23,12 @@ extern const struct sd_op_info sd_op_info[SD_OP_COUNT];
 int sd_op_broadcast(const struct sd_tensor *a, const struct sd_tensor *b, int64_t *outer, int64_t *mid,
                     int64_t *inner);
 
+/* Whether a tensor is a variable of this type that nodes may write. */
+bool sd_op_state(const struct sd_tensor *t, enum sd_dtype dtype);
+/* The variables among a node's inputs are written by as many threads as a device has: each must be there
+ * once. -1, and the graph's error, if not. */
+int sd_op_once(struct sd_graph *g, enum sd_op op, struct sd_tensor *const *in, int n);
+
 /* Gradient rules that exist, defined beside their builders in lib/tensor/op/. */
 #define GRAD(name) sd_grad_rule sd_grad_##name;
 GRAD(reshape)

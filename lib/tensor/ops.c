@@ -20,9 +20,7 @@
 #define sd_grad_loss_bwd NULL
 #define sd_grad_accumulate NULL
 #define sd_grad_clip NULL
-#define sd_grad_adamw NULL
-#define sd_grad_lion NULL
-#define sd_grad_sgd NULL
+#define sd_grad_step NULL
 #define sd_grad_loss_scale NULL
 #define sd_grad_ema NULL
 

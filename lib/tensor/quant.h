@@ -10,10 +10,4 @@
  * 1; signed: mirrored, with half as many, but for 1 (bitsandbytes' create_dynamic_map). */
 void sd_dynamic_map(bool is_signed, float map[SD_QUANT_CODES]);
 
-/* Inputs of an optimizer's node for each of its parameters, which has `moments`. */
-static inline int sd_step_inputs(const struct sd_node *n, int moments)
-{
-    return 2 + moments * (n->in[n->n_in - 1] ? 2 : 1);
-}
-
 #endif

@@ -250,7 +250,7 @@ static void put_network(struct sd_meta *m, const struct sd_train_config *c)
 static void put_run(struct sd_meta *m, const struct sd_train_config *c, const struct sd_train_plan *plan,
                     const struct sd_train_progress *progress)
 {
-    char optimizer[128], wd[32];
+    char optimizer[400];
     sd_meta_set_int(m, "ss_session_id", (int64_t)progress->session);
     put_float(m, "ss_training_started_at", (double)progress->started);
     put_float(m, "ss_training_finished_at", (double)progress->finished);
@@ -284,11 +284,9 @@ static void put_run(struct sd_meta *m, const struct sd_train_config *c, const st
     sd_meta_set_int(m, "ss_max_token_length", c->max_token_length);
     sd_meta_set_int(m, "ss_seed", (int64_t)c->seed);
     put_text(m, "ss_training_comment", c->training_comment);
-    sd_python_float(c->optimizer.weight_decay, wd);
-    snprintf(optimizer, sizeof optimizer, "torch.optim.adamw.AdamW(weight_decay=%s)", wd);
-    sd_meta_set(m, "ss_optimizer",
-                c->optimizer.weight_decay == SD_ADAMW_DEFAULT.weight_decay ? "torch.optim.adamw.AdamW"
-                                                                           : optimizer);
+    snprintf(optimizer, sizeof optimizer, *c->optimizer.text ? "%s(%s)" : "%s", c->optimizer.kind->python,
+             c->optimizer.text);
+    sd_meta_set(m, "ss_optimizer", optimizer);
     put_float(m, "ss_max_grad_norm", c->optimizer.max_grad_norm);
     put_float(m, "ss_prior_loss_weight", c->prior_loss_weight);
     sd_meta_set(m, "ss_loss_type", "l2");

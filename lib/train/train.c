@@ -67,7 +67,7 @@ static int make_optimizer(struct run *r, struct sd_backend *backend, struct sd_e
     r->plan.group = g->group;
     r->plan.n_groups = g->n;
     r->plan.modules = r->lora->count;
-    struct sd_adamw optimizer = c->optimizer;
+    struct sd_optim_config optimizer = c->optimizer;
     if (c->trainer.dtype == SD_F16)
         optimizer.scaling = SD_LOSS_SCALING_DEFAULT;
     return sd_optimizer_init(&r->optimizer, &optimizer, g->group, g->n, g->vars, g->group_of, g->n_vars,

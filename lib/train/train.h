@@ -28,7 +28,7 @@ struct sd_train_config {
     bool dim_from_weights;               /* its modules, ranks and alphas too; of lora only the parts count */
     /* how */
     struct sd_trainer_options trainer;
-    struct sd_adamw optimizer;
+    struct sd_optim_config optimizer;
     double lr, text_encoder_lr, unet_lr; /* the latter NaN: lr */
     const char *lr_scheduler;
     double lr_warmup_steps;

@@ -6,6 +6,7 @@
 #include "store/safetensors.h"
 #include "backend.h"
 #include "tap.h"
+#include "tensor/rule.h"
 
 enum { STEPS = 30, PARAMS = 2, EACH = 3, MOST = 6 };
 
@@ -28,7 +29,7 @@ static const float *values(const struct sd_tensor_file *tf, const char *prefix, 
 struct subject {
     float memory[PARAMS][EACH][MOST];
     struct sd_var var[PARAMS][EACH];
-    struct sd_momentum_tensors t[PARAMS];
+    struct sd_tensor *t[PARAMS * EACH];
     int64_t n[PARAMS];
 };
 
@@ -45,9 +46,8 @@ static void open_subject(struct subject *s, struct sd_graph *g, const struct sd_
                                            .dim = {s->n[i]},
                                            .data = s->memory[i][k],
                                            .state = s->memory[i][k]};
-        s->t[i] = (struct sd_momentum_tensors){sd_graph_var(g, &s->var[i][0], SD_F32),
-                                               sd_graph_var(g, &s->var[i][1], SD_F32),
-                                               sd_graph_var(g, &s->var[i][2], SD_F32)};
+        for (int k = 0; k < EACH; k++)
+            s->t[i * EACH + k] = sd_graph_var(g, &s->var[i][k], SD_F32);
     }
 }
 
@@ -74,30 +74,39 @@ static double step(struct subject *s, const struct sd_tensor_file *tf, const cha
     return worst;
 }
 
-static void check(const char *backend, const struct sd_tensor_file *tf, enum sd_op op)
+static void check(const char *backend, const struct sd_tensor_file *tf, enum sd_rule rule)
 {
-    static const float lion[SD_LION_HYPER] = {(float)(1 - 3e-3 * 0.1), 0.9f, (float)(1 - 0.9), 0.98f,
-                                              (float)(1 - 0.98),       3e-3f};
-    static const float sgd[SD_SGD_HYPER] = {0.01f, 0.9f, 1, 1e-2f};
-    const float *hyper = op == SD_OP_lion ? lion : sgd;
-    int64_t width = op == SD_OP_lion ? SD_LION_HYPER : SD_SGD_HYPER;
+    static const float lion[SD_STEP_HYPER] =
+        {[SD_STEP_LIVE] = 1,      [SD_LION_KEEP] = (float)(1 - 3e-3 * 0.1),
+         [SD_LION_BETA1] = 0.9f,  [SD_LION_NEW1] = (float)(1 - 0.9),
+         [SD_LION_BETA2] = 0.98f, [SD_LION_NEW2] = (float)(1 - 0.98),
+         [SD_LION_RATE] = 3e-3f},
+                       sgd[SD_STEP_HYPER] = {[SD_STEP_LIVE] = 1,
+                                             [SD_SGD_KEEP] = 1,
+                                             [SD_SGD_DECAY] = 0.01f,
+                                             [SD_SGD_MOMENTUM] = 0.9f,
+                                             [SD_SGD_NEW] = 1,
+                                             [SD_SGD_FRESH] = 1e-2f,
+                                             [SD_SGD_RATE] = (float)(1e-2 * 0.9)};
+    const float *hyper = rule == SD_RULE_lion ? lion : sgd;
+    const char *name = sd_rules[rule].name;
     struct sd_graph *g = sd_graph_new();
     struct sd_err err = {0};
     struct subject s;
     open_subject(&s, g, tf);
     struct sd_tensor *clip = sd_graph_input(g, "clip", SD_F32, 1, (int64_t[]){SD_CLIP_RESULTS}),
-                     *rows = sd_graph_input(g, "hyper", SD_F32, 2, (int64_t[]){PARAMS, width});
-    (op == SD_OP_lion ? sd_graph_lion : sd_graph_sgd)(g, PARAMS, s.t, clip, rows);
+                     *rows = sd_graph_input(g, "hyper", SD_F32, 2, (int64_t[]){PARAMS, SD_STEP_HYPER});
+    sd_graph_step(g, rule, PARAMS, s.t, clip, rows, NULL);
     struct sd_backend *b = sd_backend_new(backend, &err);
     struct sd_plan *p = b ? sd_plan_new(g, b, &err) : NULL;
     must(!p, &err);
     memcpy(sd_plan_data(p, clip), (float[]){0, 1, 0}, SD_CLIP_RESULTS * sizeof(float));
     for (int i = 0; i < PARAMS; i++)
-        memcpy((float *)sd_plan_data(p, rows) + i * width, hyper, (size_t)width * sizeof *hyper);
+        memcpy((float *)sd_plan_data(p, rows) + i * SD_STEP_HYPER, hyper, sizeof lion);
     double worst = 0;
     for (int i = 0; i < STEPS; i++)
-        worst = fmax(worst, step(&s, tf, sd_op_name(op), b, p, i));
-    ok(worst < 1e-6, "%s: %d steps of %s (%.1e)", backend, STEPS, sd_op_name(op), worst);
+        worst = fmax(worst, step(&s, tf, name, b, p, i));
+    ok(worst < 1e-6, "%s: %d steps of %s (%.1e)", backend, STEPS, name, worst);
     sd_plan_free(p);
     sd_backend_free(b);
     sd_graph_free(g);
@@ -108,9 +117,9 @@ int main(void)
     struct sd_tensor_file *tf;
     struct sd_err err = {0};
     must(sd_tensor_file_open(&tf, "t/data/optim/momentum.safetensors", &err), &err);
-    for (enum sd_op op = SD_OP_lion; op <= SD_OP_sgd; op++) {
-        check("ref", tf, op);
-        check(test_backend(), tf, op);
+    for (enum sd_rule rule = SD_RULE_lion; rule <= SD_RULE_sgd; rule++) {
+        check("ref", tf, rule);
+        check(test_backend(), tf, rule);
     }
     sd_tensor_file_close(tf);
     return tap_end();

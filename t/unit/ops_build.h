@@ -4,6 +4,7 @@
 
 #include "base/rng.h"
 #include "tensor/quant.h"
+#include "tensor/rule.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -387,22 +388,19 @@ static struct sd_tensor *clipping(struct session *s, bool skip)
     return clip;
 }
 
-/* A moment of n elements: f32, or codes, of which *max are the magnitudes. */
-static struct sd_tensor *moment(struct session *s, const char *name, float offset, int64_t n,
-                                struct sd_tensor **max)
+/* A moment of n elements: f32, or codes. */
+static struct sd_tensor *moment(struct session *s, const char *name, float offset, int64_t n, bool codes)
 {
-    if (!max)
+    if (!codes)
         return variable(s, name, STATE, offset, 1, &n);
     struct variable *v = &s->v[s->n_v++];
-    uint8_t *codes = malloc((size_t)n);
+    uint8_t *memory = malloc((size_t)n);
     for (int64_t i = 0; i < n; i++)
-        codes[i] = (uint8_t)sd_rng_u32(&s->rng);
+        memory[i] = (uint8_t)sd_rng_u32(&s->rng);
     v->n = n;
     v->var =
-        (struct sd_var){.name = name, .dtype = SD_U8, .ndim = 1, .dim = {n}, .data = codes, .state = codes};
-    v->tensor = sd_graph_var(s->g, &v->var, SD_U8);
-    *max = variable(s, "max", STATE, 6, 1, &(int64_t){(n + SD_QUANT_BLOCK - 1) / SD_QUANT_BLOCK});
-    return v->tensor;
+        (struct sd_var){.name = name, .dtype = SD_U8, .ndim = 1, .dim = {n}, .data = memory, .state = memory};
+    return v->tensor = sd_graph_var(s->g, &v->var, SD_U8);
 }
 
 /* The maps of codes. */
@@ -414,74 +412,54 @@ static struct sd_tensor *code_maps(struct session *s, int moments)
     return maps;
 }
 
+/* Numbers of a rule's row, in its columns' order; a sign that rounding turns should cost little. */
+static const float hyper_of[SD_RULE_COUNT][SD_STEP_HYPER] = {
+    [SD_RULE_adam] = {1, 0.999f, 0.01f, 0.9f, 0.1f, 0.99f, 0.01f, 1e-6f, 0.0369f, 0.01f, 5.8f},
+    [SD_RULE_amsgrad] = {1, 0.999f, 0.01f, 0.9f, 0.1f, 0.99f, 0.01f, 1e-6f, 0.0369f, 0.01f, 5.8f},
+    [SD_RULE_lion] = {1, 0.999f, 0.9f, 0.1f, 0.99f, 0.01f, 0.001f},
+    [SD_RULE_sgd] = {1, 0.999f, 0.01f, 0.9f, 0.8f, 0.0369f, 0.0333f},
+    [SD_RULE_rmsprop] = {1, 0.01f, 0.9f, 0.1f, 1e-6f, 0.0369f},
+    [SD_RULE_rmsprop_full] = {1, 0.01f, 0.9f, 0.1f, 1e-2f, 0.0369f, 0.05f, 0.8f},
+    [SD_RULE_adadelta] = {1, 0.01f, 0.9f, 0.1f, 1e-3f, 0.5f},
+    [SD_RULE_adamax] = {1, 0.01f, 0.9f, 0.1f, 0.99f, 1e-6f, 0.0369f},
+    [SD_RULE_rprop] = {1, 1.2f, 0.5f, 1e-3f, 4},
+};
+
 /* Rows of hyper, no two alike. */
-static struct sd_tensor *hypers(struct session *s, int64_t n, const float *hyper, int width)
+static struct sd_tensor *hypers(struct session *s, int64_t n, const float *hyper, bool idle)
 {
-    struct sd_tensor *h = VAR("hyper", DATA, n, width);
-    for (int64_t i = 0; i < n * width; i++)
-        values(s)[i] = hyper[i % width] * (1 - (float)(i / width) / 1024);
+    struct sd_tensor *h = VAR("hyper", DATA, n, SD_STEP_HYPER);
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t k = 0; k < SD_STEP_HYPER; k++)
+            values(s)[i * SD_STEP_HYPER + k] =
+                k == SD_STEP_LIVE ? !(idle && i % 2) : hyper[k] * (1 - (float)i / 1024);
     return h;
 }
 
-/* elements of the first parameter, parameters, elements from one to the next; then 1: the update is skipped;
- * then 1: moments are codes */
-static struct sd_tensor *build_adamw(struct session *s, const int64_t *p)
+/* elements of the first parameter, parameters, elements from one to the next; then 1: the update is skipped,
+ * 2: every second parameter is idle; then 1: moments are codes; then the rule */
+static struct sd_tensor *build_step(struct session *s, const int64_t *p)
 {
-    static const float hyper[SD_ADAMW_HYPER] = {0.999f, 0.9f, 0.1f, 0.99f, 0.01f, 1e-6f, 0.0369f, 5.8f};
-    struct sd_adamw8_tensors t[VARIABLES / 4];
-    struct sd_adamw_tensors plain[VARIABLES / 4];
+    /* squares are above zero; what is no square may be anything */
+    static const bool positive[SD_RULE_COUNT][SD_STEP_MOMENTS] = {
+        [SD_RULE_adam] = {false, true},    [SD_RULE_amsgrad] = {false, true, true},
+        [SD_RULE_rmsprop] = {true},        [SD_RULE_rmsprop_full] = {true},
+        [SD_RULE_adadelta] = {true, true}, [SD_RULE_adamax] = {false, true},
+        [SD_RULE_rprop] = {false, true}};
+    struct sd_tensor *t[VARIABLES];
+    enum sd_rule rule = (enum sd_rule)p[5];
+    int moments = sd_rules[rule].moments, at = 0;
     for (int i = 0; i < p[1]; i++) {
         int64_t n = p[0] + i * p[2];
-        t[i].param = VAR("param", STATE, n);
-        t[i].grad = VAR("grad", STATE, n);
-        t[i].m = moment(s, "m", 0, n, p[4] ? &t[i].m_max : NULL);
-        t[i].v = moment(s, "v", 6, n, p[4] ? &t[i].v_max : NULL);
-        plain[i] = (struct sd_adamw_tensors){t[i].param, t[i].grad, t[i].m, t[i].v};
+        t[at++] = VAR("param", STATE, n);
+        t[at++] = VAR("grad", STATE, n);
+        for (int j = 0; j < moments; j++)
+            t[at++] = moment(s, "moment", positive[rule][j] ? 6 : 0, n, p[4]);
+        for (int j = 0; j < moments && p[4]; j++)
+            t[at++] = variable(s, "max", STATE, 6, 1, &(int64_t){(n + SD_QUANT_BLOCK - 1) / SD_QUANT_BLOCK});
     }
-    struct sd_tensor *clip = clipping(s, p[3]), *h = hypers(s, p[1], hyper, SD_ADAMW_HYPER);
-    if (p[4])
-        sd_graph_adamw8(s->g, (int)p[1], t, clip, h, code_maps(s, 2));
-    else
-        sd_graph_adamw(s->g, (int)p[1], plain, clip, h);
-    return NULL;
-}
-
-/* Optimizers with one moment, f32 or codes; numbers as for adamw. */
-static void build_momentum(struct session *s, const int64_t *p, const float *hyper, int width,
-                           void (*step)(struct sd_graph *g, int n, const struct sd_momentum_tensors *t,
-                                        struct sd_tensor *clip, struct sd_tensor *hyper),
-                           void (*step8)(struct sd_graph *g, int n, const struct sd_momentum8_tensors *t,
-                                         struct sd_tensor *clip, struct sd_tensor *hyper,
-                                         struct sd_tensor *maps))
-{
-    struct sd_momentum8_tensors t[VARIABLES / 3];
-    struct sd_momentum_tensors plain[VARIABLES / 3];
-    for (int i = 0; i < p[1]; i++) {
-        int64_t n = p[0] + i * p[2];
-        t[i].param = VAR("param", STATE, n);
-        t[i].grad = VAR("grad", STATE, n);
-        t[i].m = moment(s, "m", 0, n, p[4] ? &t[i].m_max : NULL);
-        plain[i] = (struct sd_momentum_tensors){t[i].param, t[i].grad, t[i].m};
-    }
-    struct sd_tensor *clip = clipping(s, p[3]), *h = hypers(s, p[1], hyper, width);
-    if (p[4])
-        step8(s->g, (int)p[1], t, clip, h, code_maps(s, 1));
-    else
-        step(s->g, (int)p[1], plain, clip, h);
-}
-
-static struct sd_tensor *build_lion(struct session *s, const int64_t *p)
-{
-    static const float hyper[SD_LION_HYPER] = {0.999f, 0.9f,  0.1f, 0.99f,
-                                               0.01f,  0.001f}; /* a sign that rounding turns costs little */
-    build_momentum(s, p, hyper, SD_LION_HYPER, sd_graph_lion, sd_graph_lion8);
-    return NULL;
-}
-
-static struct sd_tensor *build_sgd(struct session *s, const int64_t *p)
-{
-    static const float hyper[SD_SGD_HYPER] = {0.01f, 0.9f, 1, 0.0369f};
-    build_momentum(s, p, hyper, SD_SGD_HYPER, sd_graph_sgd, sd_graph_sgd8);
+    struct sd_tensor *clip = clipping(s, p[3] == 1), *h = hypers(s, p[1], hyper_of[rule], p[3] == 2);
+    sd_graph_step(s->g, rule, (int)p[1], t, clip, h, p[4] ? code_maps(s, moments) : NULL);
     return NULL;
 }
 

@@ -41,6 +41,20 @@ struct subject {
     const float *gradients[PARAMS]; /* [UPDATES, count] */
 };
 
+/* AdamW with the settings of a case. */
+static struct sd_optim_config adamw(double beta1, double beta2, double eps, double decay, double norm)
+{
+    struct sd_optim_config c;
+    struct sd_err err = {0};
+    must(sd_optim_config_init(&c, "AdamW", NULL, &err), &err);
+    c.arg[SD_OPTIM_BETA1] = beta1;
+    c.arg[SD_OPTIM_BETA2] = beta2;
+    c.arg[SD_OPTIM_EPS] = eps;
+    c.arg[SD_OPTIM_WEIGHT_DECAY] = decay;
+    c.max_grad_norm = norm;
+    return c;
+}
+
 static const char *const names[PARAMS] = {"w", "k", "b"};
 
 static void read_params(struct subject *s)
@@ -104,7 +118,7 @@ static double difference(const struct subject *s, int n)
 }
 
 static void run(struct sd_tensor_file *tf, const char *backend, const char *label,
-                const struct sd_adamw *config, double rate, int warmup)
+                const struct sd_optim_config *config, double rate, int warmup)
 {
     struct subject s = {.label = label, .names = names, .n = PARAMS, .tf = tf};
     struct sd_err err = {0};
@@ -165,13 +179,8 @@ static void set_scaled(struct subject *s, int i)
 static void test_scaler(const char *backend)
 {
     static const char *const scaled[] = {"w", "b"};
-    const struct sd_adamw config = {
-        .beta1 = 0.8,
-        .beta2 = 0.99,
-        .eps = 1e-6,
-        .weight_decay = 0.1,
-        .max_grad_norm = 2,
-        .scaling = {.initial = 1024, .growth = 2, .backoff = 0.5f, .interval = 4}};
+    struct sd_optim_config config = adamw(0.8, 0.99, 1e-6, 0.1, 2);
+    config.scaling = (struct sd_loss_scaling){.initial = 1024, .growth = 2, .backoff = 0.5f, .interval = 4};
     const struct sd_optim_group group = {.name = "one", .lr = 1e-2};
     struct subject s = {.label = "", .names = scaled, .n = 2};
     struct sd_err err = {0};
@@ -213,7 +222,7 @@ static void test_frozen(struct sd_tensor_file *tf)
 {
     struct subject s = {.label = "a.", .names = names, .n = PARAMS, .tf = tf};
     struct sd_err err = {0};
-    const struct sd_adamw config = SD_ADAMW_DEFAULT;
+    const struct sd_optim_config config = adamw(0.9, 0.999, 1e-8, 0.01, 1);
     const struct sd_optim_group group = {.name = "one", .lr = 1};
     read_params(&s);
     s.var[1].trainable = false;
@@ -261,10 +270,7 @@ int main(void)
 {
     struct sd_tensor_file *tf;
     struct sd_err err = {0};
-    struct sd_adamw a = SD_ADAMW_DEFAULT;
-    const struct sd_adamw b = {
-        .beta1 = 0.8, .beta2 = 0.99, .eps = 1e-6, .weight_decay = 0.1, .max_grad_norm = 2};
-    a.max_grad_norm = 0;
+    const struct sd_optim_config a = adamw(0.9, 0.999, 1e-8, 0.01, 0), b = adamw(0.8, 0.99, 1e-6, 0.1, 2);
     if (sd_tensor_file_open(&tf, "t/data/lora/optim.safetensors", &err))
         bail(err.msg);
     const char *const backends[] = {"ref", test_backend()};

@@ -11,6 +11,7 @@
 #include "tap.h"
 #include "tensor/pass.h"
 #include "tensor/plan.h"
+#include "tensor/rule.h"
 
 #include <malloc.h>
 #include <math.h>
@@ -300,14 +301,14 @@ static void test_twice(void)
     float memory[3] = {0};
     struct sd_var var = {
         .name = "sum", .dtype = SD_F32, .ndim = 1, .dim = {3}, .data = memory, .state = memory};
-    for (int adamw = 0; adamw < 2; adamw++) {
+    for (int step = 0; step < 2; step++) {
         struct sd_graph *g = sd_graph_new();
         struct sd_tensor *v = sd_graph_var(g, &var, SD_F32), *x = sd_graph_fill(g, SD_F32, DIMS(3), 1);
         struct sd_err err = {0};
-        if (adamw)
-            sd_graph_adamw(g, 1, &(struct sd_adamw_tensors){v, v, v, v},
-                           sd_graph_fill(g, SD_F32, DIMS(SD_CLIP_RESULTS), 1),
-                           sd_graph_fill(g, SD_F32, DIMS(SD_ADAMW_HYPER), 1));
+        if (step)
+            sd_graph_step(g, SD_RULE_adam, 1, (struct sd_tensor *[]){v, v, v, v},
+                          sd_graph_fill(g, SD_F32, DIMS(SD_CLIP_RESULTS), 1),
+                          sd_graph_fill(g, SD_F32, DIMS(SD_STEP_HYPER), 1), NULL);
         else
             sd_graph_accumulate(g, 2, (struct sd_tensor *[]){v, v}, (struct sd_tensor *[]){x, x});
         ok(sd_graph_error(g, &err) && strstr(err.msg, "twice"), "a variable is refused: %s", err.msg);

@@ -150,7 +150,8 @@ static void assign_initial(struct session *s)
 
 static void open_optimizer(struct session *s, bool scaled, struct sd_err *err)
 {
-    struct sd_adamw adamw = SD_ADAMW_DEFAULT;
+    struct sd_optim_config adamw;
+    must(sd_optim_config_init(&adamw, "", NULL, err), err);
     struct sd_train_groups *g = &s->groups;
     adamw.max_grad_norm = s->course->max_grad_norm;
     if (scaled)

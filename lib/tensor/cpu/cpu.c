@@ -45,9 +45,7 @@ static const struct sd_kernel *const kernels[SD_OP_COUNT] = {
     KERNEL(loss_bwd),
     KERNEL(accumulate),
     KERNEL(clip),
-    KERNEL(adamw),
-    KERNEL(lion),
-    KERNEL(sgd),
+    KERNEL(step),
     KERNEL(loss_scale),
     KERNEL(ema),
 };

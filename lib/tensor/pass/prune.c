@@ -5,9 +5,7 @@ static bool is_effect(const struct sd_node *n)
 {
     switch (n->op) {
     case SD_OP_accumulate:
-    case SD_OP_adamw:
-    case SD_OP_lion:
-    case SD_OP_sgd:
+    case SD_OP_step:
     case SD_OP_loss_scale:
     case SD_OP_ema:
         return true;
