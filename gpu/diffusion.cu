@@ -1,4 +1,4 @@
-/* The forward diffusion and the loss. Tensors [N, ...] are rows, one a sample. */
+/* The forward diffusion, steps back and the loss. Tensors [N, ...] are rows, one a sample. */
 #include "rows.h"
 
 namespace
@@ -43,6 +43,58 @@ void mix(const struct sd_call *c)
         mix_by<SD_WIDE>(c);
     else
         mix_by<1>(c);
+}
+
+/* --- combine --- */
+
+struct terms {
+    const float *x[SD_COMBINE_TERMS];
+    const float *coef; /* the first sample's */
+    int64_t width;     /* from one sample's to the next's */
+    int n;
+    bool limited;
+};
+
+template <int W> __global__ void combine_kernel(int64_t units, sd_divider sample, struct terms t, float *y)
+{
+    for (int64_t i = sd_first(); i < units; i += sd_stride()) {
+        const float *coef = t.coef + sample.quotient(i) * t.width;
+        sd_wide<float, W> sum{};
+        for (int term = 0; term < t.n; term++) {
+            float by = coef[term];
+            sd_wide<float, W> x = sd_load<W>(t.x[term], i);
+            for (int k = 0; k < W; k++)
+                sum.v[k] += by * x.v[k];
+        }
+        float most = t.limited ? coef[t.n] : INFINITY;
+        for (int k = 0; k < W; k++) /* NaN stays */
+            sum.v[k] = sum.v[k] > most ? most : sum.v[k] < -most ? -most : sum.v[k];
+        sd_store(y, i, sum);
+    }
+}
+
+template <int W> void combine_by(const struct sd_call *c, const struct terms &t)
+{
+    const struct sd_tensor *y = c->node->out[0];
+    int64_t units = sd_tensor_count(y) / W;
+    sd_launch(sd_cuda_stream(c), sd_grid(units), SD_THREADS, 0, combine_kernel<W>, units,
+              sd_divider(sample_length(y) / W), t, sd_out<float>(c));
+}
+
+void combine(const struct sd_call *c)
+{
+    const struct sd_node *node = c->node;
+    struct terms t = {{}, sd_in<float>(c, 0) + node->attr.offset, node->in[0]->dim[1], node->n_in - 1,
+                      node->attr.limited};
+    bool wide = sd_aligned(c->out[0]) && sample_length(node->out[0]) % SD_WIDE == 0;
+    for (int k = 0; k < t.n; k++) {
+        t.x[k] = sd_in<float>(c, k + 1);
+        wide &= sd_aligned(t.x[k]);
+    }
+    if (wide)
+        combine_by<SD_WIDE>(c, t);
+    else
+        combine_by<1>(c, t);
 }
 
 /* --- loss: sums of terms, a part a block, to scratch; then the parts --- */
@@ -205,6 +257,7 @@ void loss_bwd(const struct sd_call *c)
 
 extern "C" {
 const struct sd_kernel sd_cuda_mix = {.plan = sd_cuda_plan_floats, .run = mix, .drop = NULL};
+const struct sd_kernel sd_cuda_combine = {.plan = sd_cuda_plan_floats, .run = combine, .drop = NULL};
 const struct sd_kernel sd_cuda_loss = {.plan = loss_plan, .run = loss, .drop = NULL};
 const struct sd_kernel sd_cuda_loss_bwd = {.plan = sd_cuda_plan_floats, .run = loss_bwd, .drop = NULL};
 }

@@ -86,6 +86,15 @@ void pad_channels(const struct sd_call *c)
     gather(c, {c->in[0], x, 0, at, at + x}, {});
 }
 
+/* --- assign --- */
+
+void assign(const struct sd_call *c)
+{
+    size_t bytes = sd_tensor_bytes(c->node->in[0]);
+    if (bytes)
+        cudaMemcpyAsync(c->in[0], c->in[1], bytes, cudaMemcpyDeviceToDevice, sd_cuda_stream(c));
+}
+
 /* --- upsample, by the pixels of the small picture: each is read, or written, once --- */
 
 struct scaling {
@@ -197,6 +206,7 @@ extern "C" {
 const struct sd_kernel sd_cuda_concat = {.plan = NULL, .run = concat, .drop = NULL};
 const struct sd_kernel sd_cuda_slice = {.plan = NULL, .run = slice, .drop = NULL};
 const struct sd_kernel sd_cuda_pad_channels = {.plan = NULL, .run = pad_channels, .drop = NULL};
+const struct sd_kernel sd_cuda_assign = {.plan = NULL, .run = assign, .drop = NULL};
 const struct sd_kernel sd_cuda_upsample = {.plan = NULL, .run = upsample, .drop = NULL};
 const struct sd_kernel sd_cuda_upsample_bwd = {
     .plan = sd_cuda_plan_floats, .run = upsample_bwd, .drop = NULL};

@@ -91,7 +91,7 @@ struct sd_tensor {
 
 /* Parameters of a node; each op's builder below says which it uses. */
 struct sd_attr {
-    int64_t offset; /* slice, pad_channels: first channel */
+    int64_t offset; /* slice, pad_channels: first channel; combine: first coefficient */
     int64_t heads, groups;
     int64_t stride, pad_top, pad_left, pad_bottom, pad_right;
     int64_t threads; /* randn */
@@ -100,7 +100,7 @@ struct sd_attr {
     enum sd_act act;
     enum sd_loss loss;
     enum sd_rule rule;
-    bool trans_a, trans_b, causal, flip;
+    bool trans_a, trans_b, causal, flip, limited;
     struct sd_var *var;
 };
 
@@ -216,6 +216,12 @@ struct sd_tensor *sd_graph_randn(struct sd_graph *g, struct sd_tensor *state, in
  * table [T,2]. */
 struct sd_tensor *sd_graph_mix(struct sd_graph *g, struct sd_tensor *x, struct sd_tensor *noise,
                                struct sd_tensor *t, struct sd_tensor *table);
+/* The sum of n tensors x[k] [N,...], each times coef[sample][offset+k]; limited: between
+ * -coef[sample][offset+n] and that number. coef [N,M]; all f32. One row can serve several nodes, each with
+ * an offset of its own. */
+enum { SD_COMBINE_TERMS = 8 }; /* at most */
+struct sd_tensor *sd_graph_combine(struct sd_graph *g, int n, struct sd_tensor *const *x,
+                                   struct sd_tensor *coef, int64_t offset, bool limited);
 /* Mean over samples of weight[n] * mean(kind's term of pred - target), f32 [1]. pred [N,...] any float,
  * target f32, weight [N] f32; delta [N] f32, NULL for l2 and l1. */
 struct sd_tensor *sd_graph_loss(struct sd_graph *g, enum sd_loss kind, struct sd_tensor *pred,
@@ -223,6 +229,8 @@ struct sd_tensor *sd_graph_loss(struct sd_graph *g, enum sd_loss kind, struct sd
 
 /* Effects: nodes that write variables, run in the order they were added. One node serves any number of
  * variables, so that a device takes hundreds of small ones in one launch; no variable may be in it twice. */
+/* var = x: a mutable variable of x's type and as many elements. */
+void sd_graph_assign(struct sd_graph *g, struct sd_tensor *var, struct sd_tensor *x);
 /* acc[i] += x[i] for n pairs; acc[i] is a mutable f32 variable of x[i]'s shape, x[i] of any float type. */
 void sd_graph_accumulate(struct sd_graph *g, int n, struct sd_tensor *const *acc, struct sd_tensor *const *x);
 /* What an update needs to know of all its gradients: sd_graph_clip's result, f32. */

@@ -17,7 +17,9 @@
 #define sd_grad_timestep_embedding NULL
 #define sd_grad_randn NULL
 #define sd_grad_mix NULL
+#define sd_grad_combine NULL
 #define sd_grad_loss_bwd NULL
+#define sd_grad_assign NULL
 #define sd_grad_accumulate NULL
 #define sd_grad_clip NULL
 #define sd_grad_step NULL

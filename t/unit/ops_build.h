@@ -320,6 +320,18 @@ static struct sd_tensor *build_mix(struct session *s, const int64_t *p)
     return sd_graph_mix(s->g, x, noise, t, VAR("table", DATA, 10, 2));
 }
 
+/* N, elements a sample, terms, first coefficient, coefficients a sample, 1: limited */
+static struct sd_tensor *build_combine(struct session *s, const int64_t *p)
+{
+    struct sd_tensor *x[SD_COMBINE_TERMS];
+    for (int i = 0; i < p[2]; i++)
+        x[i] = VAR("x", DATA, p[0], p[1]);
+    struct sd_tensor *coef = VAR("coef", DATA, p[0], p[4]);
+    for (int64_t i = 0; i < p[0] && p[5]; i++)
+        values(s)[i * p[4] + p[3] + p[2]] = 0.5f + (float)i;
+    return sd_graph_combine(s->g, (int)p[2], x, coef, p[3], p[5]);
+}
+
 /* N, elements a sample, kind */
 static struct sd_tensor *build_loss(struct session *s, const int64_t *p)
 {
@@ -334,6 +346,14 @@ static struct sd_tensor *build_loss(struct session *s, const int64_t *p)
             values(s)[i] = fabsf(values(s)[i]) + 0.125f;
     }
     return sd_graph_loss(s->g, kind, x, target, weight, delta);
+}
+
+/* elements */
+static struct sd_tensor *build_assign(struct session *s, const int64_t *p)
+{
+    struct sd_tensor *var = VAR("var", STATE, p[0]);
+    sd_graph_assign(s->g, var, VAR("x", DATA, p[0]));
+    return NULL;
 }
 
 /* Pairs of a state and what goes into it: elements of the first, pairs, elements from one to the next. */

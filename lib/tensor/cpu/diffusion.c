@@ -52,6 +52,48 @@ static void mix(const struct sd_call *c)
 }
 const struct sd_kernel sd_cpu_mix = {.plan = sd_cpu_plan_floats, .run = mix};
 
+SD_CPU_CLONES static void add_term(int64_t n, float by, const float *x, bool first, float *y)
+{
+    if (first) {
+#pragma omp simd
+        for (int64_t i = 0; i < n; i++)
+            y[i] = by * x[i];
+    } else {
+#pragma omp simd
+        for (int64_t i = 0; i < n; i++)
+            y[i] += by * x[i];
+    }
+}
+
+SD_CPU_CLONES static void limit(int64_t n, float most, float *y)
+{
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++)
+        y[i] = y[i] > most ? most : y[i] < -most ? -most : y[i]; /* NaN stays */
+}
+
+static void combine_chunk(const struct sd_call *c, int64_t from, int64_t to)
+{
+    const struct sd_tensor *coef = c->node->in[0];
+    int64_t len = sample_len(c->node->out[0]);
+    int terms = c->node->n_in - 1;
+    for (int64_t at = from, n; at < to; at += n) {
+        n = sd_cpu_min(sd_cpu_min(SD_CPU_BLOCK, to - at), len - at % len);
+        const float *row = (const float *)c->in[0] + at / len * coef->dim[1] + c->node->attr.offset;
+        float *y = (float *)c->out[0] + at;
+        for (int k = 0; k < terms; k++)
+            add_term(n, row[k], (const float *)c->in[k + 1] + at, k == 0, y);
+        if (c->node->attr.limited)
+            limit(n, row[terms], y);
+    }
+}
+
+static void combine(const struct sd_call *c)
+{
+    sd_cpu_split(c, sd_tensor_count(c->node->out[0]), SD_CPU_CHUNK, combine_chunk);
+}
+const struct sd_kernel sd_cpu_combine = {.plan = sd_cpu_plan_floats, .run = combine};
+
 /* Twice sqrt(d^2 + delta^2) - delta, by a formula that loses nothing where d is small. */
 static inline float bent(float d, float delta)
 {

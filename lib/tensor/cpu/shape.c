@@ -138,3 +138,15 @@ static void upsample_bwd(const struct sd_call *c)
     split_rows(c, dx, dx->dim[0] * dx->dim[1], upsample_bwd_rows);
 }
 const struct sd_kernel sd_cpu_upsample_bwd = {.plan = sd_cpu_plan_floats, .run = upsample_bwd};
+
+static void assign_elements(const struct sd_call *c, int64_t from, int64_t to)
+{
+    size_t e = sd_dtype_size(c->node->in[0]->dtype), at = (size_t)from * e;
+    memcpy((char *)c->in[0] + at, (const char *)c->in[1] + at, (size_t)(to - from) * e);
+}
+
+static void assign(const struct sd_call *c)
+{
+    sd_cpu_split(c, sd_tensor_count(c->node->in[0]), SD_CPU_CHUNK, assign_elements);
+}
+const struct sd_kernel sd_cpu_assign = {.run = assign};

@@ -1,4 +1,4 @@
-/* Noise, the forward diffusion and the loss (Ho et al., DDPM, 2020). */
+/* Noise, the forward diffusion, steps back and the loss (Ho et al., DDPM, 2020). */
 #include "tensor/op.h"
 
 struct sd_tensor *sd_graph_randn(struct sd_graph *g, struct sd_tensor *state, int64_t threads, int ndim,
@@ -25,6 +25,28 @@ struct sd_tensor *sd_graph_mix(struct sd_graph *g, struct sd_tensor *x, struct s
     struct sd_node *node =
         sd_graph_node(g, SD_OP_mix, (struct sd_tensor *[]){x, noise, t, table}, 4, 4, 1, NULL);
     return sd_graph_add_out(g, node, 0, SD_F32, x->ndim, x->dim);
+}
+
+struct sd_tensor *sd_graph_combine(struct sd_graph *g, int n, struct sd_tensor *const *x,
+                                   struct sd_tensor *coef, int64_t offset, bool limited)
+{
+    struct sd_tensor *in[SD_COMBINE_TERMS + 1] = {coef};
+    if (!coef || n < 1 || n > SD_COMBINE_TERMS || !x[0])
+        return n < 1 || n > SD_COMBINE_TERMS
+                   ? sd_graph_fail(g, SD_OP_combine, "takes 1 to %d terms", SD_COMBINE_TERMS)
+                   : NULL;
+    for (int i = 0; i < n; i++) {
+        in[i + 1] = x[i];
+        if (x[i] && (!sd_tensor_same_shape(x[i], x[0]) || x[i]->dtype != SD_F32))
+            return sd_graph_fail(g, SD_OP_combine, "takes f32 terms of one shape");
+    }
+    if (coef->dtype != SD_F32 || coef->ndim != 2 || coef->dim[0] != x[0]->dim[0] || offset < 0 ||
+        offset > coef->dim[1] - n - limited)
+        return sd_graph_fail(g, SD_OP_combine, "takes f32 coefficients [%lld,%lld or more]",
+                             (long long)x[0]->dim[0], (long long)(offset + n + limited));
+    struct sd_node *node = sd_graph_node(g, SD_OP_combine, in, n + 1, n + 1, 1,
+                                         &(struct sd_attr){.offset = offset, .limited = limited});
+    return sd_graph_add_out(g, node, 0, SD_F32, x[0]->ndim, x[0]->dim);
 }
 
 static bool is_row(const struct sd_tensor *t, int64_t n)

@@ -1,4 +1,4 @@
-/* Ops that move elements: reshape, cast, concat, slice, pad_channels, upsample. */
+/* Ops that move elements: reshape, cast, concat, slice, pad_channels, upsample, assign. */
 #include "tensor/op.h"
 
 #include <string.h>
@@ -131,4 +131,15 @@ void sd_grad_upsample(struct sd_graph *g, const struct sd_node *node, struct sd_
 {
     const struct sd_tensor *x = node->in[0];
     dx[0] = unary(g, SD_OP_upsample_bwd, dy[0], NULL, x->dtype, 4, x->dim);
+}
+
+void sd_graph_assign(struct sd_graph *g, struct sd_tensor *var, struct sd_tensor *x)
+{
+    if (!var || !x)
+        return;
+    if (var->node->op != SD_OP_var || !var->node->attr.var->state || var == x || x->dtype != var->dtype ||
+        sd_tensor_count(x) != sd_tensor_count(var))
+        sd_graph_fail(g, SD_OP_assign, "takes a mutable variable and another tensor of its type and size");
+    else
+        sd_graph_node(g, SD_OP_assign, (struct sd_tensor *[]){var, x}, 2, 2, 0, NULL);
 }

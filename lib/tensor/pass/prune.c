@@ -4,6 +4,7 @@
 static bool is_effect(const struct sd_node *n)
 {
     switch (n->op) {
+    case SD_OP_assign:
     case SD_OP_accumulate:
     case SD_OP_step:
     case SD_OP_loss_scale:

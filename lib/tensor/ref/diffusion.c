@@ -29,6 +29,23 @@ static void mix(const struct sd_call *c)
 }
 const struct sd_kernel sd_ref_mix = {.run = mix};
 
+static void combine(const struct sd_call *c)
+{
+    struct array coef = in(c, 0), y = out(c, 0);
+    int64_t len = y.n / y.dim[0];
+    int terms = c->node->n_in - 1;
+    for (int64_t i = 0; i < y.n; i++) {
+        int64_t row = i / len * last(coef) + c->node->attr.offset;
+        double sum = 0;
+        for (int k = 0; k < terms; k++)
+            sum += ld(coef, row + k) * ld(in(c, k + 1), i);
+        if (c->node->attr.limited && fabs(sum) > ld(coef, row + terms)) /* NaN stays */
+            sum = copysign(ld(coef, row + terms), sum);
+        st(y, i, sum);
+    }
+}
+const struct sd_kernel sd_ref_combine = {.run = combine};
+
 static double term(enum sd_loss kind, double d, double delta)
 {
     double bend = 2 * (sqrt(d * d + delta * delta) - delta);
