@@ -275,7 +275,7 @@ static void *record(struct sd_plan *p, struct sd_plan *next, struct sd_err *err)
 
 static bool replays(const struct sd_plan *p)
 {
-    return p->backend->device && p->warm && !p->profile;
+    return p->backend->device && p->backend->device->record && p->warm && !p->profile;
 }
 
 /* Another plan may have made the workspace grow. */
