@@ -251,6 +251,18 @@ static int pull(struct sd_backend *b, struct sd_var *const *vars, int n, struct 
     return 0;
 }
 
+static void drop(struct sd_backend *b, const struct sd_var *var)
+{
+    struct sd_cuda_memory **at = &of(b)->states[bucket_of(var)];
+    while (*at && (*at)->var != var)
+        at = &(*at)->next;
+    if (struct sd_cuda_memory *m = *at) {
+        *at = m->next;
+        sd_cuda_free(m->data);
+        free(m);
+    }
+}
+
 static void *alloc(struct sd_backend *b, size_t bytes, struct sd_err *err)
 {
     return sd_cuda_alloc(of(b), bytes, err);
@@ -307,6 +319,7 @@ static constexpr struct sd_device device = {
     .state = state,
     .push = push,
     .pull = pull,
+    .drop = drop,
 };
 
 /* --- kernels --- */

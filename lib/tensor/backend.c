@@ -42,3 +42,9 @@ int sd_var_pull(struct sd_backend *b, struct sd_var *const *vars, int n, struct 
 {
     return b->device ? b->device->pull(b, vars, n, err) : 0;
 }
+
+void sd_var_drop(struct sd_backend *b, const struct sd_var *var)
+{
+    if (b->device)
+        b->device->drop(b, var);
+}

@@ -54,6 +54,7 @@ struct sd_device {
     void *(*state)(struct sd_backend *b, struct sd_var *var, struct sd_err *err);
     int (*push)(struct sd_backend *b, const struct sd_var *var, struct sd_err *err); /* sd_var_push, _pull */
     int (*pull)(struct sd_backend *b, struct sd_var *const *vars, int n, struct sd_err *err);
+    void (*drop)(struct sd_backend *b, const struct sd_var *var); /* sd_var_drop */
 };
 
 struct sd_backend {
@@ -70,7 +71,8 @@ struct sd_backend {
 };
 
 /* "ref", "cpu", or "cuda" with ":N" for the card of that number (plugin.h). NULL with err set for a name that
- * is none of these or cannot run here. Variables must outlive the backends that used them. */
+ * is none of these or cannot run here. Variables must outlive the backends that used them, but for mutable
+ * ones that were dropped. */
 struct sd_backend *sd_backend_new(const char *name, struct sd_err *err);
 void sd_backend_free(struct sd_backend *b);
 
@@ -79,5 +81,7 @@ void sd_backend_free(struct sd_backend *b);
  * plan of the backend has. 0, or -1 when the device failed. */
 int sd_var_push(struct sd_backend *b, const struct sd_var *var, struct sd_err *err);
 int sd_var_pull(struct sd_backend *b, struct sd_var *const *vars, int n, struct sd_err *err);
+/* Ends a device's memory of a mutable variable, after the plans that have it. */
+void sd_var_drop(struct sd_backend *b, const struct sd_var *var);
 
 #endif

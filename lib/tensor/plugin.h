@@ -8,7 +8,7 @@
 
 #include "tensor/backend.h"
 
-#define SD_PLUGIN_VERSION 1
+#define SD_PLUGIN_VERSION 2
 
 /* One device, as sd-device tells it. */
 struct sd_device_info {

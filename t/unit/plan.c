@@ -316,6 +316,44 @@ static void test_twice(void)
     }
 }
 
+/* A variable of n ones that a run doubles. */
+static bool doubles(struct sd_backend *b, struct sd_var *var, int64_t n)
+{
+    struct sd_err err = {0};
+    struct sd_graph *g = sd_graph_new();
+    float *x = malloc((size_t)n * sizeof *x);
+    for (int64_t i = 0; i < n; i++)
+        x[i] = 1;
+    *var = (struct sd_var){.name = "x", .dtype = SD_F32, .ndim = 1, .dim = {n}, .data = x, .state = x};
+    struct sd_tensor *v = sd_graph_var(g, var, SD_F32);
+    sd_graph_assign(g, v, sd_graph_scale(g, v, 2));
+    struct sd_plan *p = sd_plan_new(g, b, &err);
+    must(!p, &err);
+    for (int i = 0; i < 3; i++) /* plainly, recorded, replayed */
+        plan_run(p);
+    var_pull(b, var);
+    bool good = true;
+    for (int64_t i = 0; i < n; i++)
+        good &= x[i] == 8;
+    sd_plan_free(p);
+    sd_graph_free(g);
+    sd_var_drop(b, var);
+    free(x);
+    return good;
+}
+
+/* A variable's memory on a device ends with it: another in its place has its own. */
+static void test_drop(const char *backend)
+{
+    struct sd_err err = {0};
+    struct sd_var var;
+    struct sd_backend *b = sd_backend_new(backend, &err);
+    must(!b, &err);
+    ok(doubles(b, &var, 3), "%s: what a run assigns is there for the next", backend);
+    ok(doubles(b, &var, 5000), "%s: a variable in the place of one that was dropped", backend);
+    sd_backend_free(b);
+}
+
 int main(void)
 {
     mallopt(M_PERTURB, 0x100); /* every fresh byte is 0xff: NaN in each float type */
@@ -323,5 +361,7 @@ int main(void)
     check_all(test_backend(), SD_F32);
     check_all(test_backend(), SD_BF16);
     test_twice();
+    test_drop("ref");
+    test_drop(test_backend());
     return tap_end();
 }
