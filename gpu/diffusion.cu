@@ -84,8 +84,8 @@ template <int W> void combine_by(const struct sd_call *c, const struct terms &t)
 void combine(const struct sd_call *c)
 {
     const struct sd_node *node = c->node;
-    struct terms t = {{}, sd_in<float>(c, 0) + node->attr.offset, node->in[0]->dim[1], node->n_in - 1,
-                      node->attr.limited};
+    struct terms t = {
+        {}, sd_in<float>(c, 0) + node->attr.offset, node->in[0]->dim[1], node->n_in - 1, node->attr.limited};
     bool wide = sd_aligned(c->out[0]) && sample_length(node->out[0]) % SD_WIDE == 0;
     for (int k = 0; k < t.n; k++) {
         t.x[k] = sd_in<float>(c, k + 1);

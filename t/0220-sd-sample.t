@@ -94,6 +94,10 @@ sd-sample: line 3: a picture of 100000x64: sides are multiples of 8, at most 163
 sd-sample: line 4: ddim with 1000 steps *'
 is 'the others are drawn' "$(jq -r .path "$out" | tr '\n' ' ')$(ls bad | tr '\n' ' ')" \
     'bad/00000-1.png bad/00004-2.png 00000-1.png 00004-2.png '
+line 'overflow --s 4 --l 100000000000000000000000000000000000000' 'good --d 2' >over
+draw overflow <over
+is 'latents that overflow: the step is told, the next is drawn' "$status $(cat "$err") $(ls overflow)" \
+    '1 sd-sample: line 1: the latents became NaN at step 2 of 4 00001-2.png'
 draw none </dev/null
 is 'no prompts' "$status $(cat "$out" "$err")" '0 '
 

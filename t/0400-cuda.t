@@ -59,6 +59,16 @@ far() { sd-diff "$(cat at-cpu-no)" "$(cat "at-cuda-$1")" | jq -s '[.[] | select(
 ok 'the same picture' jq -ne "$(far no) < 0.05"
 ok 'and nearly so in fp16' jq -ne "$(far fp16) < 0.1"
 
+printf '%s\n' 'a blue square --w 64 --h 64 --s 4 --d 2' 'a red circle --w 64 --h 64 --s 2 --d 1' |
+    sd-sample -q --device cuda --model "$model" --lora cuda.safetensors -o replayed >"$out"
+same 'from a recording too' replayed/00001-1.png p-cuda-no/00000-1.png
+printf '%s\n' 'a blue square --w 64 --h 64 --s 4 --d 2' |
+    SD_CUDA_WITHOUT=graphs sd-sample -q --device cuda --model "$model" --lora cuda.safetensors -o plain >"$out"
+same 'and without recordings' plain/00000-2.png replayed/00000-2.png
+echo 'a --w 64 --h 64 --s 4 --d 1 --l 100000000000000000000000000000000000000' >over
+try sd-sample -q --device cuda --model "$model" -o x <over
+like 'latents that overflow' "$status $(cat "$err")" '1 sd-sample: line 1: the latents became NaN at step [23] of 4'
+
 # what goes wrong
 try sd-sample --device cuda:3 --model "$model" -o x </dev/null
 is 'a card that is not there' "$status $(cat "$err")" '3 sd-sample: cuda:3 is not there: this machine has 1 device'

@@ -3,7 +3,6 @@
 #include "diffusion/sampler.h"
 
 #include <math.h>
-#include <string.h>
 
 static int plan(struct sd_sampler *s, struct sd_err *err)
 {
@@ -17,32 +16,26 @@ static int plan(struct sd_sampler *s, struct sd_err *err)
     return 0;
 }
 
-static void input(const struct sd_sampler *s, int i, const float *x, float *in, size_t count)
-{
-    (void)s;
-    (void)i;
-    memcpy(in, x, count * sizeof *x);
-}
-
-static void step(const struct sd_sampler *s, int i, const float *out, float *x, size_t count)
+static void step(const struct sd_sampler *s, int i, double c[SD_STEP_COEFFICIENTS])
 {
     int t = (int)s->timestep[i], before = t - SD_TIMESTEPS / s->n;
-    float end = s->setup.end_at_first ? s->schedule.alpha_bar[0] : 1;
-    float a = s->schedule.alpha_bar[t], a_before = before >= 0 ? s->schedule.alpha_bar[before] : end;
-    float ra = sqrtf(a), rb = sqrtf(1 - a), pa = sqrtf(a_before), pb = sqrtf(1 - a_before);
-    for (size_t k = 0; k < count; k++) {
-        float x0, eps;
-        if (s->setup.v_prediction) {
-            x0 = ra * x[k] - rb * out[k];
-            eps = ra * out[k] + rb * x[k];
-        } else {
-            x0 = (x[k] - rb * out[k]) / ra;
-            eps = out[k];
-        }
-        if (s->setup.clip_sample)
-            x0 = fminf(fmaxf(x0, -1), 1);
-        x[k] = pa * x0 + pb * eps;
+    const float *alpha_bar = s->schedule.alpha_bar;
+    double a = (double)alpha_bar[t], end = s->setup.end_at_first ? (double)alpha_bar[0] : 1,
+           a_before = before >= 0 ? (double)alpha_bar[before] : end;
+    double ra = sqrt(a), rb = sqrt(1 - a), pa = sqrt(a_before), pb = sqrt(1 - a_before);
+    if (s->setup.v_prediction) { /* the noise is ra out + rb x */
+        c[SD_STEP_X0_OF_X] = ra;
+        c[SD_STEP_X0_OF_OUT] = -rb;
+        c[SD_STEP_X] = pb * rb;
+        c[SD_STEP_OUT] = pb * ra;
+    } else {
+        c[SD_STEP_X0_OF_X] = 1 / ra;
+        c[SD_STEP_X0_OF_OUT] = -rb / ra;
+        c[SD_STEP_OUT] = pb;
     }
+    c[SD_STEP_X0] = pa;
+    if (s->setup.clip_sample)
+        c[SD_STEP_X0_LIMIT] = 1;
 }
 
-const struct sd_sampler_kind sd_sampler_ddim = {"ddim", NULL, plan, input, step};
+const struct sd_sampler_kind sd_sampler_ddim = {"ddim", NULL, plan, step};

@@ -21,21 +21,15 @@ static int plan(struct sd_sampler *s, struct sd_err *err)
     return 0;
 }
 
-static void input(const struct sd_sampler *s, int i, const float *x, float *in, size_t count)
+static void step(const struct sd_sampler *s, int i, double c[SD_STEP_COEFFICIENTS])
 {
-    float scale = sqrtf(s->sigma[i] * s->sigma[i] + 1);
-    for (size_t k = 0; k < count; k++)
-        in[k] = x[k] / scale;
+    double sigma = (double)s->sigma[i], dt = (double)s->sigma[i + 1] - sigma, var = sigma * sigma + 1;
+    c[SD_STEP_IN] = 1 / sqrt(var);
+    c[SD_STEP_X0_OF_X] = s->setup.v_prediction ? 1 / var : 1;
+    c[SD_STEP_X0_OF_OUT] = s->setup.v_prediction ? -sigma / sqrt(var) : -sigma;
+    /* x + dt (x - x0) / sigma, without the difference: it is small beside x and x0. */
+    c[SD_STEP_X] = 1 + dt / sigma * (1 - c[SD_STEP_X0_OF_X]);
+    c[SD_STEP_OUT] = -dt / sigma * c[SD_STEP_X0_OF_OUT];
 }
 
-static void step(const struct sd_sampler *s, int i, const float *out, float *x, size_t count)
-{
-    float sigma = s->sigma[i], dt = s->sigma[i + 1] - sigma, var = sigma * sigma + 1;
-    float cv = -sigma / sqrtf(var);
-    for (size_t k = 0; k < count; k++) {
-        float x0 = s->setup.v_prediction ? out[k] * cv + x[k] / var : x[k] - sigma * out[k];
-        x[k] += (x[k] - x0) / sigma * dt;
-    }
-}
-
-const struct sd_sampler_kind sd_sampler_euler = {"euler", "k_euler", plan, input, step};
+const struct sd_sampler_kind sd_sampler_euler = {"euler", "k_euler", plan, step};

@@ -1,5 +1,6 @@
 #include "diffusion/sampler.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -43,12 +44,13 @@ void sd_sampler_free(struct sd_sampler *s)
     s->timestep = s->sigma = NULL;
 }
 
-void sd_sampler_input(const struct sd_sampler *s, int i, const float *x, float *in, size_t count)
+void sd_sampler_step(const struct sd_sampler *s, int i, double scale, float c[SD_STEP_COEFFICIENTS])
 {
-    s->kind->input(s, i, x, in, count);
-}
-
-void sd_sampler_step(const struct sd_sampler *s, int i, const float *out, float *x, size_t count)
-{
-    s->kind->step(s, i, out, x, count);
+    double exact[SD_STEP_COEFFICIENTS] = {[SD_STEP_IN] = 1,
+                                          [SD_STEP_FREE] = 1 - scale,
+                                          [SD_STEP_GUIDED] = scale,
+                                          [SD_STEP_X0_LIMIT] = INFINITY};
+    s->kind->step(s, i, exact);
+    for (int k = 0; k < SD_STEP_COEFFICIENTS; k++)
+        c[k] = (float)exact[k];
 }

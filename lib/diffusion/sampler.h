@@ -3,15 +3,17 @@
  *     struct sd_sampler s;
  *     sd_sampler_init(&s, &setup, &err);
  *     x = noise * s.init_sigma
- *     for (int i = 0; i < s.n; i++) {
- *         sd_sampler_input(&s, i, x, in, count);              // what the model sees
- *         out = model(in, s.timestep[i]);
- *         sd_sampler_step(&s, i, out, x, count);
- *     }
+ *     for (int i = 0; i < s.n; i++)
+ *         sd_sampler_step(&s, i, scale, c), and with these numbers:
+ *             in  = c[IN] x                                   and then, with guidance,
+ *             out = c[FREE] model(in) + c[GUIDED] model(in, prompt), or else
+ *             out = model(in, prompt), all at s.timestep[i]
+ *             x0  = c[X0_OF_X] x + c[X0_OF_OUT] out           within +-c[X0_LIMIT]
+ *             x   = c[X] x + c[OUT] out + c[X0] x0
  *     sd_sampler_free(&s);
  *
- * Arrays hold count f32 values in any order. A sampler is a row of the table in sampler.c and a file of its
- * own. */
+ * diffusion/step.h has that as nodes of a graph. A sampler is a row of the table in sampler.c and a file of
+ * its own. */
 #ifndef SD_DIFFUSION_SAMPLER_H
 #define SD_DIFFUSION_SAMPLER_H
 
@@ -31,13 +33,27 @@ struct sd_sampler_setup {
                           false, as in the configuration published with SD1 */
 };
 
+/* A step's numbers; those of one sum lie together, in its order. */
+enum sd_step_coefficient {
+    SD_STEP_IN,
+    SD_STEP_FREE,
+    SD_STEP_GUIDED,
+    SD_STEP_X0_OF_X, /* x0: the latents without noise, as the model has them at this step */
+    SD_STEP_X0_OF_OUT,
+    SD_STEP_X0_LIMIT, /* infinity: none */
+    SD_STEP_X,
+    SD_STEP_OUT,
+    SD_STEP_X0,
+    SD_STEP_COEFFICIENTS /* how many */
+};
+
 struct sd_sampler;
 
 struct sd_sampler_kind {
     const char *name, *alias;                              /* alias may be NULL */
     int (*plan)(struct sd_sampler *s, struct sd_err *err); /* fills timestep, sigma, init_sigma */
-    void (*input)(const struct sd_sampler *s, int i, const float *x, float *in, size_t count);
-    void (*step)(const struct sd_sampler *s, int i, const float *out, float *x, size_t count);
+    /* Fills c, in which IN is 1, there is no limit, and the rest is 0; FREE and GUIDED are not its own. */
+    void (*step)(const struct sd_sampler *s, int i, double c[SD_STEP_COEFFICIENTS]);
 };
 
 struct sd_sampler {
@@ -52,8 +68,8 @@ struct sd_sampler {
 
 int sd_sampler_init(struct sd_sampler *s, const struct sd_sampler_setup *setup, struct sd_err *err);
 void sd_sampler_free(struct sd_sampler *s);
-void sd_sampler_input(const struct sd_sampler *s, int i, const float *x, float *in, size_t count);
-void sd_sampler_step(const struct sd_sampler *s, int i, const float *out, float *x, size_t count);
+/* The numbers of step i, worked out in double; scale is the guidance's. */
+void sd_sampler_step(const struct sd_sampler *s, int i, double scale, float c[SD_STEP_COEFFICIENTS]);
 
 /* NULL-terminated names, for choices in help texts and messages. */
 extern const char *const sd_sampler_names[];

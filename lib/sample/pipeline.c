@@ -1,10 +1,12 @@
 #include "sample/pipeline.h"
 
 #include "base/rng.h"
+#include "diffusion/step.h"
 #include "model/declare.h"
 #include "model/text_context.h"
 #include "model/unet.h"
 #include "sample/autoencoder.h"
+#include "tensor/frozen.h"
 #include "tensor/pass.h"
 #include "text/clip_bpe.h"
 
@@ -12,18 +14,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_CHUNKS = 3, MAX_INPUTS = 3 };
+enum { MAX_CHUNKS = 3, MAX_INPUTS = 2 };
 
-enum stage { STAGE_TEXT, STAGE_UNET };
+enum stage { STAGE_TEXT, STAGE_STEP };
 
 /* A compiled stage of one shape. */
 struct stage_plan {
     struct stage_plan *next;
     enum stage stage;
-    int64_t shape[4]; /* text: samples, chunks; unet: samples, h, w, context tokens */
+    int64_t shape[4]; /* text: prompts, chunks; step: prompts, h, w, context tokens */
     struct sd_graph *graph;
     struct sd_plan *plan;
-    struct sd_tensor *in[MAX_INPUTS], *out;
+    struct sd_tensor *in[MAX_INPUTS]; /* text: ids; step: coefficients, timesteps */
+    struct sd_tensor *out;            /* text: states; step: the norm of the latents (sd_graph_clip) */
+    struct sd_var latents, context;   /* step: what a run goes on from, and what it only reads */
 };
 
 struct sd_pipeline {
@@ -61,10 +65,14 @@ int sd_pipeline_new(struct sd_pipeline **out, struct sd_model_file *model, struc
     return 0;
 }
 
-static void stage_free(struct stage_plan *s)
+static void stage_free(struct sd_pipeline *p, struct stage_plan *s)
 {
     sd_plan_free(s->plan);
     sd_graph_free(s->graph);
+    sd_var_drop(p->backend, &s->latents);
+    sd_var_drop(p->backend, &s->context);
+    free(s->latents.state);
+    free(s->context.state);
     free(s);
 }
 
@@ -74,7 +82,7 @@ void sd_pipeline_free(struct sd_pipeline *p)
         return;
     for (struct stage_plan *s = p->plans, *next; s; s = next) {
         next = s->next;
-        stage_free(s);
+        stage_free(p, s);
     }
     sd_autoencoder_free(p->vae);
     sd_workspace_free(&p->workspace);
@@ -94,23 +102,51 @@ static void build_text(struct sd_pipeline *p, struct sd_nn *b, struct stage_plan
     s->out = sd_graph_cast(b->g, h, SD_F32);
 }
 
-static void build_unet(struct sd_pipeline *p, struct sd_nn *b, struct stage_plan *s)
+/* A step of the sampler: the U-Net once for each prompt, guidance, and the latents after it. */
+static void build_step(struct sd_pipeline *p, struct sd_nn *b, struct stage_plan *s)
 {
-    int64_t n = s->shape[0];
     const struct sd_unet_config *c = &p->config.unet;
-    s->in[0] = sd_graph_input(b->g, "x", SD_F32, 4, (int64_t[]){n, s->shape[1], s->shape[2], c->in_channels});
-    s->in[1] = sd_graph_input(b->g, "timesteps", SD_F32, 1, &n);
-    s->in[2] = sd_graph_input(b->g, "context", SD_F32, 3, (int64_t[]){n, s->shape[3], c->context});
-    s->out = sd_unet(b, c, s->in[0], s->in[1], sd_nn_cast(b, s->in[2], b->dtype));
+    struct sd_tensor *coef = sd_graph_input(b->g, "coefficients", SD_F32, 2,
+                                            (int64_t[]){1, SD_STEP_COEFFICIENTS}),
+                     *t = sd_graph_input(b->g, "timesteps", SD_F32, 1, &s->shape[0]);
+    struct sd_tensor *x = sd_graph_var(b->g, &s->latents, SD_F32),
+                     *context = sd_graph_var(b->g, &s->context, SD_F32);
+    struct sd_tensor *in = sd_step_input(b->g, x, coef, s->shape[0] == 2);
+    struct sd_tensor *out = sd_unet(b, c, in, t, sd_nn_cast(b, context, b->dtype));
+    struct sd_tensor *next = sd_step_update(b->g, x, coef, out);
+    s->in[0] = coef;
+    s->in[1] = t;
+    s->out = sd_graph_clip(b->g, &next, 1, 0, NULL);
+}
+
+static int make_var(struct sd_var *v, const char *name, int ndim, const int64_t *dim, struct sd_err *err)
+{
+    *v = (struct sd_var){.name = name, .dtype = SD_F32, .ndim = ndim};
+    memcpy(v->dim, dim, (size_t)ndim * sizeof *dim);
+    size_t n = (size_t)sd_var_count(v);
+    v->data = v->state = calloc(n, sizeof(float));
+    return v->state ? 0 : sd_err_memory(err, n * sizeof(float));
+}
+
+static int make_vars(struct sd_pipeline *p, struct stage_plan *s, struct sd_err *err)
+{
+    const struct sd_unet_config *c = &p->config.unet;
+    const int64_t *shape = s->shape, x[] = {1, shape[1], shape[2], c->in_channels},
+                  context[] = {shape[0], shape[3], c->context};
+    return make_var(&s->latents, "latents", 4, x, err) || make_var(&s->context, "context", 3, context, err)
+               ? -1
+               : 0;
 }
 
 static int build(struct sd_pipeline *p, struct stage_plan *s, struct sd_err *err)
 {
     struct sd_nn b;
+    if (s->stage == STAGE_STEP && make_vars(p, s, err))
+        return -1;
     sd_nn_init(&b, s->graph, p->options.dtype, sd_weights_param, p->weights);
     b.adapt = p->options.adapt;
     b.adapt_ctx = p->options.adapt_ctx;
-    (s->stage == STAGE_TEXT ? build_text : build_unet)(p, &b, s);
+    (s->stage == STAGE_TEXT ? build_text : build_step)(p, &b, s);
     sd_nn_free(&b);
     sd_graph_output(s->graph, s->out);
     if (sd_graph_error(s->graph, err) || sd_weights_check(p->weights, sd_model_file_path(p->model), err))
@@ -135,7 +171,7 @@ static struct stage_plan *stage_get(struct sd_pipeline *p, enum stage stage, con
     s->stage = stage;
     memcpy(s->shape, shape, sizeof s->shape);
     if (build(p, s, err)) {
-        stage_free(s);
+        stage_free(p, s);
         return NULL;
     }
     s->next = p->plans;
@@ -171,113 +207,97 @@ static int chunks_of(struct sd_pipeline *p, const char *text, size_t *chunks, st
     return 0;
 }
 
-/* The contexts of the negative prompt and the prompt (or of the prompt alone), [n,tokens,C], owned by the
- * caller. */
-static float *encode(struct sd_pipeline *p, const struct sd_draw *d, int64_t n, int64_t *tokens,
-                     struct sd_err *err)
+/* Encodes the prompt, behind the negative one when n is 2: *step is the stage for what came out, with that as
+ * its context. */
+static int encode(struct sd_pipeline *p, const struct sd_draw *d, int64_t n, struct stage_plan **step,
+                  struct sd_err *err)
 {
     const char *text[2] = {d->negative ? d->negative : "", d->prompt};
     size_t chunks = 1;
     for (int64_t i = 2 - n; i < 2; i++)
         if (chunks_of(p, text[i], &chunks, err))
-            return NULL;
+            return -1;
     struct stage_plan *s = stage_get(p, STAGE_TEXT, (int64_t[4]){n, (int64_t)chunks}, err);
-    if (!s)
-        return NULL;
+    if (!s || !(*step = stage_get(p, STAGE_STEP, (int64_t[4]){n, d->height / 8, d->width / 8, s->out->dim[1]},
+                                  err)))
+        return -1;
     int32_t *ids = in(s, 0);
     int length = (int)(chunks * (SD_CLIP_CONTEXT - 2)) + 2;
     for (int64_t i = 0; i < n; i++) {
         const char *t = text[2 - n + i];
         if (sd_clip_bpe_chunks(p->bpe, t, strlen(t), length, ids + (size_t)i * chunks * SD_CLIP_CONTEXT, err))
-            return NULL;
+            return -1;
     }
     const float *states = run(s, err);
     if (!states)
-        return NULL;
-    float *copy = malloc(sd_tensor_bytes(s->out));
-    if (copy)
-        memcpy(copy, states, sd_tensor_bytes(s->out));
-    else
-        sd_err_memory(err, sd_tensor_bytes(s->out));
-    *tokens = s->out->dim[1];
-    return copy;
+        return -1;
+    memcpy((*step)->context.state, states, sd_tensor_bytes(s->out));
+    return sd_var_push(p->backend, &(*step)->context, err);
 }
 
-/* torch.randn(1, c, h, w) with a fresh generator, as [h,w,c]. */
-static int first_noise(const struct sd_draw *d, int64_t h, int64_t w, int64_t c, float scale, float *x,
+/* torch.randn(1, c, h, w) with a fresh generator, times sigma, to latents [1,h,w,c]. */
+static int first_noise(struct sd_pipeline *p, struct sd_var *latents, uint64_t seed, float sigma,
                        struct sd_err *err)
 {
-    size_t n = (size_t)(h * w * c);
-    float *noise = malloc(n * sizeof *noise);
+    int64_t area = latents->dim[1] * latents->dim[2], c = latents->dim[3];
+    size_t n = (size_t)(area * c);
+    float *noise = malloc(n * sizeof *noise), *x = latents->state;
     if (!noise)
         return sd_err_memory(err, n * sizeof *noise);
     struct sd_rng rng;
-    sd_rng_seed(&rng, d->seed);
+    sd_rng_seed(&rng, seed);
     sd_rng_randn(&rng, noise, n);
-    for (int64_t p = 0; p < h * w; p++)
+    for (int64_t i = 0; i < area; i++)
         for (int64_t k = 0; k < c; k++)
-            x[p * c + k] = noise[k * h * w + p] * scale;
+            x[i * c + k] = noise[k * area + i] * sigma;
     free(noise);
-    return 0;
+    return sd_var_push(p->backend, latents, err);
 }
 
-/* The sampler's loop: x goes from noise to latents. guided is room for one prediction. */
-static int denoise(struct sd_pipeline *p, const struct sd_draw *d, struct sd_sampler *sampler,
-                   struct stage_plan *s, const float *context, float *x, float *guided, struct sd_err *err)
+/* The sampler's loop: the stage's latents go from noise to a picture's. */
+static int denoise(const struct sd_draw *d, const struct sd_sampler *sampler, struct stage_plan *s,
+                   struct sd_err *err)
 {
-    int64_t n = s->shape[0];
-    size_t count = (size_t)(sd_tensor_count(s->in[0]) / n);
     for (int i = 0; i < sampler->n; i++) {
-        float *input = in(s, 0), *t = in(s, 1);
-        memcpy(in(s, 2), context, sd_tensor_bytes(s->in[2]));
-        sd_sampler_input(sampler, i, x, input, count);
-        for (int64_t k = 0; k < n; k++)
+        float *t = in(s, 1);
+        sd_sampler_step(sampler, i, d->scale, in(s, 0));
+        for (int64_t k = 0; k < s->shape[0]; k++)
             t[k] = sampler->timestep[i];
-        if (n == 2)
-            memcpy(input + count, input, count * sizeof *input);
-        const float *out = run(s, err);
-        if (!out)
+        const float *clip = run(s, err);
+        if (!clip)
             return -1;
-        const float *cond = out + (size_t)(n - 1) * count;
-        for (size_t k = 0; k < count; k++)
-            guided[k] = n == 2 ? out[k] + (float)d->scale * (cond[k] - out[k]) : out[k];
-        sd_sampler_step(sampler, i, guided, x, count);
-        for (size_t k = 0; k < count; k++)
-            if (!isfinite(x[k]))
-                return sd_err_set(err, SD_ERR_DATA, "the latents became %s at step %d of %d",
-                                  isnan(x[k]) ? "NaN" : "infinite", i + 1, sampler->n);
+        float norm = clip[SD_CLIP_NORM]; /* finite only if all latents are */
+        if (!isfinite(norm))
+            return sd_err_set(err, SD_ERR_DATA, "the latents became %s at step %d of %d",
+                              isnan(norm) ? "NaN" : "infinite", i + 1, sampler->n);
         if (d->step && !d->step(d->ctx, i + 1, sampler->n))
             return 1;
     }
-    (void)p;
     return 0;
 }
 
 int sd_pipeline_latents(struct sd_pipeline *p, const struct sd_draw *d, float *x, struct sd_err *err)
 {
-    int64_t h = d->height / 8, w = d->width / 8, c = p->config.unet.in_channels, n = d->scale > 1 ? 2 : 1,
-            tokens;
     if (d->width < 8 || d->height < 8 || d->width % 8 || d->height % 8 || d->width > 16384 ||
         d->height > 16384)
         return sd_err_set(err, SD_ERR_USAGE,
                           "a picture of %lldx%lld: sides are multiples of 8, at most 16384",
                           (long long)d->width, (long long)d->height);
-    struct sd_sampler sampler = {0};
+    struct sd_sampler sampler;
     struct sd_sampler_setup setup = d->sampler;
+    struct stage_plan *s = NULL;
     setup.v_prediction = p->options.v_prediction;
-    float *context = NULL, *guided = malloc((size_t)(h * w * c) * sizeof *guided);
-    int rc = guided ? 0 : sd_err_memory(err, (size_t)(h * w * c) * sizeof *guided);
+    int rc = sd_sampler_init(&sampler, &setup, err);
     if (!rc)
-        rc = sd_sampler_init(&sampler, &setup, err);
+        rc = encode(p, d, d->scale > 1 ? 2 : 1, &s, err);
     if (!rc)
-        rc = (context = encode(p, d, n, &tokens, err)) ? 0 : -1;
-    struct stage_plan *s = rc ? NULL : stage_get(p, STAGE_UNET, (int64_t[4]){n, h, w, tokens}, err);
+        rc = first_noise(p, &s->latents, d->seed, sampler.init_sigma, err);
     if (!rc)
-        rc = s ? first_noise(d, h, w, c, sampler.init_sigma, x, err) : -1;
+        rc = denoise(d, &sampler, s, err);
     if (!rc)
-        rc = denoise(p, d, &sampler, s, context, x, guided, err);
-    free(context);
-    free(guided);
+        rc = sd_var_pull(p->backend, (struct sd_var *[]){&s->latents}, 1, err);
+    if (!rc)
+        memcpy(x, s->latents.state, (size_t)sd_var_count(&s->latents) * sizeof *x);
     sd_sampler_free(&sampler);
     return rc;
 }
