@@ -22,6 +22,6 @@ unit device_memory
 if [ -z "${SD_SAN:-}" ]; then
     unit ops
 else
-    for op in matmul conv2d attention group_norm layer_norm geglu adamw lion clip accumulate; do unit ops --op $op --dtype f16; done
+    for op in matmul conv2d attention group_norm layer_norm geglu adamw lion clip accumulate combine assign; do unit ops --op $op --dtype f16; done
 fi
 finish

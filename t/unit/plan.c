@@ -316,6 +316,43 @@ static void test_twice(void)
     }
 }
 
+/* What a sampler's step is made of refuses what does not fit, before anything runs. */
+static void test_misfits(void)
+{
+    static const struct {
+        int terms, width, offset;
+        bool limited, fits;
+    } combine[] = {{2, 3, 1, false, true},
+                   {2, 3, 0, true, true},
+                   {2, 3, 1, true, false},
+                   {2, 3, 2, false, false},
+                   {2, 3, -1, false, false},
+                   {0, 3, 0, false, false},
+                   {SD_COMBINE_TERMS + 1, 20, 0, false, false}};
+    for (size_t i = 0; i < sizeof combine / sizeof *combine; i++) {
+        struct sd_graph *g = sd_graph_new();
+        struct sd_tensor *t[SD_COMBINE_TERMS + 1],
+            *coef = sd_graph_fill(g, SD_F32, DIMS(4, combine[i].width), 1);
+        for (int k = 0; k <= SD_COMBINE_TERMS; k++)
+            t[k] = sd_graph_fill(g, SD_F32, DIMS(4, 5), 1);
+        bool made = sd_graph_combine(g, combine[i].terms, t, coef, combine[i].offset, combine[i].limited);
+        ok(made == combine[i].fits, "combine: %d terms, coefficients from %d of %d%s", combine[i].terms,
+           combine[i].offset, combine[i].width, combine[i].limited ? " with a limit" : "");
+        sd_graph_free(g);
+    }
+    float memory[3] = {0};
+    struct sd_var var = {.name = "x", .dtype = SD_F32, .ndim = 1, .dim = {3}, .data = memory};
+    for (int frozen = 0; frozen < 2; frozen++) {
+        struct sd_graph *g = sd_graph_new();
+        struct sd_err err = {0};
+        var.state = frozen ? NULL : memory;
+        sd_graph_assign(g, sd_graph_var(g, &var, SD_F32), sd_graph_fill(g, SD_F32, DIMS(frozen ? 3 : 4), 1));
+        ok(sd_graph_error(g, &err) && strstr(err.msg, "assign"), "%s: %s",
+           frozen ? "a frozen variable" : "another size", err.msg);
+        sd_graph_free(g);
+    }
+}
+
 /* A variable of n ones that a run doubles. */
 static bool doubles(struct sd_backend *b, struct sd_var *var, int64_t n)
 {
@@ -361,6 +398,7 @@ int main(void)
     check_all(test_backend(), SD_F32);
     check_all(test_backend(), SD_BF16);
     test_twice();
+    test_misfits();
     test_drop("ref");
     test_drop(test_backend());
     return tap_end();

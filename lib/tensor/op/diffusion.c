@@ -31,10 +31,10 @@ struct sd_tensor *sd_graph_combine(struct sd_graph *g, int n, struct sd_tensor *
                                    struct sd_tensor *coef, int64_t offset, bool limited)
 {
     struct sd_tensor *in[SD_COMBINE_TERMS + 1] = {coef};
-    if (!coef || n < 1 || n > SD_COMBINE_TERMS || !x[0])
-        return n < 1 || n > SD_COMBINE_TERMS
-                   ? sd_graph_fail(g, SD_OP_combine, "takes 1 to %d terms", SD_COMBINE_TERMS)
-                   : NULL;
+    if (n < 1 || n > SD_COMBINE_TERMS)
+        return sd_graph_fail(g, SD_OP_combine, "takes 1 to %d terms", SD_COMBINE_TERMS);
+    if (!coef || !x[0])
+        return NULL;
     for (int i = 0; i < n; i++) {
         in[i + 1] = x[i];
         if (x[i] && (!sd_tensor_same_shape(x[i], x[0]) || x[i]->dtype != SD_F32))
