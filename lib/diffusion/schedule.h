@@ -17,6 +17,10 @@ struct sd_schedule {
 
 void sd_schedule_init(struct sd_schedule *s);
 
+/* The same moved and stretched so that the last step holds no signal: alpha_bar 0, sigma infinite (Lin et
+ * al., Common Diffusion Noise Schedules and Sample Steps are Flawed, 2023, algorithm 1). */
+void sd_schedule_init_zero_terminal(struct sd_schedule *s);
+
 /* Coefficients of x and noise for sd_graph_mix: [t][0]*x + [t][1]*noise.
  * noisy: sqrt(alpha_bar), sqrt(1 - alpha_bar). velocity (Salimans and Ho, 2022): -sqrt(1 - alpha_bar),
  * sqrt(alpha_bar). */
