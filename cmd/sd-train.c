@@ -2,10 +2,12 @@
 #include "subset_options.h"
 #include "compute.h"
 #include "networks.h"
+#include "objective_options.h"
 
 #include "base/path.h"
 #include "data/cache.h"
 #include "store/archive.h"
+#include "train/picture.h"
 #include "train/train.h"
 
 #include <math.h>
@@ -21,6 +23,7 @@ struct options {
     bool adam8, lion;
     struct sd_strings optimizer_words;
     struct cmd_subset subset;
+    struct cmd_objective objective;
     const char *vae;
     bool any_vae, unet_only, text_encoder_only, v2, v_prediction, tf32;
     double network_dropout;
@@ -40,6 +43,7 @@ static struct options defaults(void)
                         .max_grad_norm = 1,
                         .network_dropout = NAN,
                         .subset = CMD_SUBSET_DEFAULTS,
+                        .objective = CMD_OBJECTIVE_DEFAULTS,
                         .batch_size = 1,
                         .dim = 4,
                         .accumulation = 1,
@@ -312,6 +316,7 @@ static void settle(struct sd_cmd *c, struct options *o, const struct sd_model_co
     t->trainer.v_prediction = o->v_prediction || model->prediction == SD_PREDICT_V;
     t->trainer.clip_skip = (int)o->clip_skip;
     t->trainer.accumulation = (int)o->accumulation;
+    cmd_objective_settle(c, &o->objective, t);
     t->max_token_length = (int)o->max_token_length;
     cmd_subset_settle(c, &o->subset);
     t->prior_loss_weight = o->subset.prior_loss_weight;
@@ -383,6 +388,7 @@ int main(int argc, char **argv)
          .max = 1e6},
         {SD_OPT_INT("seed", 0, &o.seed, "N", "random numbers to use; negative: by the clock"), .min = -1,
          .max = 9e15},
+        CMD_OBJECTIVE_OPTIONS(&o.objective),
         {SD_OPT_HEADING("Optimizer")},
         {SD_OPT_STRING("optimizer-type", 0, &o.optimizer, "NAME",
                        "AdamW (if none is given), AdamW8bit, Lion, SGDNesterov, ... (see OPTIMIZERS)")},

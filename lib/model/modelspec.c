@@ -43,6 +43,7 @@ void sd_modelspec_set(struct sd_meta *m, const struct sd_modelspec *s)
         sd_meta_set(m, "modelspec.date", text);
     sd_meta_set(m, "modelspec.merged_from", s->merged_from);
     sd_meta_set(m, "modelspec.prediction_type", s->v_prediction ? "v" : "epsilon");
+    sd_meta_set(m, "modelspec.timestep_range", s->timestep_range);
     if (s->clip_skip)
         sd_meta_set_int(m, "modelspec.encoder_layer", s->clip_skip);
 }

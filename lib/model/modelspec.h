@@ -14,7 +14,8 @@ struct sd_modelspec {
     int side;                /* of the pictures it is made for; 0: what the architecture was */
     const char *merged_from; /* or NULL */
     time_t date;
-    int clip_skip; /* 0 leaves encoder_layer out */
+    const char *timestep_range; /* "MIN,MAX", or NULL */
+    int clip_skip;              /* 0 leaves encoder_layer out */
 };
 void sd_modelspec_set(struct sd_meta *m, const struct sd_modelspec *spec);
 

@@ -182,20 +182,7 @@ static void put_dirs(struct sd_meta *m, const struct sd_dataset *d, const char *
 static const struct sd_store_meta unused[] = {
     {"ss_num_validation_images", "0"},
     {"ss_lowram", "False"},
-    {"ss_noise_offset", "None"},
-    {"ss_noise_offset_random_strength", "False"},
-    {"ss_adaptive_noise_scale", "None"},
-    {"ss_multires_noise_iterations", "None"},
-    {"ss_multires_noise_discount", "0.3"},
-    {"ss_ip_noise_gamma", "None"},
-    {"ss_ip_noise_gamma_random_strength", "False"},
-    {"ss_zero_terminal_snr", "False"},
-    {"ss_min_snr_gamma", "None"},
-    {"ss_debiased_estimation", "False"},
     {"ss_reg_dataset_dirs", "{}"},
-    {"ss_huber_schedule", "snr"},
-    {"ss_huber_scale", "1.0"},
-    {"ss_huber_c", "0.1"},
     {"ss_fp8_base", "False"},
 };
 
@@ -203,6 +190,43 @@ static void put_unused(struct sd_meta *m)
 {
     for (size_t i = 0; i < sizeof unused / sizeof *unused; i++)
         sd_meta_set(m, unused[i].key, unused[i].value);
+}
+
+/* Where 0 stands for none. */
+static void put_strength(struct sd_meta *m, const char *key, double v)
+{
+    put_float(m, key, v != 0 ? v : NAN);
+}
+
+static void put_noise(struct sd_meta *m, const struct sd_noise_options *o)
+{
+    put_strength(m, "ss_noise_offset", o->offset);
+    put_bool(m, "ss_noise_offset_random_strength", o->offset_random);
+    put_float(m, "ss_adaptive_noise_scale", o->offset_latent);
+    if (o->multires)
+        sd_meta_set_int(m, "ss_multires_noise_iterations", o->multires);
+    else
+        sd_meta_set(m, "ss_multires_noise_iterations", "None");
+    put_float(m, "ss_multires_noise_discount", o->multires_discount);
+    put_strength(m, "ss_ip_noise_gamma", o->input);
+    put_bool(m, "ss_ip_noise_gamma_random_strength", o->input_random);
+}
+
+static void put_loss(struct sd_meta *m, const struct sd_trainer_options *o)
+{
+    static const char *const losses[] = {[SD_LOSS_L2] = "l2",
+                                         [SD_LOSS_L1] = "l1",
+                                         [SD_LOSS_SMOOTH_L1] = "smooth_l1",
+                                         [SD_LOSS_HUBER] = "huber"};
+    static const char *const schedules[] = {
+        [SD_HUBER_SNR] = "snr", [SD_HUBER_EXPONENTIAL] = "exponential", [SD_HUBER_CONSTANT] = "constant"};
+    put_bool(m, "ss_zero_terminal_snr", o->zero_terminal);
+    put_strength(m, "ss_min_snr_gamma", o->weighting.min_snr_gamma);
+    put_bool(m, "ss_debiased_estimation", o->weighting.debiased);
+    sd_meta_set(m, "ss_loss_type", losses[o->loss]);
+    sd_meta_set(m, "ss_huber_schedule", schedules[o->huber.schedule]);
+    put_float(m, "ss_huber_c", o->huber.c);
+    put_float(m, "ss_huber_scale", o->huber.scale);
 }
 
 /* The words as a dictionary in JSON: the last value of a key at its first place, as Python keeps them. */
@@ -289,7 +313,6 @@ static void put_run(struct sd_meta *m, const struct sd_train_config *c, const st
     sd_meta_set(m, "ss_optimizer", optimizer);
     put_float(m, "ss_max_grad_norm", c->optimizer.max_grad_norm);
     put_float(m, "ss_prior_loss_weight", c->prior_loss_weight);
-    sd_meta_set(m, "ss_loss_type", "l2");
     sd_meta_set_int(m, "ss_steps", progress->step);
     sd_meta_set_int(m, "ss_epoch", progress->epoch);
     put_text(m, "ss_sd_model_name", c->model_path ? sd_path_base(c->model_path) : NULL);
@@ -337,19 +360,26 @@ int sd_train_metadata(const struct sd_train_config *config, const struct sd_trai
                       const struct sd_dataset *data, const struct sd_train_progress *progress,
                       struct sd_meta *m, struct sd_err *err)
 {
+    char range[48];
     if (!config->no_metadata) {
         put_run(m, config, plan, progress);
+        put_noise(m, &config->noise);
+        put_loss(m, &config->trainer);
         put_output_name(m, config->output);
         put_data(m, data);
         put_unused(m);
     }
     put_network(m, config);
+    if (config->timestep_range)
+        snprintf(range, sizeof range, "%lld,%lld", (long long)config->noise.min_timestep,
+                 (long long)config->noise.max_timestep);
     sd_modelspec_set(m, &(struct sd_modelspec){.v2 = config->v2,
                                                .v_prediction = config->trainer.v_prediction,
                                                .lora = true,
                                                .path = config->output,
                                                .side = (int)plan->model.unet.sample_size * 8,
                                                .date = progress->finished,
+                                               .timestep_range = config->timestep_range ? range : NULL,
                                                .clip_skip = config->trainer.clip_skip});
     return m->failed ? sd_err_memory(err, 64) : 0;
 }

@@ -1,9 +1,24 @@
 #include "train/picture.h"
 
 #include "model/declare.h"
+#include "store/latents.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+int sd_train_latents(const struct sd_item *item, struct sd_archives *shards,
+                     const struct sd_model_config *model, bool flipped, float *out, struct sd_err *err)
+{
+    int64_t c = model->unet.in_channels, h = item->bucket.h / 8, w = item->bucket.w / 8;
+    if (sd_latents_load(shards, item->latents, (int)c, (int)h, (int)w, flipped, out, err))
+        return -1;
+    for (int64_t i = 0; i < c * h * w; i++)
+        if (!isfinite(out[i]))
+            return sd_err_set(err, SD_ERR_DATA, "%s: number %lld of the latents is %s", item->latents,
+                              (long long)i, isnan(out[i]) ? "NaN" : "infinite");
+    return 0;
+}
 
 int sd_train_pictures_init(struct sd_train_pictures *p, struct sd_model_file *model,
                            const struct sd_dataset *data, struct sd_backend *backend, enum sd_dtype dtype,

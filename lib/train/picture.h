@@ -1,9 +1,16 @@
-/* Pictures that have no cached latents: encoded for the batch that uses them. */
+/* The latents of pictures: from their caches, or encoded for the batch that uses them. */
 #ifndef SD_TRAIN_PICTURE_H
 #define SD_TRAIN_PICTURE_H
 
 #include "data/dataset.h"
 #include "sample/autoencoder.h"
+
+struct sd_archives;
+
+/* The latents of an item that has them (mirrored: flipped) from its cache into out, as a batch needs them: of
+ * the model's channels and the bucket's size, all finite. Caches may be members of archives. */
+int sd_train_latents(const struct sd_item *item, struct sd_archives *archives,
+                     const struct sd_model_config *model, bool flipped, float *out, struct sd_err *err);
 
 struct sd_train_pictures { /* all zero: every picture has latents */
     struct sd_autoencoder *vae;

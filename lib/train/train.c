@@ -4,7 +4,6 @@
 #include "base/progress.h"
 #include "data/view.h"
 #include "model/declare.h"
-#include "store/latents.h"
 #include "tensor/frozen.h"
 #include "text/clip_bpe.h"
 #include "train/metadata.h"
@@ -33,7 +32,7 @@ struct run {
     struct sd_rng rng;         /* initial weights, noise, timesteps, the order of batches */
     struct sd_pyrandom random; /* captions, augmentation */
     struct sd_train_pictures pictures;
-    float *latents, *noise, *weight;
+    float *latents, *noise, *mixed, *weight;
     int64_t *timesteps;
     int32_t *ids;
     float *good;       /* the weights before the last update: the last that are known to give a finite loss */
@@ -108,12 +107,14 @@ static int make_buffers(struct run *r, struct sd_err *err)
     size_t chunks = sd_clip_bpe_chunk_count(r->config->max_token_length + 2);
     r->latents = malloc(n * each * sizeof(float));
     r->noise = malloc(n * each * sizeof(float));
+    r->mixed = malloc(n * each * sizeof(float));
     r->weight = malloc(n * sizeof(float));
     r->timesteps = malloc(n * sizeof *r->timesteps);
     r->ids = malloc(n * chunks * SD_CLIP_CONTEXT * sizeof *r->ids);
     r->losses = malloc(r->data->n_batches * sizeof(float));
     r->good = malloc(r->plan.parameters * sizeof(float));
-    if (!r->latents || !r->noise || !r->weight || !r->timesteps || !r->ids || !r->losses || !r->good)
+    if (!r->latents || !r->noise || !r->mixed || !r->weight || !r->timesteps || !r->ids || !r->losses ||
+        !r->good)
         return sd_err_memory(err, (n * each + r->plan.parameters) * sizeof(float));
     return 0;
 }
@@ -174,6 +175,7 @@ static void tear_down(struct run *r)
     sd_clip_bpe_free(r->bpe);
     free(r->latents);
     free(r->noise);
+    free(r->mixed);
     free(r->weight);
     free(r->timesteps);
     free(r->ids);
@@ -237,19 +239,6 @@ static int save_between(struct run *r, const char *fmt, int64_t number, int64_t 
 }
 
 /* --- one batch --- */
-
-int sd_train_latents(const struct sd_item *item, struct sd_archives *shards,
-                     const struct sd_model_config *model, bool flipped, float *out, struct sd_err *err)
-{
-    int64_t c = model->unet.in_channels, h = item->bucket.h / 8, w = item->bucket.w / 8;
-    if (sd_latents_load(shards, item->latents, (int)c, (int)h, (int)w, flipped, out, err))
-        return -1;
-    for (int64_t i = 0; i < c * h * w; i++)
-        if (!isfinite(out[i]))
-            return sd_err_set(err, SD_ERR_DATA, "%s: number %lld of the latents is %s", item->latents,
-                              (long long)i, isnan(out[i]) ? "NaN" : "infinite");
-    return 0;
-}
 
 /* The VAE, where a picture has no latents. */
 static int make_pictures(struct run *r, struct sd_model_file *model, struct sd_backend *backend,
@@ -344,10 +333,18 @@ static int start_batch(struct run *r, const struct sd_batch_ref *ref, bool updat
     if (sd_train_pictures_encode(&r->pictures, ref->count, each, &r->rng, r->latents, err) ||
         sd_trainer_step(r->trainer, (int64_t)ref->count, h, w, &graph, &plan, err))
         return -1;
+    const struct sd_noise noise = {.n = (int64_t)ref->count,
+                                   .c = r->model->unet.in_channels,
+                                   .h = h,
+                                   .w = w,
+                                   .latents = r->latents,
+                                   .scale = r->model->vae.scale,
+                                   .target = r->noise,
+                                   .mixed = r->mixed,
+                                   .timesteps = r->timesteps};
     /* Draws in the order of sd-scripts' step: the text encoder's pass, the noise, the U-Net's pass. */
     sd_lora_draw_masks(r->lora, graph, plan, false, &r->rng);
-    sd_rng_randn(&r->rng, r->noise, ref->count * each);
-    sd_rng_randint(&r->rng, 0, 1000, r->timesteps, ref->count);
+    sd_noise_draw(&r->config->noise, &r->rng, &r->random, &noise);
     sd_lora_draw_masks(r->lora, graph, plan, true, &r->rng);
     if (update)
         prepare_update(r);
@@ -357,6 +354,7 @@ static int start_batch(struct run *r, const struct sd_batch_ref *ref, bool updat
                                                      .w = w,
                                                      .latents = r->latents,
                                                      .noise = r->noise,
+                                                     .mixed = r->mixed,
                                                      .timesteps = r->timesteps,
                                                      .ids = r->ids,
                                                      .weight = r->weight},
@@ -548,6 +546,7 @@ int sd_train_lora(const struct sd_train_config *config, struct sd_model_file *mo
     int rc = set_up(&r, model, backend, err);
     if (!rc) {
         struct sd_trainer_options t = config->trainer;
+        t.input_noise = config->noise.input != 0;
         t.text_chunks = (int)sd_clip_bpe_chunk_count(config->max_token_length + 2);
         struct sd_lora_stack stack = {&r.lora, 1};
         r.trainer = sd_trainer_new(r.model, &t, r.weights, sd_lora_adapt, &stack, &r.optimizer, backend, err);

@@ -11,6 +11,7 @@
 
 #include "adapter/lora.h"
 #include "data/dataset.h"
+#include "diffusion/noise.h"
 #include "model/model_file.h"
 #include "optim/lr.h"
 #include "train/groups.h"
@@ -38,6 +39,8 @@ struct sd_train_config {
     int max_token_length; /* 75, 150, 225 */
     bool v2;              /* pads captions as Stable Diffusion 2 does */
     double prior_loss_weight;
+    struct sd_noise_options noise;
+    bool timestep_range;          /* the metadata tell the timesteps */
     struct sd_archives *archives; /* open ones of pictures and caches, or NULL */
     struct sd_model_file *vae;    /* encodes pictures without latents; NULL: the model's own */
     sd_weights_find *find;        /* where text encoder and U-Net have their weights; NULL: the model's own */
@@ -82,11 +85,6 @@ struct sd_train_hooks {
     bool (*stop)(void *ctx); /* true: finish the step, save, end; may be NULL */
     void *ctx;
 };
-
-/* The latents of an item that has them (mirrored: flipped) from its cache into out, as a batch needs them: of
- * the model's channels and the bucket's size, all finite. Caches may be members of archives. */
-int sd_train_latents(const struct sd_item *item, struct sd_archives *archives,
-                     const struct sd_model_config *model, bool flipped, float *out, struct sd_err *err);
 
 /* Trains and saves. What goes wrong on the way ends it with an error after what was trained is saved. After a
  * loss that is not finite these are the weights before the last update, which may have broken them. */

@@ -15,7 +15,7 @@ struct step {
     int64_t n, h, w;
     struct sd_graph *graph;
     struct sd_plan *plan;
-    struct sd_tensor *latents, *noise, *timesteps, *ids, *weight, *loss;
+    struct sd_tensor *latents, *noise, *mixed, *timesteps, *ids, *weight, *delta, *loss;
 };
 
 struct sd_trainer {
@@ -27,6 +27,7 @@ struct sd_trainer {
     struct sd_optimizer *optimizer;
     struct sd_backend *backend;
     float noisy[SD_TIMESTEPS][2], velocity[SD_TIMESTEPS][2];
+    float weight[SD_TIMESTEPS], delta[SD_TIMESTEPS];
     struct sd_var noisy_var, velocity_var;
     struct sd_workspace workspace;
     struct step *steps, *started;
@@ -36,6 +37,22 @@ struct sd_trainer {
 static struct sd_var table_var(const char *name, const void *data)
 {
     return (struct sd_var){.name = name, .dtype = SD_F32, .ndim = 2, .dim = {SD_TIMESTEPS, 2}, .data = data};
+}
+
+static void make_tables(struct sd_trainer *t)
+{
+    const struct sd_trainer_options *o = &t->options;
+    struct sd_schedule s;
+    if (o->zero_terminal)
+        sd_schedule_init_zero_terminal(&s);
+    else
+        sd_schedule_init(&s);
+    sd_schedule_noisy(&s, t->noisy);
+    sd_schedule_velocity(&s, t->velocity);
+    sd_huber_table(&o->huber, &s, t->delta);
+    sd_weighting_table(&o->weighting, o->v_prediction, t->weight);
+    t->noisy_var = table_var("sqrt(alpha_bar)", t->noisy);
+    t->velocity_var = table_var("velocity", t->velocity);
 }
 
 struct sd_trainer *sd_trainer_new(const struct sd_model_config *config,
@@ -48,7 +65,6 @@ struct sd_trainer *sd_trainer_new(const struct sd_model_config *config,
         sd_err_memory(err, sizeof *t);
         return NULL;
     }
-    struct sd_schedule schedule;
     t->config = *config;
     t->options = *options;
     t->weights = weights;
@@ -56,11 +72,7 @@ struct sd_trainer *sd_trainer_new(const struct sd_model_config *config,
     t->adapt_ctx = adapt_ctx;
     t->optimizer = optimizer;
     t->backend = backend;
-    sd_schedule_init(&schedule);
-    sd_schedule_noisy(&schedule, t->noisy);
-    sd_schedule_velocity(&schedule, t->velocity);
-    t->noisy_var = table_var("sqrt(alpha_bar)", t->noisy);
-    t->velocity_var = table_var("velocity", t->velocity);
+    make_tables(t);
     return t;
 }
 
@@ -88,6 +100,11 @@ struct sd_workspace *sd_trainer_workspace(struct sd_trainer *t)
     return &t->workspace;
 }
 
+static bool bends(enum sd_loss loss)
+{
+    return loss == SD_LOSS_SMOOTH_L1 || loss == SD_LOSS_HUBER;
+}
+
 /* The loss of a batch, from its latents to one number. */
 static struct sd_tensor *build_loss(struct sd_trainer *t, struct sd_nn *b, struct step *s)
 {
@@ -96,19 +113,21 @@ static struct sd_tensor *build_loss(struct sd_trainer *t, struct sd_nn *b, struc
     int64_t latent[] = {s->n, s->h, s->w, t->config.unet.in_channels};
     s->latents = sd_graph_input(g, "latents", SD_F32, 4, latent);
     s->noise = sd_graph_input(g, "noise", SD_F32, 4, latent);
+    s->mixed = t->options.input_noise ? sd_graph_input(g, "mixed", SD_F32, 4, latent) : s->noise;
     s->timesteps = sd_graph_input(g, "timesteps", SD_F32, 1, &s->n);
     s->ids = sd_graph_input(g, "ids", SD_I32, 2, (int64_t[]){s->n * chunks, t->config.text.positions});
     s->weight = sd_graph_input(g, "weight", SD_F32, 1, &s->n);
+    s->delta = bends(t->options.loss) ? sd_graph_input(g, "delta", SD_F32, 1, &s->n) : NULL;
 
     struct sd_tensor *context = sd_text_context(b, &t->config.text, s->ids, chunks, t->options.clip_skip);
     struct sd_tensor *x = sd_graph_scale(g, s->latents, t->config.vae.scale);
     struct sd_tensor *noisy =
-        sd_graph_mix(g, x, s->noise, s->timesteps, sd_graph_var(g, &t->noisy_var, SD_F32));
+        sd_graph_mix(g, x, s->mixed, s->timesteps, sd_graph_var(g, &t->noisy_var, SD_F32));
     struct sd_tensor *target = s->noise;
     if (t->options.v_prediction) /* -sqrt(1 - alpha_bar) x + sqrt(alpha_bar) noise */
         target = sd_graph_mix(g, x, s->noise, s->timesteps, sd_graph_var(g, &t->velocity_var, SD_F32));
     struct sd_tensor *pred = sd_unet(b, &t->config.unet, noisy, s->timesteps, context);
-    return sd_graph_loss(g, SD_LOSS_L2, pred, target, s->weight, NULL);
+    return sd_graph_loss(g, t->options.loss, pred, target, s->weight, s->delta);
 }
 
 /* What the loss's gradient starts from. The scale is read where the graph runs: it changes with no one's
@@ -255,11 +274,16 @@ int sd_trainer_start(struct sd_trainer *t, const struct sd_train_batch *b, bool 
     int64_t c = t->config.unet.in_channels;
     to_nhwc(sd_plan_data(s->plan, s->latents), b->latents, b->n, c, b->h * b->w);
     to_nhwc(sd_plan_data(s->plan, s->noise), b->noise, b->n, c, b->h * b->w);
+    if (s->mixed != s->noise)
+        to_nhwc(sd_plan_data(s->plan, s->mixed), b->mixed, b->n, c, b->h * b->w);
     memcpy(sd_plan_data(s->plan, s->ids), b->ids, sd_tensor_bytes(s->ids));
     float *timesteps = sd_plan_data(s->plan, s->timesteps), *weight = sd_plan_data(s->plan, s->weight);
+    float *delta = s->delta ? sd_plan_data(s->plan, s->delta) : NULL;
     for (int64_t i = 0; i < b->n; i++) {
         timesteps[i] = (float)b->timesteps[i];
-        weight[i] = b->weight ? b->weight[i] : 1;
+        weight[i] = (b->weight ? b->weight[i] : 1) * t->weight[b->timesteps[i]];
+        if (delta)
+            delta[i] = t->delta[b->timesteps[i]];
     }
     t->started = s;
     return update ? sd_plan_start_with(s->plan, t->optimizer->plan, err) : sd_plan_start(s->plan, err);

@@ -6,6 +6,7 @@
 #ifndef SD_TRAIN_TRAINER_H
 #define SD_TRAIN_TRAINER_H
 
+#include "diffusion/weighting.h"
 #include "model/config.h"
 #include "model/weights.h"
 #include "optim/optimizer.h"
@@ -14,18 +15,24 @@ struct sd_trainer_options {
     enum sd_dtype dtype; /* activations and frozen weights: f32, bf16 or f16 */
     bool checkpointing;  /* recompute activations in the backward */
     bool v_prediction;   /* the target is velocity */
-    int clip_skip;       /* 0 or 1: the text encoder's last layer */
-    int text_chunks;     /* 1, 2, 3: prompts of 75, 150, 225 tokens */
-    int accumulation;    /* the loss is divided by this */
+    bool zero_terminal;  /* the schedule ends in nothing but noise */
+    bool input_noise;    /* what is mixed in is not the target's noise */
+    enum sd_loss loss;
+    struct sd_huber huber; /* of the losses that bend */
+    struct sd_weighting weighting;
+    int clip_skip;    /* 0 or 1: the text encoder's last layer */
+    int text_chunks;  /* 1, 2, 3: prompts of 75, 150, 225 tokens */
+    int accumulation; /* the loss is divided by this */
 };
 
 struct sd_train_batch {
     int64_t n, h, w;          /* samples; size of the latents */
     const float *latents;     /* [n,c,h,w] as the VAE made them: scaled here */
     const float *noise;       /* [n,c,h,w] */
+    const float *mixed;       /* [n,c,h,w] with input_noise what is mixed in; else not read */
     const int64_t *timesteps; /* [n], 0..999 */
     const int32_t *ids;       /* [n*text_chunks,77] */
-    const float *weight;      /* [n] factor on a sample's loss; NULL: 1 */
+    const float *weight;      /* [n] factor on a sample's loss, times that of its timestep; NULL: 1 */
 };
 
 struct sd_trainer;

@@ -16,11 +16,13 @@ Writes
                           is divided by 2 all the same, as accelerate does it. 20 batches, 12 updates
   args-NAME.safetensors   model sd1-small, batch 1 (dropout: 2), lr 1e-3 constant, 20 steps, each with --network_args and other
                           options of its own (ARGS below): conv, blocks, rates, dropout
+  noise.safetensors       model sd1-small, alpha 1, batch 2, lr 1e-3 constant, 8 steps, for each NAME of NOISE below with its
+                          options for noise, timesteps, losses and their weights
   optim.safetensors       AdamW on its own, and learning rates
 
 Run files, one tensor a batch, NN = 00..19:
   in.NN.latents [B,4,h,w]     as cached (multiply by 0.18215); in.NN.noise; in.NN.timesteps [B] I32; in.NN.ids [B,77] I32
-  out.loss [20]               of each batch, before the division by the accumulation
+  out.loss [steps]            of each batch, before the division by the accumulation
   out.base_loss [20]          of the untrained model, for scale: without training the losses would be these
   out.applied [20] I32        1 where the optimizer stepped after the batch
   out.lr [20], out.grad_norm [20]   rate used and norm before clipping there, else 0
@@ -28,6 +30,8 @@ Run files, one tensor a batch, NN = 00..19:
   grad.NAME (run1)            gradient of some lora_up.weight tensors for batch 00, before clipping
 args-NAME.safetensors has no in.NN.noise and in.NN.timesteps (they come out of torch.manual_seed(1000 + NN), after what the
 text encoder's modules draw), no init (they come out of manual_seed(1)) and the final tensors of every third module only; and
+noise.safetensors is like these, but has the same in.NN for all runs, draws after random.seed(1000 + NN) too, and has NAME.out and,
+of every ninth module and without alphas, NAME.final.
   out.rates [20,groups]       rates of the parameter groups; their names in the metadata `groups`
   out.norms [20,3]            (conv) of apply_max_norm_regularization after the step: keys scaled, average, largest
   final.NAME.alpha            of all modules: which there are, and their alphas
@@ -45,6 +49,7 @@ optim.safetensors
 """
 import argparse
 import os
+import random
 import sys
 from types import SimpleNamespace
 
@@ -73,6 +78,17 @@ ARGS = {
                 "conv_dim=2"],
 }
 
+NOISE = {
+    "offset": ["--noise_offset=0.1", "--noise_offset_random_strength", "--adaptive_noise_scale=0.2", "--ip_noise_gamma=0.1",
+               "--ip_noise_gamma_random_strength", "--min_snr_gamma=5", "--min_timestep=100", "--max_timestep=900"],
+    "multires": ["--multires_noise_iterations=6", "--multires_noise_discount=0.4", "--v_pred_like_loss=0.5", "--loss_type=l1"],
+    "velocity": ["--v_parameterization", "--zero_terminal_snr", "--scale_v_pred_loss_like_noise_pred", "--min_timestep=999",
+                 "--max_timestep=999"],
+    "huber": ["--v_parameterization", "--zero_terminal_snr", "--debiased_estimation_loss", "--noise_offset=0.05",
+              "--loss_type=huber", "--huber_schedule=exponential", "--huber_c=0.2", "--huber_scale=1.5"],
+    "smooth": ["--loss_type=smooth_l1", "--ip_noise_gamma=0.1", "--debiased_estimation_loss"],
+}
+
 
 def options(*words):
     import train_network
@@ -92,7 +108,7 @@ def batch_data(name, step, batch, size, vocab):
     return {"latents": peers.randn(f"{name}.{step}.latents", batch, 4, h, w, scale=5.0), "ids": ids}
 
 
-def train(name, model, config, args, sizes, batch, per_epoch=STEPS):
+def train(name, model, config, args, sizes, batch, per_epoch=STEPS, steps=STEPS, drawn_here=False, every=3):
     """One run; returns its tensors and the network."""
     import train_network
     from accelerate import Accelerator
@@ -114,11 +130,12 @@ def train(name, model, config, args, sizes, batch, per_epoch=STEPS):
     torch.manual_seed(1)
     lora.LoRANetwork.UNET_TARGET_REPLACE_MODULE = ["Transformer2DModel"]  # networks of several ranks add to it for good
     words = dict(word.split("=", 1) for word in args.network_args or [])
+    drawn_here = drawn_here or words  # noise and timesteps are not written down, nor are the first weights
     network = lora.create_network(1.0, args.network_dim, args.network_alpha, None, [text], unet,
                                   neuron_dropout=args.network_dropout, **words)
     network.apply_to([text], unet, True, True)
     t = {"init." + k: v for k, v in network.state_dict().items() if k.endswith("lora_down.weight")}
-    t = peers.contiguous(t) if not words else {}
+    t = peers.contiguous(t) if not drawn_here else {}
     params, groups = network.prepare_optimizer_params(None, None, args.learning_rate)
     _, _, optimizer = train_util.get_optimizer(args, params)
     lr_scheduler = train_util.get_scheduler_fix(args, optimizer, 1)
@@ -134,7 +151,7 @@ def train(name, model, config, args, sizes, batch, per_epoch=STEPS):
 
     train_util.get_noise_noisy_latents_and_timesteps = recorded
     data = []
-    for step in range(STEPS):
+    for step in range(steps):
         data.append(batch_data(name, step, batch, sizes[step % len(sizes)], config["text_encoder"]["vocab_size"]))
     tokenizer = SimpleNamespace(tokenizer=SimpleNamespace(model_max_length=77, pad_token_id=2, eos_token_id=2))
     strategy = strategy_sd.SdTextEncodingStrategy(None)
@@ -149,26 +166,28 @@ def train(name, model, config, args, sizes, batch, per_epoch=STEPS):
     network, optimizer, lr_scheduler = accelerator.prepare(network, optimizer, lr_scheduler)
     network.prepare_grad_etc(text, unet)
     step = 0
-    for first in range(0, STEPS, per_epoch):
+    for first in range(0, steps, per_epoch):
         loader = accelerator.prepare(torch.utils.data.DataLoader(data[first : first + per_epoch], batch_size=None))
         network.on_epoch_start(text, unet)
         for item in loader:
             seed = 1000 + step
             torch.manual_seed(seed)
+            random.seed(seed)
             network.set_multiplier(0.0)
             with torch.no_grad():
                 base.append(loss_of(item).item())
             network.set_multiplier(1.0)
             torch.manual_seed(seed)
+            random.seed(seed)
             with accelerator.accumulate(network):
                 value = loss_of(item)
-                for k, v in {**item, **(drawn if not words else {})}.items():
+                for k, v in {**item, **(drawn if not drawn_here else {})}.items():
                     t[f"in.{step:02d}.{k}"] = v
                 loss.append(value.item())
                 accelerator.backward(value)
                 applied.append(int(accelerator.sync_gradients))
                 lr.append(optimizer.param_groups[0]["lr"] if accelerator.sync_gradients else 0.0)
-                if step == 0 and not words and args.gradient_accumulation_steps == 1:
+                if step == 0 and not drawn_here and args.gradient_accumulation_steps == 1:
                     for i, (k, p) in enumerate(x for x in network.named_parameters() if "lora_up" in x[0]):
                         if i % 17 == 0 or "proj_in" in k:
                             t["grad." + k] = p.grad.clone()
@@ -186,11 +205,11 @@ def train(name, model, config, args, sizes, batch, per_epoch=STEPS):
     t["out.loss"], t["out.base_loss"] = torch.tensor(loss), torch.tensor(base)
     t["out.lr"], t["out.grad_norm"] = torch.tensor(lr), torch.tensor(norm)
     t["out.applied"] = torch.tensor(applied, dtype=torch.int32)
-    if words:
+    if drawn_here:
         t["out.rates"] = torch.tensor(rates)
         modules = network.text_encoder_loras + network.unet_loras
         for i, module in enumerate(modules):
-            t.update({f"final.{module.lora_name}.{k}": v for k, v in module.state_dict().items() if i % 3 == 0 or k == "alpha"})
+            t.update({f"final.{module.lora_name}.{k}": v for k, v in module.state_dict().items() if i % every == 0 or k == "alpha"})
     if norms:
         t["out.norms"] = torch.tensor(norms, dtype=torch.float32)
     print(f"  {name}: {sum(applied)} updates, norms {min(n for n in norm if n):.3f} to {max(norm):.3f}")
@@ -267,6 +286,12 @@ def main(argv):
         args = options("--learning_rate=1e-3", f"--max_train_steps={STEPS}", *words)
         t, _, groups = train(name, "sd1-small", models.SD1, args, [(8, 16)], 2 if name == "dropout" else 1)
         peers.save(t, os.path.join(out, f"args-{name}.safetensors"), groups=",".join(groups))
+    all_runs = {}
+    for name, words in NOISE.items():
+        args = options("--network_alpha=1", "--learning_rate=1e-3", "--max_train_steps=8", *words)
+        t, _, _ = train("noise", "sd1-small", models.SD1, args, [(8, 16)], 2, steps=8, drawn_here=True, every=9)
+        all_runs.update({k if k.startswith("in.") else f"{name}.{k}": v for k, v in t.items() if not k.endswith((".alpha", ".rates"))})
+    peers.save(all_runs, os.path.join(out, "noise.safetensors"))
     peers.save(optim(), os.path.join(out, "optim.safetensors"))
 
 
