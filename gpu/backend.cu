@@ -16,6 +16,7 @@ struct sd_cuda_memory {
     const struct sd_var *var;
     enum sd_dtype dtype;
     void *data;
+    bool placed; /* data is not ours */
 };
 
 int sd_cuda_check(cudaError_t status, const char *what, struct sd_err *err)
@@ -101,17 +102,20 @@ static struct sd_cuda_memory *find(struct sd_cuda_memory *const *table, const st
     return m;
 }
 
+/* data is freed with the entry unless it is placed, and at once where none can be made. */
 static void *add(struct sd_cuda_memory **table, const struct sd_var *var, enum sd_dtype dtype, void *data,
-                 struct sd_err *err)
+                 bool placed, struct sd_err *err)
 {
     struct sd_cuda_memory *m = data ? static_cast<struct sd_cuda_memory *>(malloc(sizeof *m)) : NULL;
     struct sd_cuda_memory **head = &table[bucket_of(var)];
     if (!m) {
         if (data)
             sd_err_memory(err, sizeof *m);
-        sd_cuda_free(data);
+        if (!placed)
+            sd_cuda_free(data);
         return NULL;
     }
+    m->placed = placed;
     m->next = *head;
     m->var = var;
     m->dtype = dtype;
@@ -120,13 +124,19 @@ static void *add(struct sd_cuda_memory **table, const struct sd_var *var, enum s
     return data;
 }
 
+static void free_memory(struct sd_cuda_memory *m)
+{
+    if (!m->placed)
+        sd_cuda_free(m->data);
+    free(m);
+}
+
 static void free_table(struct sd_cuda_memory **table)
 {
     for (int i = 0; i < SD_CUDA_BUCKETS; i++)
         for (struct sd_cuda_memory *m = table[i], *next; m; m = next) {
             next = m->next;
-            sd_cuda_free(m->data);
-            free(m);
+            free_memory(m);
         }
 }
 
@@ -151,7 +161,7 @@ static const void *frozen(struct sd_backend *b, struct sd_var *var, enum sd_dtyp
     struct sd_cuda_memory *m = find(cuda->frozen, var, dtype);
     if (m)
         return m->data;
-    void *p = add(cuda->frozen, var, dtype, sd_cuda_upload(cuda, var, dtype, err), err);
+    void *p = add(cuda->frozen, var, dtype, sd_cuda_upload(cuda, var, dtype, err), false, err);
     cuda->frozen_bytes += p ? bytes_of(var, dtype) : 0;
     return p;
 }
@@ -167,7 +177,19 @@ static void *state(struct sd_backend *b, struct sd_var *var, struct sd_err *err)
     struct sd_cuda_memory *m = find(cuda->states, var, var->dtype);
     if (m)
         return m->data;
-    return add(cuda->states, var, var->dtype, copy(cuda, var->state, bytes_of(var, var->dtype), err), err);
+    return add(cuda->states, var, var->dtype, copy(cuda, var->state, bytes_of(var, var->dtype), err), false,
+               err);
+}
+
+static int place(struct sd_backend *b, struct sd_var *var, void *memory, struct sd_err *err)
+{
+    struct sd_cuda *cuda = of(b);
+    if (find(cuda->states, var, var->dtype))
+        return sd_err_set(err, SD_ERR_MACHINE, "%s has memory of the device already", var->name);
+    if (transfer(cuda, memory, var->state, bytes_of(var, var->dtype), cudaMemcpyHostToDevice, err) ||
+        !add(cuda->states, var, var->dtype, memory, true, err))
+        return -1;
+    return 0;
 }
 
 static int push(struct sd_backend *b, const struct sd_var *var, struct sd_err *err)
@@ -213,42 +235,11 @@ static void release_host(struct sd_backend *, void *memory)
         cudaFreeHost(memory);
 }
 
-/* Pinned memory of the backend, at least as large; NULL with err set. */
-static char *staging(struct sd_cuda *cuda, size_t bytes, struct sd_err *err)
+static int pull(struct sd_backend *b, const struct sd_var *var, struct sd_err *err)
 {
-    if (cuda->staging_bytes < bytes) {
-        release_host(&cuda->base, cuda->staging);
-        cuda->staging = alloc_host(&cuda->base, bytes, err);
-        cuda->staging_bytes = cuda->staging ? bytes : 0;
-    }
-    return static_cast<char *>(cuda->staging);
-}
-
-/* Through pinned memory: the many small tensors of a LoRA are then copied without a wait for each. */
-static int pull(struct sd_backend *b, struct sd_var *const *vars, int n, struct sd_err *err)
-{
-    struct sd_cuda *cuda = of(b);
-    size_t bytes = 1, at = 0;
-    for (int i = 0; i < n; i++)
-        bytes += bytes_of(vars[i], vars[i]->dtype);
-    char *host = staging(cuda, bytes, err);
-    if (!host)
-        return -1;
-    for (int i = 0; i < n; i++) {
-        struct sd_cuda_memory *m = find(cuda->states, vars[i], vars[i]->dtype);
-        if (m)
-            copy_out(b, host + at, m->data, bytes_of(vars[i], vars[i]->dtype));
-        at += bytes_of(vars[i], vars[i]->dtype);
-    }
-    if (wait(b, err))
-        return -1;
-    at = 0;
-    for (int i = 0; i < n; i++) {
-        if (find(cuda->states, vars[i], vars[i]->dtype))
-            memcpy(vars[i]->state, host + at, bytes_of(vars[i], vars[i]->dtype));
-        at += bytes_of(vars[i], vars[i]->dtype);
-    }
-    return 0;
+    struct sd_cuda_memory *m = find(of(b)->states, var, var->dtype);
+    return m ? transfer(of(b), var->state, m->data, bytes_of(var, var->dtype), cudaMemcpyDeviceToHost, err)
+             : 0;
 }
 
 static void drop(struct sd_backend *b, const struct sd_var *var)
@@ -258,8 +249,7 @@ static void drop(struct sd_backend *b, const struct sd_var *var)
         at = &(*at)->next;
     if (struct sd_cuda_memory *m = *at) {
         *at = m->next;
-        sd_cuda_free(m->data);
-        free(m);
+        free_memory(m);
     }
 }
 
@@ -317,6 +307,7 @@ static constexpr struct sd_device device = {
     .replay = replay,
     .forget = forget,
     .state = state,
+    .place = place,
     .push = push,
     .pull = pull,
     .drop = drop,
@@ -358,7 +349,6 @@ static void free_backend(struct sd_backend *b)
     sd_cuda_libraries_close(cuda->libraries);
     if (cuda->stream) /* after the libraries, which know it */
         cudaStreamDestroy(cuda->stream);
-    release_host(b, cuda->staging);
     free_table(cuda->frozen);
     free_table(cuda->states);
     free(cuda);

@@ -22,8 +22,6 @@ struct sd_cuda {
     cudaStream_t stream;
     struct sd_cuda_memory *frozen[SD_CUDA_BUCKETS], *states[SD_CUDA_BUCKETS]; /* device memory of variables */
     size_t frozen_bytes;
-    void *staging; /* pinned; what pull copies through */
-    size_t staging_bytes;
     struct sd_cuda_libraries *libraries;
     struct sd_cuda_products *products;
 };

@@ -44,6 +44,16 @@ ok 'limits on weights reach the card' test "$limited" != "$(tensors cuda)"
 sd-diff norms.safetensors norms-cpu.safetensors >"$out"
 ok 'and agree' jq -se '.[0].relative_l2 < 1e-4' "$out"
 
+# A loss that is not finite: the weights before the update that broke them.
+for device in cpu cuda; do
+    train $device nan-$device '--lr-scheduler constant_with_warmup --lr-warmup-steps 3 --learning-rate 1e30 --max-grad-norm 0'
+    sed 's/nan-[a-z]*/F/' "$err" >said-$device
+done
+like 'a loss that is not finite' "$(cat said-cuda)" '*the loss became * at step *; the weights after step [123] are in F.safetensors'
+is 'as on the processor' "$(cat said-cuda)" "$(cat said-cpu)"
+sd-diff nan-cpu.safetensors nan-cuda.safetensors >"$out"
+ok 'with the same weights' jq -se '.[0].relative_l2 < 1e-4' "$out"
+
 # pictures
 for how in 'cpu no' 'cuda no' 'cuda fp16' 'cuda bf16'; do
     # shellcheck disable=SC2086

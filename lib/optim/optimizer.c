@@ -156,7 +156,8 @@ int sd_optimizer_init(struct sd_optimizer *o, const struct sd_optim_config *conf
     if (!o->groups)
         return sd_err_memory(err, (size_t)n_groups * sizeof *o->groups);
     memcpy(o->groups, groups, (size_t)n_groups * sizeof *groups);
-    if (copy_params(o, vars, group_of, n, err) || make_scale(o, err) || build(o, backend, err)) {
+    if (copy_params(o, vars, group_of, n, err) || make_scale(o, err) ||
+        !(o->block = sd_block_new(backend, vars, n, err)) || build(o, backend, err)) {
         sd_optimizer_free(o);
         return -1;
     }
@@ -167,6 +168,7 @@ void sd_optimizer_free(struct sd_optimizer *o)
 {
     sd_plan_free(o->plan);
     sd_graph_free(o->graph);
+    sd_block_free(o->block);
     free(o->groups);
     free(o->params);
     free(o->scale);
@@ -217,7 +219,7 @@ int sd_optimizer_finish(struct sd_optimizer *o, struct sd_optim_update *did, str
     o->updates += !did->skipped;
     if (!o->scale)
         return 0;
-    if (sd_var_pull(o->backend, &(struct sd_var *){&o->scale->scale}, 1, err))
+    if (sd_var_pull(o->backend, &o->scale->scale, err))
         return -1;
     did->scale = o->scale->memory[0];
     return 0;
@@ -228,26 +230,4 @@ int sd_optimizer_update(struct sd_optimizer *o, double factor, struct sd_optim_u
 {
     sd_optimizer_prepare(o, factor);
     return sd_plan_run(o->plan, err) || sd_optimizer_finish(o, did, err) ? -1 : 0;
-}
-
-int sd_optimizer_pull(struct sd_optimizer *o, struct sd_err *err)
-{
-    struct sd_var *vars[256];
-    for (int i = 0, n = 0; i < o->n_params; i++) {
-        vars[n++] = o->params[i].var;
-        if (n < 256 && i + 1 < o->n_params)
-            continue;
-        if (sd_var_pull(o->backend, vars, n, err))
-            return -1;
-        n = 0;
-    }
-    return 0;
-}
-
-int sd_optimizer_push(struct sd_optimizer *o, struct sd_err *err)
-{
-    for (int i = 0; i < o->n_params; i++)
-        if (sd_var_push(o->backend, o->params[i].var, err))
-            return -1;
-    return 0;
 }

@@ -3,11 +3,13 @@
  * Gradients are summed into grad variables by the graphs of the micro-steps (sd_graph_accumulate). An update
  * is a plan of its own, the same for every shape: it clips all gradients by their common norm, steps, and
  * zeroes them. What changes from update to update (rates, bias corrections) is written into a small input
- * tensor, so a device can replay it. */
+ * tensor, so a device can replay it. Whoever reads the trained variables on the host brings them there by the
+ * optimizer's block (tensor/block.h). */
 #ifndef SD_OPTIM_OPTIMIZER_H
 #define SD_OPTIM_OPTIMIZER_H
 
 #include "optim/kind.h"
+#include "tensor/block.h"
 #include "tensor/plan.h"
 
 struct sd_optim_group {
@@ -43,9 +45,10 @@ struct sd_optimizer {
     int n_params;
     struct sd_optim_scale *scale; /* owned; NULL: gradients come unscaled */
     int64_t updates;              /* done so far */
-    struct sd_graph *graph;       /* private from here */
-    struct sd_plan *plan;
     struct sd_backend *backend;
+    struct sd_block *block; /* the trained variables */
+    struct sd_plan *plan;
+    struct sd_graph *graph;            /* private from here */
     struct sd_tensor *clip, *hyper[2]; /* rows of those with f32 moments, of those with codes */
     void *memory;
     float maps[SD_STEP_MOMENTS][SD_QUANT_CODES];
@@ -75,9 +78,5 @@ int sd_optimizer_update(struct sd_optimizer *o, double factor, struct sd_optim_u
  * it is done. */
 void sd_optimizer_prepare(struct sd_optimizer *o, double factor);
 int sd_optimizer_finish(struct sd_optimizer *o, struct sd_optim_update *did, struct sd_err *err);
-
-/* The trained variables' values, from a device to their memory on the host, and back. 0 or -1. */
-int sd_optimizer_pull(struct sd_optimizer *o, struct sd_err *err);
-int sd_optimizer_push(struct sd_optimizer *o, struct sd_err *err);
 
 #endif

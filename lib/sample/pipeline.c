@@ -295,7 +295,7 @@ int sd_pipeline_latents(struct sd_pipeline *p, const struct sd_draw *d, float *x
     if (!rc)
         rc = denoise(d, &sampler, s, err);
     if (!rc)
-        rc = sd_var_pull(p->backend, (struct sd_var *[]){&s->latents}, 1, err);
+        rc = sd_var_pull(p->backend, &s->latents, err);
     if (!rc)
         memcpy(x, s->latents.state, (size_t)sd_var_count(&s->latents) * sizeof *x);
     sd_sampler_free(&sampler);

@@ -38,9 +38,9 @@ int sd_var_push(struct sd_backend *b, const struct sd_var *var, struct sd_err *e
     return b->device ? b->device->push(b, var, err) : 0;
 }
 
-int sd_var_pull(struct sd_backend *b, struct sd_var *const *vars, int n, struct sd_err *err)
+int sd_var_pull(struct sd_backend *b, const struct sd_var *var, struct sd_err *err)
 {
-    return b->device ? b->device->pull(b, vars, n, err) : 0;
+    return b->device ? b->device->pull(b, var, err) : 0;
 }
 
 void sd_var_drop(struct sd_backend *b, const struct sd_var *var)

@@ -52,8 +52,11 @@ struct sd_device {
     void (*forget)(struct sd_backend *b, void *recording);
     /* The device's memory of a mutable variable, filled from var->state when it is made. */
     void *(*state)(struct sd_backend *b, struct sd_var *var, struct sd_err *err);
+    /* Makes memory of the device, which stays the caller's, that of a mutable variable which has none yet,
+     * and fills it. 0 or -1. */
+    int (*place)(struct sd_backend *b, struct sd_var *var, void *memory, struct sd_err *err);
     int (*push)(struct sd_backend *b, const struct sd_var *var, struct sd_err *err); /* sd_var_push, _pull */
-    int (*pull)(struct sd_backend *b, struct sd_var *const *vars, int n, struct sd_err *err);
+    int (*pull)(struct sd_backend *b, const struct sd_var *var, struct sd_err *err);
     void (*drop)(struct sd_backend *b, const struct sd_var *var); /* sd_var_drop */
 };
 
@@ -80,7 +83,7 @@ void sd_backend_free(struct sd_backend *b);
  * after, whoever reads it pulls it before; both do nothing where the host computes, and for variables that no
  * plan of the backend has. 0, or -1 when the device failed. */
 int sd_var_push(struct sd_backend *b, const struct sd_var *var, struct sd_err *err);
-int sd_var_pull(struct sd_backend *b, struct sd_var *const *vars, int n, struct sd_err *err);
+int sd_var_pull(struct sd_backend *b, const struct sd_var *var, struct sd_err *err);
 /* Ends a device's memory of a mutable variable, after the plans that have it. */
 void sd_var_drop(struct sd_backend *b, const struct sd_var *var);
 

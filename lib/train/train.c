@@ -35,10 +35,13 @@ struct run {
     float *latents, *noise, *mixed, *weight;
     int64_t *timesteps;
     int32_t *ids;
-    float *good;       /* the weights before the last update: the last that are known to give a finite loss */
-    int64_t good_step; /* updates in them */
-    double factor;     /* of the rates in the update at hand */
-    float *losses;     /* by batch of an epoch: those of the running average */
+    bool drawn;       /* the loaded batch has its noise */
+    int fetched, due; /* halves of the optimizer's block: of the update at hand, of one that the host has not
+                         yet; -1: none */
+    float *good;      /* the weights before the last update: the last that are known to give a finite loss */
+    int64_t good_step, host_step, due_step; /* updates in these, in the host's, in those that are due */
+    double factor;                          /* of the rates in the update at hand */
+    float *losses;                          /* by batch of an epoch: those of the running average */
     size_t n_losses;
     int64_t started_ns, shown_ns;
 };
@@ -183,6 +186,44 @@ static void tear_down(struct run *r)
     free(r->good);
 }
 
+/* --- weights --- */
+
+/* Copies the trained weights of the host to r->good, or back. */
+static void copy_weights(struct run *r, bool back)
+{
+    float *good = r->good;
+    for (int i = 0; i < r->optimizer.n_params; i++) {
+        struct sd_var *v = r->optimizer.params[i].var;
+        size_t n = (size_t)sd_var_count(v);
+        memcpy(back ? v->state : good, back ? good : v->state, n * sizeof *good);
+        good += n;
+    }
+}
+
+static void keep_weights(struct run *r, int64_t step)
+{
+    copy_weights(r, false);
+    r->good_step = step;
+}
+
+/* Gives the host the weights of the last update, where a device still had them to itself. */
+static void take_weights(struct run *r)
+{
+    if (r->due < 0)
+        return;
+    keep_weights(r, r->host_step);
+    sd_block_take(r->optimizer.block, r->due);
+    r->host_step = r->due_step;
+    r->due = -1;
+}
+
+/* Back to the weights before the last update; nothing is computed with them any more. */
+static void restore_weights(struct run *r)
+{
+    copy_weights(r, true);
+    r->progress.step = r->good_step;
+}
+
 /* --- telling and saving --- */
 
 static double average_loss(const struct run *r)
@@ -211,6 +252,7 @@ static int save(struct run *r, const char *path, int64_t epoch, struct sd_err *e
 {
     struct sd_meta meta = {0};
     struct sd_train_progress p = r->progress;
+    take_weights(r);
     p.finished = time(NULL);
     p.epoch = epoch;
     int rc = sd_train_metadata(r->config, &r->plan, r->data, &p, &meta, err) ||
@@ -320,45 +362,69 @@ static int load_batch(struct run *r, const struct sd_batch_ref *ref, int64_t ste
     return 0;
 }
 
+/* Whether a batch draws nothing but its noise and timesteps. */
+static bool draws_noise_alone(const struct run *r)
+{
+    const struct sd_lora_dropout *d = &r->lora->dropout;
+    return !r->pictures.vae && d->hidden == 0 && d->rank == 0 && d->module == 0;
+}
+
+static void draw_noise(struct run *r, const struct sd_batch_ref *ref)
+{
+    struct sd_size size = r->data->buckets[ref->bucket].size;
+    const struct sd_noise noise = {.n = (int64_t)ref->count,
+                                   .c = r->model->unet.in_channels,
+                                   .h = size.h / 8,
+                                   .w = size.w / 8,
+                                   .latents = r->latents,
+                                   .scale = r->model->vae.scale,
+                                   .target = r->noise,
+                                   .mixed = r->mixed,
+                                   .timesteps = r->timesteps};
+    sd_noise_draw(&r->config->noise, &r->rng, &r->random, &noise);
+}
+
+/* Draws in the order of sd-scripts' step: the latents, the text encoder's pass, the noise, the U-Net's. */
+static int draw(struct run *r, const struct sd_batch_ref *ref, struct sd_err *err)
+{
+    struct sd_size size = r->data->buckets[ref->bucket].size;
+    const struct sd_graph *graph;
+    struct sd_plan *plan;
+    if (sd_train_pictures_encode(&r->pictures, ref->count, (size_t)latents_of(r, ref), &r->rng, r->latents,
+                                 err) ||
+        sd_trainer_step(r->trainer, (int64_t)ref->count, size.h / 8, size.w / 8, &graph, &plan, err))
+        return -1;
+    sd_lora_draw_masks(r->lora, graph, plan, false, &r->rng);
+    draw_noise(r, ref);
+    sd_lora_draw_masks(r->lora, graph, plan, true, &r->rng);
+    return 0;
+}
+
 /* Starts a batch that is loaded. With update, also the update in one go: on devices, where the weights of the
  * host are the older ones until they are pulled, so that nothing is lost if the loss turns out not to be
  * finite. */
 static int start_batch(struct run *r, const struct sd_batch_ref *ref, bool update, struct sd_err *err)
 {
     struct sd_size size = r->data->buckets[ref->bucket].size;
-    int64_t h = size.h / 8, w = size.w / 8;
-    size_t each = (size_t)latents_of(r, ref);
-    const struct sd_graph *graph;
-    struct sd_plan *plan;
-    if (sd_train_pictures_encode(&r->pictures, ref->count, each, &r->rng, r->latents, err) ||
-        sd_trainer_step(r->trainer, (int64_t)ref->count, h, w, &graph, &plan, err))
+    if (!r->drawn && draw(r, ref, err))
         return -1;
-    const struct sd_noise noise = {.n = (int64_t)ref->count,
-                                   .c = r->model->unet.in_channels,
-                                   .h = h,
-                                   .w = w,
-                                   .latents = r->latents,
-                                   .scale = r->model->vae.scale,
-                                   .target = r->noise,
-                                   .mixed = r->mixed,
-                                   .timesteps = r->timesteps};
-    /* Draws in the order of sd-scripts' step: the text encoder's pass, the noise, the U-Net's pass. */
-    sd_lora_draw_masks(r->lora, graph, plan, false, &r->rng);
-    sd_noise_draw(&r->config->noise, &r->rng, &r->random, &noise);
-    sd_lora_draw_masks(r->lora, graph, plan, true, &r->rng);
+    r->drawn = false;
+    r->fetched = -1;
     if (update)
         prepare_update(r);
-    return sd_trainer_start(r->trainer,
-                            &(struct sd_train_batch){.n = (int64_t)ref->count,
-                                                     .h = h,
-                                                     .w = w,
-                                                     .latents = r->latents,
-                                                     .noise = r->noise,
-                                                     .mixed = r->mixed,
-                                                     .timesteps = r->timesteps,
-                                                     .ids = r->ids,
-                                                     .weight = r->weight},
-                            update, err);
+    if (sd_trainer_start(r->trainer,
+                         &(struct sd_train_batch){.n = (int64_t)ref->count,
+                                                  .h = size.h / 8,
+                                                  .w = size.w / 8,
+                                                  .latents = r->latents,
+                                                  .noise = r->noise,
+                                                  .mixed = r->mixed,
+                                                  .timesteps = r->timesteps,
+                                                  .ids = r->ids,
+                                                  .weight = r->weight},
+                         update, err))
+        return -1;
+    return update && (r->fetched = sd_block_fetch(r->optimizer.block, err)) < 0 ? -1 : 0;
 }
 
 static void record_loss(struct run *r, size_t index, float loss)
@@ -371,31 +437,6 @@ static void record_loss(struct run *r, size_t index, float loss)
 static bool stopping(const struct run *r)
 {
     return r->hooks->stop && r->hooks->stop(r->hooks->ctx);
-}
-
-/* Copies the trained weights of the host to r->good, or back. */
-static void copy_weights(struct run *r, bool back)
-{
-    float *good = r->good;
-    for (int i = 0; i < r->optimizer.n_params; i++) {
-        struct sd_var *v = r->optimizer.params[i].var;
-        size_t n = (size_t)sd_var_count(v);
-        memcpy(back ? v->state : good, back ? good : v->state, n * sizeof *good);
-        good += n;
-    }
-}
-
-static void keep_weights(struct run *r)
-{
-    copy_weights(r, false);
-    r->good_step = r->progress.step;
-}
-
-/* Back to the weights before the last update; nothing is computed with them any more. */
-static void restore_weights(struct run *r)
-{
-    copy_weights(r, true);
-    r->progress.step = r->good_step;
 }
 
 /* Ends the run with the error at hand; what was trained is saved, and the message says where. */
@@ -422,25 +463,26 @@ static int stop_at_nan(struct run *r, float loss, struct sd_err *err)
     return stop_and_save(r, err);
 }
 
-/* Runs the update, where that was not done with the batch, and takes the weights from it: the host has them
- * after every one, a device that is lost takes none along. */
+/* Runs the update, where that was not done with the batch. A device's weights are in the block's memory then,
+ * which the host takes while the device is at the next batch: a device that is lost takes none along. */
 static int update_weights(struct run *r, struct sd_optim_update *did, struct sd_lora_norms *norms,
                           struct sd_err *err)
 {
-    keep_weights(r);
     if (!joint(r)) {
+        keep_weights(r, r->progress.step);
         prepare_update(r);
         if (sd_plan_run(r->optimizer.plan, err))
             return -1;
     }
-    if (sd_optimizer_finish(&r->optimizer, did, err) || sd_optimizer_pull(&r->optimizer, err)) {
-        restore_weights(r);
+    if (sd_optimizer_finish(&r->optimizer, did, err))
         return -1;
-    }
+    r->due = r->fetched;
+    r->due_step = r->progress.step + 1;
     if (r->config->scale_weight_norms <= 0)
         return 0;
+    take_weights(r);
     sd_lora_limit_norms(r->lora, r->config->scale_weight_norms, norms);
-    return sd_optimizer_push(&r->optimizer, err);
+    return sd_block_push(r->optimizer.block, err);
 }
 
 static int update(struct run *r, double loss, size_t batches, struct sd_err *err)
@@ -470,8 +512,8 @@ static bool divides(int64_t every, int64_t n)
     return every > 0 && n % every == 0;
 }
 
-/* Runs the loaded batch number i of the epoch; while a device is at it the next one is loaded, whose failure
- * *next is told, for after this one. */
+/* Runs the loaded batch number i of the epoch. While a device is at it the host takes the weights of the
+ * update before and loads the next batch, whose failure *next is told, for after this one. */
 static int train_batch(struct run *r, size_t i, bool updates, float *loss, struct sd_err *next,
                        struct sd_err *err)
 {
@@ -479,8 +521,12 @@ static int train_batch(struct run *r, size_t i, bool updates, float *loss, struc
     int64_t step = r->progress.step + updates;
     if (start_batch(r, batch, updates && joint(r), err))
         return -1;
-    if (i + 1 < r->data->n_batches && step < r->plan.steps)
-        load_batch(r, batch + 1, step, next);
+    take_weights(r);
+    if (i + 1 < r->data->n_batches && step < r->plan.steps && !load_batch(r, batch + 1, step, next) &&
+        draws_noise_alone(r)) {
+        draw_noise(r, batch + 1);
+        r->drawn = true;
+    }
     return sd_trainer_finish(r->trainer, loss, err);
 }
 
@@ -542,7 +588,7 @@ static int loop(struct run *r, struct sd_err *err)
 int sd_train_lora(const struct sd_train_config *config, struct sd_model_file *model, struct sd_dataset *data,
                   struct sd_backend *backend, const struct sd_train_hooks *hooks, struct sd_err *err)
 {
-    struct run r = {.config = config, .hooks = hooks, .data = data};
+    struct run r = {.config = config, .hooks = hooks, .data = data, .fetched = -1, .due = -1};
     int rc = set_up(&r, model, backend, err);
     if (!rc) {
         struct sd_trainer_options t = config->trainer;
@@ -550,7 +596,10 @@ int sd_train_lora(const struct sd_train_config *config, struct sd_model_file *mo
         t.text_chunks = (int)sd_clip_bpe_chunk_count(config->max_token_length + 2);
         struct sd_lora_stack stack = {&r.lora, 1};
         r.trainer = sd_trainer_new(r.model, &t, r.weights, sd_lora_adapt, &stack, &r.optimizer, backend, err);
-        rc = r.trainer && !make_pictures(&r, model, backend, err) ? loop(&r, err) : -1;
+        rc = r.trainer && !make_pictures(&r, model, backend, err) &&
+                     sd_block_fetch(r.optimizer.block, err) >= 0 /* makes its memory before the work */
+                 ? loop(&r, err)
+                 : -1;
     }
     tear_down(&r);
     return rc;

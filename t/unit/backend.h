@@ -33,10 +33,10 @@ static inline void var_push(struct sd_backend *b, const struct sd_var *v)
     must(sd_var_push(b, v, &err), &err);
 }
 
-static inline void var_pull(struct sd_backend *b, struct sd_var *v)
+static inline void var_pull(struct sd_backend *b, const struct sd_var *v)
 {
     struct sd_err err = {0};
-    must(sd_var_pull(b, &v, 1, &err), &err);
+    must(sd_var_pull(b, v, &err), &err);
 }
 
 #endif

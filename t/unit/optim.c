@@ -138,7 +138,7 @@ static void run(struct sd_tensor_file *tf, const char *backend, const char *labe
         set_gradients(&s, i);
         struct sd_optim_update did;
         must(sd_optimizer_update(&s.o, sd_lr_factor(&lr, i), &did, &err), &err);
-        must(sd_optimizer_pull(&s.o, &err), &err);
+        must(sd_block_pull(s.o.block, &err), &err);
         zeroed &= gradients_are_zero(&s);
         if (norms && norms[i] > 0)
             worst_norm = fmax(worst_norm, fabs((double)did.norm / (double)norms[i] - 1));
@@ -201,7 +201,7 @@ static void test_scaler(const char *backend)
         double factor = sd_lr_factor(&lr, s.o.updates);
         set_scaled(&s, i);
         must(sd_optimizer_update(&s.o, factor, &did, &err), &err);
-        must(sd_optimizer_pull(&s.o, &err), &err);
+        must(sd_block_pull(s.o.block, &err), &err);
         zeroed &= gradients_are_zero(&s);
         same &= did.skipped == skipped[i] && did.scale == scale[i] &&
                 fabs(1e-2 * factor - (double)rate[i]) < 1e-9 && isfinite(did.norm) == !skipped[i];

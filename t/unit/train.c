@@ -354,10 +354,10 @@ static void run_step(struct session *s, int step, struct result *r)
     must(sd_optimizer_finish(&s->optimizer, &did, &err), &err);
     r->norm[step] = did.norm;
     r->skipped += did.skipped;
-    must(sd_optimizer_pull(&s->optimizer, &err), &err);
+    must(sd_block_pull(s->optimizer.block, &err), &err);
     if (s->course->max_norm > 0)
         sd_lora_limit_norms(s->lora, s->course->max_norm, &r->norms[step]);
-    must(sd_optimizer_push(&s->optimizer, &err), &err);
+    must(sd_block_push(s->optimizer.block, &err), &err);
 }
 
 /* Goes through a run; look, if given, sees the session before it ends. */
