@@ -45,21 +45,28 @@ struct piece {
     bool wide; /* units of UNIT elements lie at multiples of 16 bytes */
 };
 
-template <int K> __device__ struct piece piece_of(const table<K> &t)
+/* Which of n sets this block belongs to, first(set) being the first block of each. */
+template <typename F> __device__ int set_of_block(int n, F first)
 {
-    int low = 0, high = t.n; /* first[low] <= block < first[high] */
+    int low = 0, high = n; /* first(low) <= block < first(high) */
     while (high - low > 1) {
         int middle = (low + high) / 2;
-        if (t.first[middle] <= blockIdx.x)
+        if (first(middle) <= blockIdx.x)
             low = middle;
         else
             high = middle;
     }
+    return low;
+}
+
+template <int K> __device__ struct piece piece_of(const table<K> &t)
+{
+    int set = set_of_block(t.n, [&](int i) { return t.first[i]; });
     uintptr_t bits = 0;
     for (int k = 0; k < K; k++)
-        bits |= reinterpret_cast<uintptr_t>(t.memory[low][k]);
-    int64_t from = static_cast<int64_t>(blockIdx.x - t.first[low]) * PIECE, end = from + PIECE;
-    return {low, from, end < t.count[low] ? end : t.count[low], bits % 16 == 0};
+        bits |= reinterpret_cast<uintptr_t>(t.memory[set][k]);
+    int64_t from = static_cast<int64_t>(blockIdx.x - t.first[set]) * PIECE, end = from + PIECE;
+    return {set, from, end < t.count[set] ? end : t.count[set], bits % 16 == 0};
 }
 
 /* visit(std::integral_constant<int, W>{}, unit) for what this thread has of a piece, W elements a unit. */

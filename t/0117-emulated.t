@@ -16,12 +16,13 @@ unit() { # NAME ARGUMENTS...: a unit test whose failed checks are shown
 unit plan
 unit optim
 unit quant
+unit adafactor
 unit lora
 unit model
 unit device_memory
 if [ -z "${SD_SAN:-}" ]; then
     unit ops
 else
-    for op in matmul conv2d attention group_norm layer_norm geglu adamw lion clip accumulate combine assign; do unit ops --op $op --dtype f16; done
+    for op in matmul conv2d attention group_norm layer_norm geglu step adafactor clip accumulate combine assign; do unit ops --op $op --dtype f16; done
 fi
 finish

@@ -258,6 +258,18 @@ struct sd_tensor *sd_graph_clip(struct sd_graph *g, struct sd_tensor *const *gra
 enum { SD_QUANT_BLOCK = 256, SD_QUANT_CODES = 256 };
 void sd_graph_step(struct sd_graph *g, enum sd_rule rule, int n, struct sd_tensor *const *vars,
                    struct sd_tensor *clip, struct sd_tensor *hyper, struct sd_tensor *maps);
+/* AdaFactor on n parameters; what it computes and what hyper holds is in adafactor.h. clip and zeroed
+ * gradients are as in sd_graph_step. The result f32 [n] is the root mean square of each parameter before the
+ * update, 0 of one that was left as it is. */
+struct sd_adafactor_tensors {
+    struct sd_tensor *param, *grad; /* mutable f32 variables of one shape, as are the others */
+    struct sd_tensor
+        *rows; /* the parameter's shape without its last dimension, or all of it where it is one */
+    struct sd_tensor *columns; /* without its last but one; NULL where it has one */
+    struct sd_tensor *m;       /* the parameter's shape, or NULL: no first moment, for all alike */
+};
+struct sd_tensor *sd_graph_adafactor(struct sd_graph *g, int n, const struct sd_adafactor_tensors *t,
+                                     struct sd_tensor *clip, struct sd_tensor *hyper);
 /* After an update: the scale and how many in a row were not skipped, both mutable f32 variables [1]. A scale
  * that would no longer be finite does not grow. */
 void sd_graph_loss_scale(struct sd_graph *g, struct sd_tensor *scale, struct sd_tensor *streak,

@@ -23,6 +23,7 @@
 #define sd_grad_accumulate NULL
 #define sd_grad_clip NULL
 #define sd_grad_step NULL
+#define sd_grad_adafactor NULL
 #define sd_grad_loss_scale NULL
 #define sd_grad_ema NULL
 

@@ -3,6 +3,7 @@
 #define OPS_BUILD_H
 
 #include "base/rng.h"
+#include "tensor/adafactor.h"
 #include "tensor/quant.h"
 #include "tensor/rule.h"
 
@@ -481,6 +482,41 @@ static struct sd_tensor *build_step(struct session *s, const int64_t *p)
     struct sd_tensor *clip = clipping(s, p[3] == 1), *h = hypers(s, p[1], hyper_of[rule], p[3] == 2);
     sd_graph_step(s->g, rule, (int)p[1], t, clip, h, p[4] ? code_maps(s, moments) : NULL);
     return NULL;
+}
+
+/* dimensions of the first parameter (0: it has fewer); parameters; what the last dimension grows by from one
+ * to the next; 1: they have a first moment; 1: the update is skipped */
+static struct sd_tensor *build_adafactor(struct session *s, const int64_t *p)
+{
+    static const float hyper[SD_STEP_HYPER] = {
+        [SD_ADAFACTOR_RATE] = 0.0369f, [SD_ADAFACTOR_LEAST] = 1e-3f, [SD_ADAFACTOR_EPS] = 1e-6f,
+        [SD_ADAFACTOR_KEEP] = 0.9f,    [SD_ADAFACTOR_NEW] = 0.1f,    [SD_ADAFACTOR_MOST] = 0.5f,
+        [SD_ADAFACTOR_BETA1] = 0.8f,   [SD_ADAFACTOR_NEW1] = 0.2f,   [SD_ADAFACTOR_DECAY] = 0.01f};
+    struct sd_adafactor_tensors t[VARIABLES / 5];
+    int n = 1;
+    while (n < SD_MAX_DIMS && p[n])
+        n++;
+    for (int i = 0; i < p[4]; i++) {
+        int64_t dim[SD_MAX_DIMS] = {p[0], p[1], p[2], p[3]}, columns[SD_MAX_DIMS];
+        dim[n - 1] += i * p[5];
+        memcpy(columns, dim, sizeof dim);
+        t[i] = (struct sd_adafactor_tensors){.param = variable(s, "param", STATE, 0, n, dim),
+                                             .grad = variable(s, "grad", STATE, 0, n, dim),
+                                             .rows = variable(s, "rows", STATE, 6, n > 1 ? n - 1 : n, dim)};
+        if (n > 1) {
+            columns[n - 2] = dim[n - 1];
+            t[i].columns = variable(s, "columns", STATE, 6, n - 1, columns);
+        }
+        t[i].m = p[6] ? variable(s, "m", STATE, 0, n, dim) : NULL;
+    }
+    struct sd_tensor *clip = clipping(s, p[7]), *rows = hypers(s, p[4], hyper, false);
+    for (int i = 0; i < p[4]; i++) { /* kinds of parameters in turn */
+        float *row = values(s) + (size_t)i * SD_STEP_HYPER;
+        row[SD_STEP_LIVE] = i % 5 != 3;
+        row[SD_ADAFACTOR_SCALED] = i % 3 != 1;
+        row[SD_ADAFACTOR_MOST] *= i % 2 ? 100 : 1;
+    }
+    return sd_graph_adafactor(s->g, (int)p[4], t, clip, rows);
 }
 
 /* 1: after a skipped update; the streak before it, the interval, 1: no larger scale is finite */

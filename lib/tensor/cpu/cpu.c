@@ -48,6 +48,7 @@ static const struct sd_kernel *const kernels[SD_OP_COUNT] = {
     KERNEL(accumulate),
     KERNEL(clip),
     KERNEL(step),
+    KERNEL(adafactor),
     KERNEL(loss_scale),
     KERNEL(ema),
 };

@@ -7,6 +7,7 @@ static bool is_effect(const struct sd_node *n)
     case SD_OP_assign:
     case SD_OP_accumulate:
     case SD_OP_step:
+    case SD_OP_adafactor:
     case SD_OP_loss_scale:
     case SD_OP_ema:
         return true;
