@@ -65,6 +65,35 @@ struct sd_quick_gelu {
     }
 };
 
+/* (1 + tanh(a)) / 2 is the sigmoid of 2 a. */
+struct sd_gelu_tanh {
+    static __device__ float half(float x)
+    {
+        return sd_sigmoid(1.59576912f * x * (1 + 0.044715f * x * x));
+    }
+    static __device__ float value(float x)
+    {
+        return x * half(x);
+    }
+    static __device__ float slope(float x)
+    {
+        float s = half(x);
+        return s + s * (1 - s) * 1.59576912f * x * (1 + 0.134145f * x * x);
+    }
+};
+
+struct sd_logistic {
+    static __device__ float value(float x)
+    {
+        return sd_sigmoid(x);
+    }
+    static __device__ float slope(float x)
+    {
+        float s = sd_sigmoid(x);
+        return s * (1 - s);
+    }
+};
+
 /* f(A{}) for the struct above that act names. */
 template <typename F> void sd_by_act(enum sd_act act, F f)
 {
@@ -75,6 +104,10 @@ template <typename F> void sd_by_act(enum sd_act act, F f)
         return f(sd_gelu{});
     case SD_ACT_QUICK_GELU:
         return f(sd_quick_gelu{});
+    case SD_ACT_GELU_TANH:
+        return f(sd_gelu_tanh{});
+    case SD_ACT_SIGMOID:
+        return f(sd_logistic{});
     default:
         return f(sd_identity{});
     }

@@ -29,7 +29,14 @@ enum sd_op {
     SD_OP_COUNT
 };
 
-enum sd_act { SD_ACT_NONE, SD_ACT_SILU, SD_ACT_GELU, SD_ACT_QUICK_GELU };
+enum sd_act {
+    SD_ACT_NONE,
+    SD_ACT_SILU,
+    SD_ACT_GELU, /* the exact one, by erf */
+    SD_ACT_QUICK_GELU,
+    SD_ACT_GELU_TANH, /* x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2 (Hendrycks and Gimpel, 2016) */
+    SD_ACT_SIGMOID
+};
 
 /* sd-scripts' --loss_type: what a difference d adds to the loss. The latter two go over from a square to a
  * line where |d| is about delta. */

@@ -126,6 +126,10 @@ SD_CPU_CLONES static void act_block(enum sd_act act, int64_t n, const float *x, 
         MAP(vgelu(x[i]));
     else if (act == SD_ACT_QUICK_GELU)
         MAP(vquick_gelu(x[i]));
+    else if (act == SD_ACT_GELU_TANH)
+        MAP(vgelu_tanh(x[i]));
+    else if (act == SD_ACT_SIGMOID)
+        MAP(vlogistic(x[i]));
     else
         MAP(x[i]);
 }
@@ -156,6 +160,10 @@ SD_CPU_CLONES static void act_bwd_block(enum sd_act act, int64_t n, const float 
         MAP(dy[i] * vgelu_slope(x[i]));
     else if (act == SD_ACT_QUICK_GELU)
         MAP(dy[i] * vquick_gelu_slope(x[i]));
+    else if (act == SD_ACT_GELU_TANH)
+        MAP(dy[i] * vgelu_tanh_slope(x[i]));
+    else if (act == SD_ACT_SIGMOID)
+        MAP(dy[i] * vsigmoid(x[i]) * (1 - vsigmoid(x[i])));
     else
         MAP(dy[i]);
 }

@@ -114,4 +114,22 @@ static inline float vquick_gelu_slope(float x)
     return s * (1 + 1.702f * x * (1 - s));
 }
 
+/* The sigmoid as an activation: NaN stays. */
+static inline float vlogistic(float x)
+{
+    return x != x ? x : vsigmoid(x);
+}
+
+/* (1 + tanh(a)) / 2 is the sigmoid of 2 a. */
+static inline float vgelu_tanh(float x)
+{
+    return x / (1 + vexp(-1.59576912f * x * (1 + 0.044715f * x * x)));
+}
+
+static inline float vgelu_tanh_slope(float x)
+{
+    float s = vsigmoid(1.59576912f * x * (1 + 0.044715f * x * x));
+    return s + s * (1 - s) * 1.59576912f * x * (1 + 0.134145f * x * x);
+}
+
 #endif

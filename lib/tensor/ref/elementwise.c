@@ -86,6 +86,12 @@ static double sigmoid(double x)
     return 1 / (1 + exp(-x));
 }
 
+/* What GELU's approximation takes the tanh of. */
+static double tanh_argument(double x)
+{
+    return M_2_SQRTPI * M_SQRT1_2 * (x + 0.044715 * x * x * x);
+}
+
 double sd_ref_act_of(enum sd_act act, double x)
 {
     switch (act) {
@@ -95,6 +101,10 @@ double sd_ref_act_of(enum sd_act act, double x)
         return x * cdf(x);
     case SD_ACT_QUICK_GELU:
         return x * sigmoid(1.702 * x);
+    case SD_ACT_GELU_TANH:
+        return 0.5 * x * (1 + tanh(tanh_argument(x)));
+    case SD_ACT_SIGMOID:
+        return sigmoid(x);
     default:
         return x;
     }
@@ -109,6 +119,12 @@ double sd_ref_act_slope(enum sd_act act, double x)
         return s * (1 + k * x * (1 - s));
     case SD_ACT_GELU:
         return cdf(x) + x * pdf(x);
+    case SD_ACT_GELU_TANH: {
+        double t = tanh(tanh_argument(x));
+        return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * M_2_SQRTPI * M_SQRT1_2 * (1 + 3 * 0.044715 * x * x);
+    }
+    case SD_ACT_SIGMOID:
+        return s * (1 - s);
     default:
         return 1;
     }
