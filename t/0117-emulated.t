@@ -19,6 +19,7 @@ unit quant
 unit adafactor
 unit lora
 unit model
+unit vit
 unit device_memory
 if [ -z "${SD_SAN:-}" ]; then
     unit ops

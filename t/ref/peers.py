@@ -93,7 +93,7 @@ def initialise(module, name):
         for key, p in sorted(module.named_parameters()):
             g = generator(name + "." + key)
             r = torch.randn(p.shape, generator=g)
-            leaf = key.rsplit(".", 2)[-2]
+            leaf = ("." + key).rsplit(".", 2)[-2]
             if "embedding" in leaf:
                 p.copy_(r * 0.5)
             elif p.ndim > 1:
