@@ -285,6 +285,37 @@ static struct sd_merged *merge_base(struct sd_cmd *c, const struct options *o, s
     return m;
 }
 
+/* AdaFactor's rates are its own, or it warns of what sd-scripts warns of. */
+static void settle_adafactor(struct sd_cmd *c, struct options *o)
+{
+    struct sd_train_config *t = &o->t;
+    bool named = !strcmp(t->lr_scheduler, "adafactor");
+    if (!sd_optim_relative(&t->optimizer)) {
+        if (named)
+            cmd_usage(c,
+                      "--lr-scheduler adafactor is for --optimizer-type AdaFactor with relative_step=True");
+        if (!t->optimizer.kind->factored)
+            return;
+        if (o->max_grad_norm != 0)
+            cmd_warn(c, "AdaFactor: gradients are clipped to norm %g; --max-grad-norm 0 leaves that to it",
+                     o->max_grad_norm);
+        if (strcmp(t->lr_scheduler, "constant_with_warmup"))
+            cmd_warn(c, "AdaFactor: --lr-scheduler constant_with_warmup suits rates of your own");
+        if (t->optimizer.arg[SD_OPTIM_CLIP_THRESHOLD] != 1)
+            cmd_warn(c, "AdaFactor: clip_threshold=1.0 is what suits rates of your own");
+        return;
+    }
+    if (t->lr_warmup_steps != 0)
+        cmd_usage(c,
+                  "--lr-warmup-steps: AdaFactor with relative_step=True has a schedule of its own, without");
+    if (t->lr != 0)
+        cmd_warn(c,
+                 "AdaFactor: the learning rate is only the first one told: relative_step=True makes its own");
+    if (!isnan(t->unet_lr) || !isnan(t->text_encoder_lr))
+        cmd_warn(c, "AdaFactor: --unet-lr and --text-encoder-lr are ignored");
+    t->lr_scheduler = "constant";
+}
+
 static void settle_optimizer(struct sd_cmd *c, struct options *o)
 {
     struct sd_err err = {0};
@@ -294,6 +325,7 @@ static void settle_optimizer(struct sd_cmd *c, struct options *o)
     if (sd_optim_config_init(&o->t.optimizer, name, &o->optimizer_words, &err))
         cmd_usage(c, "%s", err.msg);
     o->t.optimizer.max_grad_norm = o->max_grad_norm;
+    settle_adafactor(c, o);
 }
 
 /* What the options say together. */
@@ -400,7 +432,7 @@ int main(int argc, char **argv)
         {SD_OPT_DOUBLE("text-encoder-lr", 0, &t->text_encoder_lr, "X",
                        "for the text encoder; 0 leaves it as it is")},
         {SD_OPT_DOUBLE("unet-lr", 0, &t->unet_lr, "X", "for the U-Net; 0 leaves it as it is")},
-        {SD_OPT_CHOICE("lr-scheduler", 0, &t->lr_scheduler, "constant|constant_with_warmup",
+        {SD_OPT_CHOICE("lr-scheduler", 0, &t->lr_scheduler, "constant|constant_with_warmup|adafactor",
                        "how the rates go")},
         {SD_OPT_DOUBLE("lr-warmup-steps", 0, &t->lr_warmup_steps, "N",
                        "steps, or a share below 1, of rising rates")},

@@ -143,6 +143,32 @@ is 'nothing where the rate is 0' "$(names n.safetensors | grep -c 'mid_block\|up
 train --max-train-steps 2 --network-args loraplus_lr_ratio=4 loraplus_unet_lr_ratio=2 -o n.safetensors <data
 is 'LoRA+' "$(jq -c 'select(.event == "step") | with_entries(select(.key | test("^lr_")))' "$out" | sort -u)" \
     '{"lr_textencoder":0.001,"lr_textencoder_plus":0.004,"lr_unet":0.001,"lr_unet_plus":0.002}'
+
+# AdaFactor: rates of its own, or those given
+train --max-train-steps 3 --optimizer-type adafactor -o n.safetensors <data
+is 'AdaFactor: it trains, and says what becomes of the rate' "$status $(cat "$err")" \
+    '0 sd-train: AdaFactor: the learning rate is only the first one told: relative_step=True makes its own'
+ok 'AdaFactor: rates of its own, the text encoder first' jq -se 'map(select(.event == "step")) |
+    all(.[]; .lr_unet > 1e-5 and .lr_unet < 0.01 and .lr_textencoder > 1e-5 and .lr_textencoder < 0.01)' "$out"
+is 'AdaFactor: metadata' "$(for k in ss_optimizer ss_lr_scheduler ss_learning_rate ss_unet_lr; do metadata n.safetensors $k; done)" \
+    "transformers.optimization.Adafactor(relative_step=True)
+adafactor:0.001
+None
+None"
+cp n.safetensors f.safetensors
+train --max-train-steps 3 --optimizer-type AdaFactor --learning-rate 5e-4 -j 2 -o n.safetensors <data
+is 'AdaFactor: the rate does not count, nor do threads' "$(tensors n.safetensors)" "$(tensors f.safetensors)"
+train --max-train-steps 3 --optimizer-type AdaFactor --lr-scheduler adafactor --optimizer-args warmup_init=True beta1=0.9 \
+    relative_step=False -o n.safetensors <data
+is 'AdaFactor: warmup_init' "$status $(metadata n.safetensors ss_optimizer)" \
+    '0 transformers.optimization.Adafactor(warmup_init=True,beta1=0.9,relative_step=True)'
+ok 'AdaFactor: its rates rise' jq -se 'map(select(.event == "step").lr_unet) | .[2] > 2.9 * .[0]' "$out"
+train --max-train-steps 2 --optimizer-type AdaFactor --optimizer-args relative_step=False scale_parameter=False clip_threshold=2 \
+    -o n.safetensors <data
+is 'AdaFactor with rates of your own' "$status $(jq -c 'select(.event == "step").lr_unet' "$out" | sort -u)
+$(grep -c AdaFactor "$err") $(metadata n.safetensors ss_lr_scheduler)" '0 0.001
+3 constant'
+
 train --max-train-steps 8 --network-args rank_dropout=0.2 module_dropout=0.2 --network-dropout 0.1 -o n.safetensors <data
 dropped=$(tensors n.safetensors)
 is 'dropout: other tensors' "$status $(metadata n.safetensors ss_network_dropout) $(test "$dropped" != "$want"; echo $?)" '0 0.1 0'
@@ -376,6 +402,10 @@ wrong 'optimizer_args: betas=.9: 1 numbers, expected 2' lora --model "$model" -o
 wrong 'optimizer_args: weight_decay: expected KEY=VALUE' lora --model "$model" -o x.safetensors --optimizer-args weight_decay
 wrong 'optimizer_args: weight_decay=os.system("x"): expected a number*' lora --model "$model" -o x.safetensors \
     --optimizer-args 'weight_decay=os.system("x")'
+wrong '--lr-scheduler adafactor is for*' lora --model "$model" -o x.safetensors --lr-scheduler adafactor
+wrong '--lr-scheduler adafactor is for*' lora --model "$model" -o x.safetensors --lr-scheduler adafactor --optimizer-type AdaFactor \
+    --optimizer-args relative_step=False
+wrong '--lr-warmup-steps: AdaFactor*' lora --model "$model" -o x.safetensors --optimizer-type AdaFactor --lr-warmup-steps 5
 wrong '--use-8bit-adam*exclude*' lora --model "$model" -o x.safetensors --use-8bit-adam --optimizer-type Lion
 wrong 'fp16 *' lora --model "$model" -o x.safetensors --mixed-precision fp16
 wrong '--network-train*exclude*' lora --model "$model" -o x.safetensors --network-train-unet-only \

@@ -15,10 +15,13 @@ static const struct {
     const char *name;
     bool truth; /* True or False */
     bool share; /* from 0 to below 1 */
+    bool falls; /* an exponent: 0 or below */
+    bool none;  /* None: it is not there */
 } args[SD_OPTIM_ARGS] = {
     [SD_OPTIM_BETA1] = {"betas", .share = true},
     [SD_OPTIM_BETA2] = {"betas", .share = true},
     [SD_OPTIM_EPS] = {"eps"},
+    [SD_OPTIM_EPS_SCALE] = {"eps"},
     [SD_OPTIM_WEIGHT_DECAY] = {"weight_decay"},
     [SD_OPTIM_AMSGRAD] = {"amsgrad", .truth = true},
     [SD_OPTIM_DECOUPLED] = {"decoupled_weight_decay", .truth = true},
@@ -37,6 +40,12 @@ static const struct {
     [SD_OPTIM_ETA_PLUS] = {"etas"},
     [SD_OPTIM_STEP_LEAST] = {"step_sizes"},
     [SD_OPTIM_STEP_MOST] = {"step_sizes"},
+    [SD_OPTIM_CLIP_THRESHOLD] = {"clip_threshold"},
+    [SD_OPTIM_DECAY_RATE] = {"decay_rate", .falls = true},
+    [SD_OPTIM_FIRST] = {"beta1", .share = true, .none = true},
+    [SD_OPTIM_SCALE_PARAMETER] = {"scale_parameter", .truth = true},
+    [SD_OPTIM_RELATIVE_STEP] = {"relative_step", .truth = true},
+    [SD_OPTIM_WARMUP_INIT] = {"warmup_init", .truth = true},
 };
 
 /* What they say of how torch computes is of no consequence here. */
@@ -170,6 +179,10 @@ static int check_value(const struct sd_optim_config *c, const char *word, enum s
                       args[arg].truth ? "expected True or False for this argument"
                                       : "expected a number for this argument",
                       err);
+    if (args[arg].none && isnan(v))
+        return 0;
+    if (args[arg].falls)
+        return v <= 0 ? 0 : refuse(c, word, "expected no number above 0 for this argument", err);
     if (!(v >= 0))
         return refuse(c, word, "expected no number below 0 for this argument", err);
     if (args[arg].share && v >= 1)
@@ -242,7 +255,23 @@ static int check_together(const struct sd_optim_config *c, struct sd_err *err)
                           "optimizer_args: Nesterov momentum requires a momentum and zero dampening");
     if (takes(c->kind, SD_OPTIM_ETA_PLUS) && !(a[SD_OPTIM_ETA_MINUS] < 1 && a[SD_OPTIM_ETA_PLUS] > 1))
         return sd_err_set(err, SD_ERR_USAGE, "optimizer_args: etas: expected one below 1 and one above");
+    if (c->kind->factored && a[SD_OPTIM_CLIP_THRESHOLD] == 0)
+        return sd_err_set(err, SD_ERR_USAGE, "optimizer_args: clip_threshold: expected a number above 0");
     return 0;
+}
+
+/* warmup_init is of relative steps, so it turns them on; in the text, too. */
+static void turn_relative(struct sd_optim_config *c)
+{
+    static const char off[] = "relative_step=False", on[] = "relative_step=True";
+    char *at = strstr(c->text, off);
+    if (!c->kind->factored || c->arg[SD_OPTIM_WARMUP_INIT] == 0)
+        return;
+    c->arg[SD_OPTIM_RELATIVE_STEP] = 1;
+    if (at) {
+        memcpy(at, on, sizeof on - 1);
+        memmove(at + sizeof on - 1, at + sizeof off - 1, strlen(at + sizeof off - 1) + 1);
+    }
 }
 
 static int unknown(const char *name, struct sd_err *err)
@@ -274,5 +303,6 @@ int sd_optim_config_init(struct sd_optim_config *c, const char *name, const stru
     const char *added = c->kind->given;
     if (added && !given(words, added) && take_word(c, added, err))
         return -1;
+    turn_relative(c);
     return check_together(c, err);
 }

@@ -1,5 +1,7 @@
 #include "optim/kind.h"
 
+#include "tensor/adafactor.h"
+
 #include <math.h>
 
 /* --- Adam and its kin --- */
@@ -205,6 +207,30 @@ static double rprop_start(const double *a, int moment, double lr)
     return moment ? lr : 0;
 }
 
+/* --- AdaFactor, as transformers has it --- */
+
+static void adafactor(const double *a, double lr, double t, double carry, float *h)
+{
+    double least = a[SD_OPTIM_WARMUP_INIT] != 0 ? 1e-6 * t : 1e-2, fresh = pow(t, a[SD_OPTIM_DECAY_RATE]);
+    bool moment = !isnan(a[SD_OPTIM_FIRST]);
+    (void)carry;
+    h[SD_ADAFACTOR_RATE] = (float)(a[SD_OPTIM_RELATIVE_STEP] != 0 ? fmin(least, 1 / sqrt(t)) : lr);
+    h[SD_ADAFACTOR_SCALED] = (float)a[SD_OPTIM_SCALE_PARAMETER];
+    h[SD_ADAFACTOR_LEAST] = (float)a[SD_OPTIM_EPS_SCALE];
+    h[SD_ADAFACTOR_EPS] = (float)a[SD_OPTIM_EPS];
+    h[SD_ADAFACTOR_KEEP] = (float)(1 - fresh);
+    h[SD_ADAFACTOR_NEW] = (float)fresh;
+    h[SD_ADAFACTOR_MOST] = (float)a[SD_OPTIM_CLIP_THRESHOLD];
+    h[SD_ADAFACTOR_BETA1] = (float)(moment ? a[SD_OPTIM_FIRST] : 0);
+    h[SD_ADAFACTOR_NEW1] = (float)(moment ? 1 - a[SD_OPTIM_FIRST] : 1);
+    h[SD_ADAFACTOR_DECAY] = (float)a[SD_OPTIM_WEIGHT_DECAY];
+}
+
+bool sd_optim_relative(const struct sd_optim_config *c)
+{
+    return c->kind->factored && c->arg[SD_OPTIM_RELATIVE_STEP] != 0;
+}
+
 /* --- the table --- */
 
 #define ARG(name, value)              \
@@ -247,6 +273,11 @@ static const struct sd_optim_kind kinds[] = {
     /* bitsandbytes' takes the words nesterov and dampening and has neither */
     {"SGDNesterov8bit", "bitsandbytes.optim.sgd.SGD8bit", .given = "momentum=0.9", .rule = SD_RULE_sgd,
      .codes = true, .hyper = sgd, ARGS(ARG(MOMENTUM, 0.9), ARG(WEIGHT_DECAY, 0))},
+    {"AdaFactor", "transformers.optimization.Adafactor", .given = "relative_step=True", .factored = true,
+     .hyper = adafactor,
+     ARGS(ARG(EPS, 1e-30), ARG(EPS_SCALE, 1e-3), ARG(CLIP_THRESHOLD, 1), ARG(DECAY_RATE, -0.8),
+          ARG(FIRST, NAN), ARG(WEIGHT_DECAY, 0), ARG(SCALE_PARAMETER, 1), ARG(RELATIVE_STEP, 1),
+          ARG(WARMUP_INIT, 0))},
     {"Adam", "torch.optim.adam.Adam", .rule = SD_RULE_adam, .choose = adam_choose, .hyper = adam,
      ARGS(BETAS(0.9, 0.999), ARG(EPS, 1e-8), ARG(WEIGHT_DECAY, 0), ARG(AMSGRAD, 0), ARG(DECOUPLED, 0))},
     {"NAdam", "torch.optim.nadam.NAdam", .rule = SD_RULE_adam, .hyper = nadam, .carry = nadam_carry,

@@ -12,6 +12,7 @@ enum sd_optim_arg {
     SD_OPTIM_BETA1,
     SD_OPTIM_BETA2,
     SD_OPTIM_EPS,
+    SD_OPTIM_EPS_SCALE, /* AdaFactor's second one, of the parameter's size */
     SD_OPTIM_WEIGHT_DECAY,
     SD_OPTIM_AMSGRAD,
     SD_OPTIM_DECOUPLED,
@@ -30,6 +31,12 @@ enum sd_optim_arg {
     SD_OPTIM_ETA_PLUS,
     SD_OPTIM_STEP_LEAST,
     SD_OPTIM_STEP_MOST,
+    SD_OPTIM_CLIP_THRESHOLD,
+    SD_OPTIM_DECAY_RATE,
+    SD_OPTIM_FIRST, /* AdaFactor's beta1; NaN is None: no first moment */
+    SD_OPTIM_SCALE_PARAMETER,
+    SD_OPTIM_RELATIVE_STEP,
+    SD_OPTIM_WARMUP_INIT,
     SD_OPTIM_ARGS
 };
 
@@ -45,6 +52,7 @@ struct sd_optim_kind {
     const char *name;   /* as --optimizer-type has it; case does not matter */
     const char *python; /* "module.Class", as ss_optimizer records it */
     const char *given;  /* what sd-scripts adds to the arguments when it is not among them, or NULL */
+    bool factored;      /* AdaFactor: steps by sd_graph_adafactor, not by a rule */
     bool codes;         /* moments of 8 bits, for parameters of at least SD_OPTIM_CODES_FROM elements */
     const struct sd_optim_default *args; /* [n_args] */
     int n_args;
@@ -79,5 +87,8 @@ int sd_optim_config_init(struct sd_optim_config *c, const char *name, const stru
 const struct sd_optim_kind *sd_optim_kind(int i);
 
 enum sd_rule sd_optim_rule(const struct sd_optim_config *c);
+
+/* Whether it makes its rates itself: those given, and schedules, do not count. */
+bool sd_optim_relative(const struct sd_optim_config *c);
 
 #endif

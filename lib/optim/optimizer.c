@@ -1,8 +1,10 @@
 #include "optim/optimizer.h"
 
+#include "tensor/adafactor.h"
 #include "tensor/frozen.h"
 #include "tensor/quant.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,6 +27,27 @@ static void *carve(char *base, size_t *used, size_t bytes)
     return at;
 }
 
+/* AdaFactor's moment: of the parameter's shape, or without one of its dimensions. */
+static struct sd_var factor_var(const struct sd_var *param, int without, char *base, size_t *used)
+{
+    struct sd_var like = {0};
+    for (int i = 0; i < param->ndim; i++)
+        if (i != without)
+            like.dim[like.ndim++] = param->dim[i];
+    return state_var("moment", SD_F32, &like, carve(base, used, (size_t)sd_var_count(&like) * sizeof(float)));
+}
+
+/* The moments of sd_adafactor_tensors: rows, columns, m. */
+static void lay_out_factors(struct sd_optimizer *o, struct sd_optim_param *p, char *base, size_t *used)
+{
+    int n = p->var->ndim;
+    p->moment[0] = factor_var(p->var, n > 1 ? n - 1 : -1, base, used);
+    if (n > 1)
+        p->moment[1] = factor_var(p->var, n - 2, base, used);
+    if (!isnan(o->config.arg[SD_OPTIM_FIRST]))
+        p->moment[2] = factor_var(p->var, -1, base, used);
+}
+
 /* Gives a parameter its gradient and moments. */
 static void lay_out(struct sd_optimizer *o, struct sd_optim_param *p, char *base, size_t *used)
 {
@@ -33,6 +56,10 @@ static void lay_out(struct sd_optimizer *o, struct sd_optim_param *p, char *base
     int moments = sd_rules[sd_optim_rule(&o->config)].moments;
     p->codes = o->config.kind->codes && n >= SD_OPTIM_CODES_FROM;
     p->grad = state_var("grad", SD_F32, p->var, carve(base, used, (size_t)n * sizeof(float)));
+    if (o->config.kind->factored) {
+        lay_out_factors(o, p, base, used);
+        return;
+    }
     for (int j = 0; j < moments && !p->codes; j++)
         p->moment[j] = state_var("moment", SD_F32, p->var, carve(base, used, (size_t)n * sizeof(float)));
     for (int j = 0; j < moments && p->codes; j++) {
@@ -128,6 +155,33 @@ static void add_step(struct sd_optimizer *o, bool codes)
     sd_graph_step(g, rule, n, vars, o->clip, o->hyper[codes], codes ? make_maps(o) : NULL);
 }
 
+static struct sd_tensor *moment_tensor(struct sd_optimizer *o, struct sd_optim_param *p, int j)
+{
+    return p->moment[j].state ? sd_graph_var(o->graph, &p->moment[j], SD_F32) : NULL;
+}
+
+static void add_adafactor(struct sd_optimizer *o)
+{
+    struct sd_graph *g = o->graph;
+    struct sd_adafactor_tensors *t = sd_graph_alloc(g, (size_t)o->n_params + 1, sizeof *t);
+    for (int i = 0; i < o->n_params && t; i++) {
+        struct sd_optim_param *p = &o->params[i];
+        t[i] = (struct sd_adafactor_tensors){
+            .param = sd_graph_var(g, p->var, SD_F32),
+            .grad = sd_graph_var(g, &p->grad, SD_F32),
+            .rows = moment_tensor(o, p, 0),
+            .columns = moment_tensor(o, p, 1),
+            .m = moment_tensor(o, p, 2),
+        };
+    }
+    if (!o->n_params)
+        return;
+    o->hyper[0] = sd_graph_input(g, "hyper", SD_F32, 2, (int64_t[]){o->n_params, SD_STEP_HYPER});
+    o->rms = sd_graph_adafactor(g, o->n_params, t, o->clip, o->hyper[0]);
+    if (o->rms)
+        sd_graph_output(g, o->rms);
+}
+
 static int build(struct sd_optimizer *o, struct sd_backend *backend, struct sd_err *err)
 {
     struct sd_graph *g = o->graph = sd_graph_new();
@@ -139,8 +193,12 @@ static int build(struct sd_optimizer *o, struct sd_backend *backend, struct sd_e
     struct sd_tensor *scale = o->scale ? sd_graph_var(g, &o->scale->scale, SD_F32) : NULL;
     o->clip = sd_graph_clip(g, grads, o->n_params, (float)o->config.max_grad_norm, scale);
     sd_graph_output(g, o->clip);
-    add_step(o, false);
-    add_step(o, true);
+    if (o->config.kind->factored) {
+        add_adafactor(o);
+    } else {
+        add_step(o, false);
+        add_step(o, true);
+    }
     if (o->scale)
         sd_graph_loss_scale(g, scale, sd_graph_var(g, &o->scale->streak, SD_F32), o->clip,
                             &o->config.scaling);
@@ -156,6 +214,8 @@ int sd_optimizer_init(struct sd_optimizer *o, const struct sd_optim_config *conf
     if (!o->groups)
         return sd_err_memory(err, (size_t)n_groups * sizeof *o->groups);
     memcpy(o->groups, groups, (size_t)n_groups * sizeof *groups);
+    for (int i = 0; i < n_groups; i++)
+        o->groups[i].last = groups[i].lr;
     if (copy_params(o, vars, group_of, n, err) || make_scale(o, err) ||
         !(o->block = sd_block_new(backend, vars, n, err)) || build(o, backend, err)) {
         sd_optimizer_free(o);
@@ -200,6 +260,29 @@ void sd_optimizer_prepare(struct sd_optimizer *o, double factor)
     }
 }
 
+/* The rate of a group's first parameter in the update that was done, which is what sd-scripts logs. */
+static double rate_of(struct sd_optimizer *o, int param)
+{
+    if (!sd_optim_relative(&o->config))
+        return o->params[param].lr;
+    const float *rms = sd_plan_data(o->plan, o->rms),
+                *h = (const float *)sd_plan_data(o->plan, o->hyper[0]) + (size_t)param * SD_STEP_HYPER;
+    double size = fmax((double)h[SD_ADAFACTOR_LEAST], (double)rms[param]);
+    return (double)h[SD_ADAFACTOR_RATE] * (h[SD_ADAFACTOR_SCALED] != 0 ? size : 1);
+}
+
+static void note_rates(struct sd_optimizer *o, bool skipped)
+{
+    for (int k = 0; k < o->n_groups; k++) {
+        int i = 0;
+        while (i < o->n_params && o->params[i].group != k)
+            i++;
+        bool stays = i < o->n_params && (skipped || o->params[i].idle) && sd_optim_relative(&o->config);
+        if (i < o->n_params && !stays)
+            o->groups[k].last = rate_of(o, i);
+    }
+}
+
 /* One more update of a parameter is done. */
 static void count(struct sd_optimizer *o, struct sd_optim_param *p)
 {
@@ -217,6 +300,7 @@ int sd_optimizer_finish(struct sd_optimizer *o, struct sd_optim_update *did, str
         if (!o->params[i].idle && !did->skipped)
             count(o, &o->params[i]);
     o->updates += !did->skipped;
+    note_rates(o, did->skipped);
     if (!o->scale)
         return 0;
     if (sd_var_pull(o->backend, &o->scale->scale, err))

@@ -15,13 +15,14 @@
 struct sd_optim_group {
     const char *name; /* "textencoder", "unet": as sd-scripts logs it */
     double lr;
+    double last; /* the rate of the last update, as sd-scripts logs it; the optimizer keeps it */
 };
 
 struct sd_optim_param {
     struct sd_var *var; /* trained; borrowed */
     int group;
     struct sd_var grad;                    /* f32, var's shape */
-    struct sd_var moment[SD_STEP_MOMENTS]; /* those of the rule, f32 or codes */
+    struct sd_var moment[SD_STEP_MOMENTS]; /* those of the rule, f32 or codes; AdaFactor's rows, columns, m */
     struct sd_var max[SD_STEP_MOMENTS];    /* magnitudes of the codes' blocks */
     bool codes;
     /* The next update leaves it and its moments as they are, as PyTorch does where no gradient reached it. */
@@ -50,6 +51,7 @@ struct sd_optimizer {
     struct sd_plan *plan;
     struct sd_graph *graph;            /* private from here */
     struct sd_tensor *clip, *hyper[2]; /* rows of those with f32 moments, of those with codes */
+    struct sd_tensor *rms;             /* AdaFactor's; else NULL */
     void *memory;
     float maps[SD_STEP_MOMENTS][SD_QUANT_CODES];
     struct sd_var maps_var;

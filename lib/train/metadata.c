@@ -274,13 +274,14 @@ static void put_network(struct sd_meta *m, const struct sd_train_config *c)
 static void put_run(struct sd_meta *m, const struct sd_train_config *c, const struct sd_train_plan *plan,
                     const struct sd_train_progress *progress)
 {
-    char optimizer[400];
+    char optimizer[400], schedule[64], rate[32];
+    bool relative = sd_optim_relative(&c->optimizer); /* sd-scripts forgets the rates then */
     sd_meta_set_int(m, "ss_session_id", (int64_t)progress->session);
     put_float(m, "ss_training_started_at", (double)progress->started);
     put_float(m, "ss_training_finished_at", (double)progress->finished);
-    put_float(m, "ss_learning_rate", c->lr);
-    put_float(m, "ss_text_encoder_lr", c->text_encoder_lr);
-    put_float(m, "ss_unet_lr", c->unet_lr);
+    put_float(m, "ss_learning_rate", relative ? NAN : c->lr);
+    put_float(m, "ss_text_encoder_lr", relative ? NAN : c->text_encoder_lr);
+    put_float(m, "ss_unet_lr", relative ? NAN : c->unet_lr);
     put_float(m, "ss_network_dropout", c->network_dropout);
     put_float(m, "ss_scale_weight_norms", c->scale_weight_norms != 0 ? c->scale_weight_norms : NAN);
     sd_meta_set_int(m, "ss_num_train_images", plan->pictures);
@@ -295,7 +296,9 @@ static void put_run(struct sd_meta *m, const struct sd_train_config *c, const st
         sd_meta_set_int(m, "ss_lr_warmup_steps", (int64_t)c->lr_warmup_steps);
     else
         put_float(m, "ss_lr_warmup_steps", c->lr_warmup_steps);
-    sd_meta_set(m, "ss_lr_scheduler", c->lr_scheduler);
+    sd_python_float(c->lr, rate);
+    snprintf(schedule, sizeof schedule, "adafactor:%s", rate);
+    sd_meta_set(m, "ss_lr_scheduler", relative ? schedule : c->lr_scheduler);
     sd_meta_set(m, "ss_mixed_precision",
                 c->trainer.dtype == SD_BF16  ? "bf16"
                 : c->trainer.dtype == SD_F16 ? "fp16"

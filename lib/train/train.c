@@ -495,7 +495,7 @@ static int update(struct run *r, double loss, size_t batches, struct sd_err *err
     if (update_weights(r, &did, &norms, err))
         return -1;
     for (int i = 0; i < r->plan.n_groups; i++)
-        lr[i] = r->optimizer.groups[i].lr * r->factor;
+        lr[i] = r->optimizer.groups[i].last;
     e.grad_norm = (double)did.norm;
     e.loss_scale = did.scale != scale ? (double)did.scale : 0;
     e.skipped = did.skipped;

@@ -3,26 +3,31 @@
 #include <math.h>
 #include <string.h>
 
+#include "optim/optimizer.h"
 #include "store/safetensors.h"
 #include "backend.h"
 #include "tap.h"
 #include "tensor/adafactor.h"
 
-enum { STEPS = 200, GRADS = 8, PARAMS = 5, MOST = 1024, STATES = 5 };
+enum { STEPS = 200, GRADS = 8, PARAMS = 5, MOST = 1024 };
 
 /* A kind of the fixture: what Adafactor was given. */
 struct kind {
     const char *name;
-    double lr, clip_threshold, decay_rate, eps[2], weight_decay,
-        beta1; /* lr 0: relative; beta1 0: no moment */
-    bool scale_parameter, warmup_init;
+    double lr;
+    const char *words[6];
+    double least; /* of a parameter's size; 0: its rate is not scaled by it */
 };
 
 static const struct kind kinds[] = {
-    {"plain", 0, 1, -0.8, {1e-30, 1e-3}, 0, 0, true, false},
-    {"warm", 0, 1, -0.8, {1e-30, 1e-3}, 0.1, 0.9, true, true},
-    {"fixed", 2e-3, 0.5, -0.7, {1e-12, 1e-2}, 0.01, 0, false, false},
-    {"scaled", 5e-2, 1, -0.8, {1e-30, 0.5}, 0, 0.5, true, false},
+    {"plain", 1, {NULL}, 1e-3},
+    {"warm", 1, {"warmup_init=True", "relative_step=False", "beta1=0.9", "weight_decay=0.1"}, 1e-3},
+    {"fixed",
+     2e-3,
+     {"relative_step=False", "scale_parameter=False", "clip_threshold=0.5", "decay_rate=-0.7",
+      "eps=(1e-12,1e-2)", "weight_decay=0.01"},
+     0},
+    {"scaled", 5e-2, {"relative_step=False", "beta1=0.5", "eps=[1e-30, 0.5]"}, 0.5},
 };
 static const char *const names[PARAMS] = {"matrix", "conv", "ones", "vector", "late"};
 
@@ -39,67 +44,45 @@ static const struct sd_store_entry *find(const struct sd_tensor_file *tf, const 
     return e;
 }
 
-/* The parameters, and beside each its gradient, rows, columns and first moment. */
+/* The parameters, each in a group of its own, and their optimizer. */
 struct subject {
-    float memory[PARAMS][STATES][MOST];
-    struct sd_var var[PARAMS][STATES];
-    struct sd_adafactor_tensors t[PARAMS];
+    float memory[PARAMS][MOST];
+    struct sd_var var[PARAMS];
     int64_t n[PARAMS];
+    struct sd_optimizer o;
 };
 
-/* A variable of the parameter's dimensions without one of them (-1: all). */
-static struct sd_tensor *state(struct sd_graph *g, struct subject *s, int param, int which, int without)
+static void open_subject(struct subject *s, const struct sd_tensor_file *tf, const struct kind *k,
+                         struct sd_backend *b)
 {
-    const struct sd_var *like = &s->var[param][0];
-    struct sd_var *v = &s->var[param][which];
-    *v = (struct sd_var){.name = names[param], .dtype = SD_F32};
-    for (int i = 0; i < like->ndim; i++)
-        if (i != without)
-            v->dim[v->ndim++] = like->dim[i];
-    v->data = v->state = s->memory[param][which];
-    return sd_graph_var(g, v, SD_F32);
-}
-
-static void open_subject(struct subject *s, struct sd_graph *g, const struct sd_tensor_file *tf, bool moment)
-{
+    struct sd_optim_group groups[PARAMS];
+    struct sd_var *vars[PARAMS];
+    int group_of[PARAMS];
+    struct sd_optim_config config;
+    struct sd_strings words = {.v = (const char **)k->words};
+    struct sd_err err = {0};
     memset(s, 0, sizeof *s);
     for (int i = 0; i < PARAMS; i++) {
         const struct sd_store_entry *e = find(tf, "in", names[i]);
-        struct sd_var *param = &s->var[i][0];
         s->n[i] = (int64_t)(e->bytes / sizeof(float));
-        memcpy(s->memory[i][0], e->data, e->bytes);
-        *param = (struct sd_var){.name = names[i],
-                                 .dtype = SD_F32,
-                                 .ndim = e->ndim,
-                                 .data = s->memory[i][0],
-                                 .state = s->memory[i][0]};
-        for (int k = 0; k < e->ndim; k++)
-            param->dim[k] = e->shape[k];
-        int n = e->ndim;
-        s->t[i] = (struct sd_adafactor_tensors){
-            .param = sd_graph_var(g, param, SD_F32),
-            .grad = state(g, s, i, 1, -1),
-            .rows = state(g, s, i, 2, n > 1 ? n - 1 : -1),
-            .columns = n > 1 ? state(g, s, i, 3, n - 2) : NULL,
-            .m = moment ? state(g, s, i, 4, -1) : NULL,
-        };
+        memcpy(s->memory[i], e->data, e->bytes);
+        s->var[i] = (struct sd_var){.name = names[i],
+                                    .dtype = SD_F32,
+                                    .ndim = e->ndim,
+                                    .data = s->memory[i],
+                                    .state = s->memory[i],
+                                    .trainable = true};
+        for (int d = 0; d < e->ndim; d++)
+            s->var[i].dim[d] = e->shape[d];
+        vars[i] = &s->var[i];
+        groups[i] = (struct sd_optim_group){.name = names[i], .lr = k->lr};
+        group_of[i] = i;
     }
-}
-
-static void fill_hyper(const struct kind *k, double step, float *h)
-{
-    double relative = fmin(k->warmup_init ? 1e-6 * step : 1e-2, 1 / sqrt(step));
-    h[SD_STEP_LIVE] = 1;
-    h[SD_ADAFACTOR_RATE] = (float)(k->lr != 0 ? k->lr : relative);
-    h[SD_ADAFACTOR_SCALED] = k->scale_parameter;
-    h[SD_ADAFACTOR_LEAST] = (float)k->eps[1];
-    h[SD_ADAFACTOR_EPS] = (float)k->eps[0];
-    h[SD_ADAFACTOR_KEEP] = (float)(1 - pow(step, k->decay_rate));
-    h[SD_ADAFACTOR_NEW] = (float)pow(step, k->decay_rate);
-    h[SD_ADAFACTOR_MOST] = (float)k->clip_threshold;
-    h[SD_ADAFACTOR_BETA1] = (float)k->beta1;
-    h[SD_ADAFACTOR_NEW1] = (float)(1 - k->beta1);
-    h[SD_ADAFACTOR_DECAY] = (float)k->weight_decay;
+    while (words.n < 6 && k->words[words.n])
+        words.n++;
+    must(sd_optim_config_init(&config, "adafactor", &words, &err), &err);
+    config.max_grad_norm = 0;
+    must(sd_optimizer_init(&s->o, &config, groups, PARAMS, vars, group_of, PARAMS, b, &err), &err);
 }
 
 /* The largest difference of n numbers, relative to the largest of those wanted. */
@@ -115,61 +98,121 @@ static double distance(const float *got, const float *want, int64_t n)
 }
 
 /* The parameters after so many steps, and that gradients are zero. */
-static double compare(struct subject *s, const struct sd_tensor_file *tf, const char *kind,
-                      struct sd_backend *b, int steps)
+static double compare(struct subject *s, const struct sd_tensor_file *tf, const char *kind, int steps)
 {
     static const float zeros[MOST];
     char prefix[32];
     double worst = 0;
     snprintf(prefix, sizeof prefix, "%s.%d", kind, steps);
     for (int i = 0; i < PARAMS; i++) {
-        var_pull(b, &s->var[i][0]);
-        var_pull(b, &s->var[i][1]);
-        worst = fmax(worst, distance(s->memory[i][0], find(tf, prefix, names[i])->data, s->n[i]));
-        if (memcmp(s->memory[i][1], zeros, (size_t)s->n[i] * sizeof *zeros))
+        struct sd_var *grad = sd_optimizer_grad(&s->o, &s->var[i]);
+        var_pull(s->o.backend, &s->var[i]);
+        var_pull(s->o.backend, grad);
+        worst = fmax(worst, distance(s->memory[i], find(tf, prefix, names[i])->data, s->n[i]));
+        if (memcmp(grad->data, zeros, (size_t)s->n[i] * sizeof *zeros))
             worst = INFINITY;
+    }
+    return worst;
+}
+
+/* How far the rates that are told are from what Adafactor's schedule tells after a step. */
+static double rates(const struct subject *s, const struct sd_tensor_file *tf, const struct kind *k, int step)
+{
+    char prefix[32];
+    double worst = 0, lr = (double)((const float *)find(tf, k->name, "rate")->data)[step - 1];
+    bool relative = sd_optim_relative(&s->o.config);
+    snprintf(prefix, sizeof prefix, "%s.rms", k->name);
+    for (int i = 0; i < PARAMS; i++) {
+        double size = (double)((const float *)find(tf, prefix, names[i])->data)[step - 1];
+        double want = relative ? lr * fmax(k->least, size) : k->lr;
+        worst = fmax(worst, fabs(s->o.groups[i].last / want - 1));
     }
     return worst;
 }
 
 static void check(const char *backend, const struct sd_tensor_file *tf, const struct kind *k)
 {
-    struct sd_graph *g = sd_graph_new();
     struct sd_err err = {0};
     static struct subject s;
-    open_subject(&s, g, tf, k->beta1 != 0);
-    struct sd_tensor *clip = sd_graph_input(g, "clip", SD_F32, 1, (int64_t[]){SD_CLIP_RESULTS}),
-                     *hyper = sd_graph_input(g, "hyper", SD_F32, 2, (int64_t[]){PARAMS, SD_STEP_HYPER}),
-                     *rms = sd_graph_adafactor(g, PARAMS, s.t, clip, hyper);
-    must(sd_graph_error(g, &err), &err);
-    sd_graph_output(g, rms);
     struct sd_backend *b = sd_backend_new(backend, &err);
-    struct sd_plan *p = b ? sd_plan_new(g, b, &err) : NULL;
-    must(!p, &err);
-    memcpy(sd_plan_data(p, clip), (float[]){0, 1, 0}, SD_CLIP_RESULTS * sizeof(float));
-    double worst = 0, worst_rms = 0;
+    must(!b, &err);
+    open_subject(&s, tf, k, b);
+    double worst = 0, worst_rate = 0;
     for (int step = 1; step <= STEPS; step++) {
+        struct sd_optim_update did;
         for (int i = 0; i < PARAMS; i++) {
             const float *grads = find(tf, "in.grad", names[i])->data;
-            memcpy(s.memory[i][1], grads + (step - 1) % GRADS * s.n[i], (size_t)s.n[i] * sizeof *grads);
-            var_push(b, &s.var[i][1]);
-            fill_hyper(k, step, (float *)sd_plan_data(p, hyper) + (size_t)i * SD_STEP_HYPER);
+            struct sd_var *grad = sd_optimizer_grad(&s.o, &s.var[i]);
+            memcpy(grad->state, grads + (step - 1) % GRADS * s.n[i], (size_t)s.n[i] * sizeof *grads);
+            var_push(b, grad);
         }
-        plan_run(p);
-        char prefix[32];
-        snprintf(prefix, sizeof prefix, "%s.rms", k->name);
-        for (int i = 0; i < PARAMS; i++)
-            worst_rms =
-                fmax(worst_rms, distance((const float *)sd_plan_data(p, rms) + i,
-                                         (const float *)find(tf, prefix, names[i])->data + step - 1, 1));
+        must(sd_optimizer_update(&s.o, 1, &did, &err), &err);
+        worst_rate = fmax(worst_rate, rates(&s, tf, k, step));
         if (step == 1 || step == 2 || step == 10 || step == 50 || step == STEPS)
-            worst = fmax(worst, compare(&s, tf, k->name, b, step));
+            worst = fmax(worst, compare(&s, tf, k->name, step));
     }
     ok(worst < 1e-5, "%s: %s: %d steps (%.1e)", backend, k->name, STEPS, worst);
-    ok(worst_rms < 1e-5, "%s: %s: sizes of the parameters (%.1e)", backend, k->name, worst_rms);
-    sd_plan_free(p);
+    ok(worst_rate < 1e-5, "%s: %s: rates (%.1e)", backend, k->name, worst_rate);
+    sd_optimizer_free(&s.o);
     sd_backend_free(b);
-    sd_graph_free(g);
+}
+
+/* A parameter that no gradient reached stays, with its moments, and does not count; the others step. */
+static void check_idle(const struct sd_tensor_file *tf)
+{
+    static struct subject s;
+    struct sd_err err = {0};
+    struct sd_backend *b = sd_backend_new(test_backend(), &err);
+    must(!b, &err);
+    open_subject(&s, tf, &kinds[0], b);
+    float before[MOST];
+    memcpy(before, s.memory[0], sizeof before);
+    for (int step = 0; step < 3; step++) {
+        struct sd_optim_update did;
+        for (int i = 0; i < PARAMS; i++) {
+            struct sd_var *grad = sd_optimizer_grad(&s.o, &s.var[i]);
+            memcpy(grad->state, find(tf, "in.grad", names[i])->data, (size_t)s.n[i] * sizeof(float));
+            var_push(b, grad);
+        }
+        s.o.params[0].idle = step < 2; /* its first update is the third */
+        must(sd_optimizer_update(&s.o, 1, &did, &err), &err);
+        must(sd_optimizer_pull(&s.o, &err), &err);
+        if (step == 1)
+            ok(!memcmp(before, s.memory[0], sizeof before) && s.o.groups[0].last == 1, "idle: it stays");
+    }
+    double d = distance(s.memory[0], find(tf, "plain.1", names[0])->data, s.n[0]);
+    ok(d < 1e-6, "idle: its first step is its first (%.1e)", d);
+    sd_optimizer_free(&s.o);
+    sd_backend_free(b);
+}
+
+/* What --optimizer-args may say, and what becomes of it. */
+static void check_words(void)
+{
+    static const struct {
+        const char *word, *text; /* NULL: refused */
+    } cases[] = {
+        {NULL, "relative_step=True"},
+        {"relative_step=False", "relative_step=False"},
+        {"warmup_init=True", "warmup_init=True,relative_step=True"},
+        {"beta1=None", "beta1=None,relative_step=True"},
+        {"eps=1e-30,1e-3", "eps=(1e-30, 0.001),relative_step=True"},
+        {"eps=1e-30", NULL},
+        {"beta1=1", NULL},
+        {"decay_rate=0.8", NULL},
+        {"clip_threshold=0", NULL},
+        {"clip_threshold=None", NULL},
+        {"betas=.9,.99", NULL},
+        {"lr=1", NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct sd_optim_config c;
+        struct sd_err err = {0};
+        struct sd_strings words = {.v = (const char **)&cases[i].word, .n = cases[i].word != NULL};
+        bool good = !sd_optim_config_init(&c, "AdaFactor", &words, &err);
+        ok(cases[i].text ? good && !strcmp(c.text, cases[i].text) : !good, "words: %s: %s",
+           cases[i].word ? cases[i].word : "none", good ? c.text : err.msg);
+    }
 }
 
 /* What does not fit together is refused. */
@@ -212,7 +255,9 @@ int main(void)
         check("ref", tf, &kinds[i]);
         check(test_backend(), tf, &kinds[i]);
     }
+    check_idle(tf);
     sd_tensor_file_close(tf);
+    check_words();
     check_refused();
     return tap_end();
 }
