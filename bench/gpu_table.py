@@ -49,7 +49,6 @@ for name, x in by_name.items():
         cell(x, f"{x.get('arena_mib', 0) + x.get('weights_mib', 0)} MiB"), cell(x, f"{x.get('device_mib', 0)} MiB"),
         cell(e, f"{e.get('peak_mib', 0)} MiB" if e else ""), cell(c, f"{c.get('peak_mib', 0)} MiB" if c else ""),
         cell(x, f"{x.get('from_start', 0):.2f} s")]) + " |")
-print("\nA ViT-B tagger is not measured: the toolkit has no such model.")
 for x in by_name.values():
     if "skipped" in x:
         print(f"\n- {x['name']}: {x['skipped']}")

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What PyTorch takes for the shapes of bench/gpu, on the same card: plain torch modules of Stable Diffusion 1.x with random weights
-(Rombach et al., 2022; the layers and their order as in its published configuration), attention by scaled_dot_product_attention,
-channels_last. Needs torch and nothing else.
+(Rombach et al., 2022; the layers and their order as in its published configuration) and of a ViT-B tagger, attention by
+scaled_dot_product_attention, channels_last. Needs torch and nothing else.
 
   gpu_torch.py [--device cuda] [--tiny] [--runs N] [--budget SECONDS] NAME...
 
@@ -29,6 +29,7 @@ class Shape:
         self.unet, self.context, self.side = ((32, 64, 64, 64), 64, 8) if tiny else ((320, 640, 1280, 1280), 768, 64)
         self.vae = (32, 32, 64, 64) if tiny else (128, 256, 512, 512)
         self.matmul = 256 if tiny else 8192
+        self.vit = dict(width=96, layers=2, image=48) if tiny else dict(width=768, layers=12, image=448)
 
 
 class Resnet(nn.Module):
@@ -176,6 +177,35 @@ def decoder(channels):
     return nn.Sequential(*layers, *vae_end(c, 3))
 
 
+class VitBlock(nn.Module):
+    def __init__(self, c, heads):
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(c), nn.LayerNorm(c)
+        self.qkv, self.proj = nn.Linear(c, 3 * c), nn.Linear(c, c)
+        self.fc1, self.fc2 = nn.Linear(c, 4 * c), nn.Linear(4 * c, c)
+
+    def forward(self, x):
+        q, k, v = self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        x = x + self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return x + self.fc2(F.gelu(self.fc1(self.norm2(x)), approximate="tanh"))
+
+
+class Vit(nn.Module):
+    """ViT-B/16 as the WD taggers of the third version: no class token, the mean of the normed tokens, 10,861 tags."""
+
+    def __init__(self, width, layers, image, heads=12, tags=10861):
+        super().__init__()
+        self.patches = nn.Conv2d(3, width, 16, 16)
+        self.position = nn.Parameter(torch.randn(1, (image // 16) ** 2, width))
+        self.blocks = nn.Sequential(*[VitBlock(width, heads) for _ in range(layers)])
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, tags)
+
+    def forward(self, x):
+        x = self.patches(x).flatten(2).transpose(1, 2) + self.position
+        return self.head(self.norm(self.blocks(x)).mean(1)).sigmoid()
+
+
 class Lora(nn.Module):
     """y + up(down(x)) in place of a frozen layer, its factors f32."""
 
@@ -233,7 +263,7 @@ def training_of(unet, params, args, dtype, target, compiled):
 
 def work(name, device, shape):
     """What one run of a measurement does."""
-    m = re.fullmatch(r"(unet-forward|lora-step|tune-step|vae-encode|vae-decode|matmul)-[\dr-]*?(?:-?b(\d+))?-(bf16|f16)-(eager|compiled)",
+    m = re.fullmatch(r"(unet-forward|lora-step|tune-step|vae-encode|vae-decode|tagger|matmul)-[\dr-]*?(?:-?b(\d+))?-(bf16|f16)-(eager|compiled)",
                      name)
     if not m:
         raise ValueError("no such measurement")
@@ -253,6 +283,8 @@ def work(name, device, shape):
         return forward_of(put(encoder(shape.vae), dtype), [image(3, 8 * side)], compiled)
     if kind == "vae-decode":
         return forward_of(put(decoder(shape.vae), dtype), [image(4, side)], compiled)
+    if kind == "tagger":
+        return forward_of(put(Vit(**shape.vit), dtype), [image(3, shape.vit["image"])], compiled)
     args = [image(4, side), torch.full((n,), 500, device=device), torch.randn(n, 77, shape.context, device=device, dtype=dtype)]
     with torch.device(device):
         unet = Unet(shape.unet, shape.context)

@@ -4,7 +4,9 @@
  *     build/release/bench/model --list
  *
  * MODEL is any Stable Diffusion file, as sd-init makes them; 512x512 pixels, or BENCH_SIDE. BENCH_DEVICE is
- * where (cpu). BENCH_OPS=1 tells the seconds by op on standard error. */
+ * where (cpu). The tagger is a ViT-B of 448 pixels, 7/8 of those, with random weights of its own;
+ * SD_BENCH_TINY makes it an eighth as wide and 2 layers deep. BENCH_OPS=1 tells the seconds by op on standard
+ * error. */
 #include "adapter/lora.h"
 #include "base/progress.h"
 #include "model/declare.h"
@@ -12,6 +14,7 @@
 #include "model/text_context.h"
 #include "model/unet.h"
 #include "model/vae.h"
+#include "model/vit.h"
 #include "tensor/frozen.h"
 #include "tensor/pass.h"
 #include "tensor/plugin.h"
@@ -22,7 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum part { TEXT, UNET, ENCODE, DECODE, LORA, TUNE, MATMUL };
+enum part { TEXT, UNET, ENCODE, DECODE, LORA, TUNE, MATMUL, TAGGER };
 
 static const struct measure {
     const char *name;
@@ -54,10 +57,13 @@ static const struct measure {
     {"vae-encode-512-b8-bf16", ENCODE, SD_BF16, 8, false},
     {"vae-encode-512-b8-f16", ENCODE, SD_F16, 8, false},
     {"vae-decode-512-f16", DECODE, SD_F16, 1, false},
+    {"tagger-448-b1-bf16", TAGGER, SD_BF16, 1, false},
+    {"tagger-448-b32-bf16", TAGGER, SD_BF16, 32, false},
+    {"tagger-448-b32-f16", TAGGER, SD_F16, 32, false},
     {"matmul-8192-bf16", MATMUL, SD_BF16, 8192, false},
     {"matmul-8192-f16", MATMUL, SD_F16, 8192, false},
 };
-enum { MATMULS = 16 };
+enum { MATMULS = 16, TAGGER_VARS = 256 };
 #define MEASURES (sizeof measures / sizeof *measures)
 
 struct bench {
@@ -72,8 +78,11 @@ struct bench {
     struct sd_optimizer optimizer;
     struct sd_trainer *trainer;
     struct sd_train_batch batch;
-    int64_t side;         /* of the latents */
-    struct sd_var factor; /* MATMUL */
+    int64_t side;                    /* of the latents */
+    struct sd_var factor;            /* MATMUL */
+    struct sd_var vars[TAGGER_VARS]; /* TAGGER: all of them in one stretch of noise */
+    int n_vars;
+    float *weight_noise;
 };
 
 static _Noreturn void die(const struct sd_err *err)
@@ -110,6 +119,43 @@ static struct sd_tensor *matmul(struct bench *b, int64_t n)
     return sd_graph_slice(g, x, 0, 1);
 }
 
+static struct sd_var *random_param(void *ctx, const char *name, int ndim, const int64_t *dim,
+                                   struct sd_err *err)
+{
+    struct bench *b = ctx;
+    if (b->n_vars == TAGGER_VARS) {
+        sd_err_set(err, SD_ERR_USAGE, "more than %d parameters: %s", TAGGER_VARS, name);
+        return NULL;
+    }
+    struct sd_var *v = &b->vars[b->n_vars++];
+    *v = (struct sd_var){.name = "weight", .dtype = SD_F32, .ndim = ndim, .data = b->weight_noise};
+    memcpy(v->dim, dim, (size_t)ndim * sizeof *dim);
+    return v;
+}
+
+/* Probabilities of n pictures. */
+static struct sd_tensor *tagger(struct bench *b, int64_t n)
+{
+    struct sd_vit_config c = sd_vit_wd;
+    struct sd_nn nn;
+    c.image = 7 * b->side / c.patch * c.patch;
+    c.image = c.image ? c.image : c.patch;
+    if (getenv("SD_BENCH_TINY")) {
+        c.width /= 8;
+        c.mlp /= 8;
+        c.layers = 2;
+    }
+    size_t largest = (size_t)(c.outputs * c.width);
+    b->weight_noise = noise(largest);
+    for (size_t i = 0; i < largest; i++)
+        b->weight_noise[i] /= sqrtf((float)c.width);
+    sd_nn_init(&nn, b->graph, b->m->dtype, random_param, b);
+    struct sd_tensor *y =
+        sd_vit(&nn, &c, sd_graph_input(b->graph, "x", SD_F32, 4, (int64_t[]){n, c.image, c.image, 3}));
+    sd_nn_free(&nn);
+    return sd_graph_act(b->graph, y, SD_ACT_SIGMOID);
+}
+
 static void build_forward(struct bench *b)
 {
     struct sd_err err = {0};
@@ -131,6 +177,8 @@ static void build_forward(struct bench *b)
                           sd_graph_input(g, "z", SD_F32, 4, (int64_t[]){n, b->side, b->side, 4}));
     else if (b->m->part == MATMUL)
         y = matmul(b, 8 * b->side * n / 512);
+    else if (b->m->part == TAGGER)
+        y = tagger(b, n);
     else
         y = sd_text_context(&nn, &b->config->text, sd_graph_input(g, "ids", SD_I32, 2, (int64_t[]){n, 77}), 1,
                             0);
@@ -363,6 +411,7 @@ int main(int argc, char **argv)
     sd_backend_free(b.backend);
     sd_model_file_close(b.file);
     free((void *)b.factor.data);
+    free(b.weight_noise);
     free((void *)b.batch.latents);
     free((void *)b.batch.noise);
     free((void *)b.batch.timesteps);

@@ -153,6 +153,21 @@ def text(torch):
     return go
 
 
+def tagger(torch):
+    sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "bench"))
+    from gpu_torch import Shape, Vit
+
+    with torch.device("meta"):
+        m = Vit(**Shape(False).vit)
+    m, x = fill(torch, m), images(torch, 1, 3, 448, 448)
+
+    def go():
+        with torch.inference_mode():
+            m(x)
+
+    return go
+
+
 WORK = {
     "unet-forward-b1": lambda torch: unet_forward(torch, 1),
     "unet-forward-b2": lambda torch: unet_forward(torch, 2),
@@ -160,6 +175,7 @@ WORK = {
     "vae-encode-512": vae_encode,
     "vae-decode-512": vae_decode,
     "text-encoder": text,
+    "tagger-448": tagger,
 }
 
 
