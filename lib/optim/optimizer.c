@@ -41,8 +41,11 @@ static struct sd_var factor_var(const struct sd_var *param, int without, char *b
 static void lay_out_factors(struct sd_optimizer *o, struct sd_optim_param *p, char *base, size_t *used)
 {
     int n = p->var->ndim;
-    p->moment[0] = factor_var(p->var, n > 1 ? n - 1 : -1, base, used);
-    if (n > 1)
+    const int64_t *last = p->var->dim + n - 1;
+    /* A matrix of one element is the mean of its row and of its column. */
+    bool factored = n > 1 && !p->var->pointwise && !(last[0] == 1 && last[-1] == 1);
+    p->moment[0] = factor_var(p->var, factored ? n - 1 : -1, base, used);
+    if (factored)
         p->moment[1] = factor_var(p->var, n - 2, base, used);
     if (!isnan(o->config.arg[SD_OPTIM_FIRST]))
         p->moment[2] = factor_var(p->var, -1, base, used);

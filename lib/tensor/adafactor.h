@@ -3,7 +3,7 @@
  *
  * The last two dimensions of a parameter are rows and columns; those before number matrices that are each for
  * themselves. With g the clipped gradient: rows = KEEP rows + NEW (mean of g^2 over the columns + EPS),
- * columns likewise over the rows, u = g / sqrt(rows / mean(rows)) / sqrt(columns). Of one dimension, rows
+ * columns likewise over the rows, u = g / sqrt(rows / mean(rows)) / sqrt(columns). Of a vector, rows
  * being as large as the parameter: rows = KEEP rows + NEW (g^2 + EPS), u = g / sqrt(rows).
  *
  * Then rate = RATE, times max(LEAST, rms(param)) where SCALED; u = rate u / max(1, rms(u) / MOST); where
@@ -42,18 +42,21 @@ static inline int sd_adafactor_params(const struct sd_node *node)
     return (node->n_in - 2) / SD_ADAFACTOR_EACH;
 }
 
-/* A parameter as n matrices. */
+/* A parameter as n matrices, or, where it is not factored, as a vector: one row. */
 struct sd_matrices {
     int64_t n, rows, columns;
-    bool factored; /* else it is a vector of so many columns */
+    bool factored;
 };
 
 static inline struct sd_matrices sd_matrices_of(const struct sd_node *node, int param)
 {
-    const struct sd_tensor *t = node->in[param * SD_ADAFACTOR_EACH];
-    struct sd_matrices m = {1, 1, t->dim[t->ndim - 1], t->ndim >= 2};
-    if (m.factored)
-        m.rows = t->dim[t->ndim - 2];
+    struct sd_tensor *const *in = node->in + (size_t)param * SD_ADAFACTOR_EACH;
+    const struct sd_tensor *t = in[SD_ADAFACTOR_PARAM];
+    struct sd_matrices m = {1, 1, sd_tensor_count(t), in[SD_ADAFACTOR_COLUMNS] != NULL};
+    if (!m.factored)
+        return m;
+    m.rows = t->dim[t->ndim - 2];
+    m.columns = t->dim[t->ndim - 1];
     for (int i = 0; i + 2 < t->ndim; i++)
         m.n *= t->dim[i];
     return m;

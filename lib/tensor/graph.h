@@ -67,6 +67,7 @@ struct sd_var {
     void *state;      /* mutable: the memory nodes write; NULL when frozen */
     bool trainable;   /* gradients are wanted for it (implies mutable) */
     bool mapped;      /* data lies in a read-only file mapping, whose pages may be dropped once converted */
+    bool pointwise;   /* a 1x1 convolution's: PyTorch's tensor has two dimensions of 1 behind these */
 };
 
 /* The dynamic scale of losses whose gradients pass through f16, which holds nothing below 6e-8 (Micikevicius
@@ -270,10 +271,10 @@ void sd_graph_step(struct sd_graph *g, enum sd_rule rule, int n, struct sd_tenso
  * update, 0 of one that was left as it is. */
 struct sd_adafactor_tensors {
     struct sd_tensor *param, *grad; /* mutable f32 variables of one shape, as are the others */
-    struct sd_tensor
-        *rows; /* the parameter's shape without its last dimension, or all of it where it is one */
-    struct sd_tensor *columns; /* without its last but one; NULL where it has one */
-    struct sd_tensor *m;       /* the parameter's shape, or NULL: no first moment, for all alike */
+    /* rows: the parameter's shape without its last dimension; columns: without its last but one. Where
+     * columns is NULL, rows is of the parameter's shape, which is taken as a vector. */
+    struct sd_tensor *rows, *columns;
+    struct sd_tensor *m; /* the parameter's shape, or NULL: no first moment, for all alike */
 };
 struct sd_tensor *sd_graph_adafactor(struct sd_graph *g, int n, const struct sd_adafactor_tensors *t,
                                      struct sd_tensor *clip, struct sd_tensor *hyper);

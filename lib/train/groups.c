@@ -39,6 +39,8 @@ int sd_train_groups_make(struct sd_train_groups *g, struct sd_lora *lora, const 
         return sd_err_memory(err, 2 * lora->count * sizeof *g->vars);
     for (size_t i = 0; i < lora->count; i++) {
         struct sd_lora_module *m = &lora->modules[i];
+        m->up.pointwise = sd_lora_is_conv(lora, m->target);
+        m->down.pointwise = m->up.pointwise && m->target->kernel == 1;
         int place = place_of(m, by_block);
         double plus = !args ? NAN : place ? args->plus_unet : args->plus_text;
         double rate = place ? unet_rate : text_rate;

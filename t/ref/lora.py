@@ -15,7 +15,7 @@ Writes
                           4 epochs of 5 batches of two sizes: the fifth batch of an epoch is applied alone, but its loss
                           is divided by 2 all the same, as accelerate does it. 20 batches, 12 updates
   args-NAME.safetensors   model sd1-small, batch 1 (dropout: 2), lr 1e-3 constant, 20 steps, each with --network_args and other
-                          options of its own (ARGS below): conv, blocks, rates, dropout
+                          options of its own (ARGS below): conv, blocks, rates, dropout; and adafactor, with AdaFactor and no --network_args
   noise.safetensors       model sd1-small, alpha 1, batch 2, lr 1e-3 constant, 8 steps, for each NAME of NOISE below with its
                           options for noise, timesteps, losses and their weights
   optim.safetensors       AdamW on its own, and learning rates
@@ -32,7 +32,8 @@ args-NAME.safetensors has no in.NN.noise and in.NN.timesteps (they come out of t
 text encoder's modules draw), no init (they come out of manual_seed(1)) and the final tensors of every third module only; and
 noise.safetensors is like these, but has the same in.NN for all runs, draws after random.seed(1000 + NN) too, and has NAME.out and,
 of every ninth module and without alphas, NAME.final.
-  out.rates [20,groups]       rates of the parameter groups; their names in the metadata `groups`
+  out.rates [20,groups]       rates of the parameter groups; their names in the metadata `groups`. Of AdaFactor, as out.lr is,
+                              those that its schedule tells after the step
   out.norms [20,3]            (conv) of apply_max_norm_regularization after the step: keys scaled, average, largest
   final.NAME.alpha            of all modules: which there are, and their alphas
 How exactly to compare: AdamW divides a gradient by its own size, so where one is near 0 its last bits count. Weights
@@ -197,6 +198,9 @@ def train(name, model, config, args, sizes, batch, per_epoch=STEPS, steps=STEPS,
                 rates.append([group["lr"] for group in optimizer.param_groups])
                 optimizer.step()
                 lr_scheduler.step()
+                if args.lr_scheduler.startswith("adafactor"):  # its rates are known afterwards
+                    rates[-1] = [float(group["lr"]) for group in optimizer.param_groups]
+                    lr[-1] = rates[-1][0]
                 optimizer.zero_grad(set_to_none=True)
             if args.scale_weight_norms:
                 norms.append(network.apply_max_norm_regularization(args.scale_weight_norms, accelerator.device))
@@ -286,6 +290,9 @@ def main(argv):
         args = options("--learning_rate=1e-3", f"--max_train_steps={STEPS}", *words)
         t, _, groups = train(name, "sd1-small", models.SD1, args, [(8, 16)], 2 if name == "dropout" else 1)
         peers.save(t, os.path.join(out, f"args-{name}.safetensors"), groups=",".join(groups))
+    args = options("--network_alpha=1", "--learning_rate=1e-3", f"--max_train_steps={STEPS}", "--optimizer_type=AdaFactor")
+    t, _, groups = train("adafactor", "sd1-small", models.SD1, args, [(8, 16)], 1, drawn_here=True)
+    peers.save(t, os.path.join(out, "args-adafactor.safetensors"), groups=",".join(groups))
     all_runs = {}
     for name, words in NOISE.items():
         args = options("--network_alpha=1", "--learning_rate=1e-3", "--max_train_steps=8", *words)

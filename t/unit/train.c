@@ -34,7 +34,8 @@ struct course {
     const char *schedule;
     double warmup;
     int accumulation;
-    const char *words[8]; /* network_args */
+    const char *words[8];  /* network_args */
+    const char *optimizer; /* NULL: AdamW */
     double dropout, max_norm;
     bool drawn; /* the first network, noise and timesteps are drawn here, not read */
     int steps;
@@ -87,6 +88,10 @@ static const struct course args[] = {
      .alpha = 1,
      .words = {"down_lr_weight=sine+.25", "mid_lr_weight=0.5", "up_lr_weight=1,,0.05,.7,2,1,1,1,0.1",
                "block_lr_zero_threshold=0.1", "loraplus_unet_lr_ratio=8"}},
+    {.label = "adafactor",
+     .file = "t/data/lora/args-adafactor.safetensors",
+     .alpha = 1,
+     .optimizer = "AdaFactor"},
     {.label = "dropout",
      .file = "t/data/lora/args-dropout.safetensors",
      .alpha = 1,
@@ -207,14 +212,15 @@ static void assign_initial(struct session *s)
 
 static void open_optimizer(struct session *s, bool scaled, struct sd_err *err)
 {
-    struct sd_optim_config adamw;
-    must(sd_optim_config_init(&adamw, "", NULL, err), err);
+    struct sd_optim_config config;
+    const char *name = s->course->optimizer;
+    must(sd_optim_config_init(&config, name ? name : "", NULL, err), err);
     struct sd_train_groups *g = &s->groups;
-    adamw.max_grad_norm = s->course->max_grad_norm;
+    config.max_grad_norm = s->course->max_grad_norm;
     if (scaled)
-        adamw.scaling = SD_LOSS_SCALING_DEFAULT;
+        config.scaling = SD_LOSS_SCALING_DEFAULT;
     if (sd_train_groups_make(g, s->lora, &s->args, s->course->rate, s->course->rate, err) ||
-        sd_optimizer_init(&s->optimizer, &adamw, g->group, g->n, g->vars, g->group_of, g->n_vars, s->backend,
+        sd_optimizer_init(&s->optimizer, &config, g->group, g->n, g->vars, g->group_of, g->n_vars, s->backend,
                           err))
         bail(err->msg);
 }
@@ -347,11 +353,11 @@ static void run_step(struct session *s, int step, struct result *r)
     must(sd_trainer_batch(s->trainer, &batch, applied[step], &r->loss[step], &err), &err);
     if (!applied[step])
         return;
-    r->rate[step] = (float)(s->course->rate * factor);
-    for (int i = 0; i < s->groups.n; i++)
-        r->rates[step][i] = (float)(s->groups.group[i].lr * factor);
     struct sd_optim_update did;
     must(sd_optimizer_finish(&s->optimizer, &did, &err), &err);
+    r->rate[step] = (float)s->optimizer.groups[0].last;
+    for (int i = 0; i < s->groups.n; i++)
+        r->rates[step][i] = (float)s->optimizer.groups[i].last;
     r->norm[step] = did.norm;
     r->skipped += did.skipped;
     must(sd_block_pull(s->optimizer.block, &err), &err);

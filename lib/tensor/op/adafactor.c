@@ -16,13 +16,13 @@ static bool is_like(const struct sd_tensor *t, const struct sd_tensor *param, in
 static bool fits(const struct sd_adafactor_tensors *t, bool moment)
 {
     int n = t->param ? t->param->ndim : 0;
-    bool factored = n >= 2;
-    if (n < 1 || !is_like(t->param, t->param, -1) || !is_like(t->grad, t->param, -1))
+    if (n < (t->columns ? 2 : 1) || !is_like(t->param, t->param, -1) || !is_like(t->grad, t->param, -1))
         return false;
     if (moment ? !is_like(t->m, t->param, -1) : t->m != NULL)
         return false;
-    return is_like(t->rows, t->param, factored ? n - 1 : -1) &&
-           (factored ? is_like(t->columns, t->param, n - 2) : !t->columns);
+    if (!t->columns)
+        return is_like(t->rows, t->param, -1);
+    return is_like(t->rows, t->param, n - 1) && is_like(t->columns, t->param, n - 2);
 }
 
 struct sd_tensor *sd_graph_adafactor(struct sd_graph *g, int n, const struct sd_adafactor_tensors *t,
