@@ -11,6 +11,7 @@ Everything runs on one CPU thread in f32, so that a second run gives the same te
 """
 import hashlib
 import importlib
+import importlib.metadata
 import json
 import logging
 import os
@@ -23,12 +24,12 @@ PINNED = {"torch": "2.13.0", "diffusers": "0.32.1", "transformers": "4.54.1", "a
 DATA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "data")
 
 
-def check():
-    """Settles the numerical environment and warns of versions other than the pinned ones."""
+def check(more={}):
+    """Settles the numerical environment and warns of versions other than the pinned ones, and of those in `more`."""
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    for name, want in PINNED.items():
-        have = importlib.import_module(name).__version__.split("+")[0]
+    for name, want in {**PINNED, **more}.items():
+        have = importlib.metadata.version(name).split("+")[0]
         if have != want:
             print(f"warning: {name} {have}, the fixtures were made with {want}", file=sys.stderr)
 
