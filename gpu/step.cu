@@ -195,14 +195,6 @@ struct rprop {
     }
 };
 
-__device__ void zero_piece(const struct piece &p, float *x)
-{
-    each_unit(p, [&](auto width, int64_t i) {
-        constexpr int W = decltype(width)::value;
-        sd_store<W>(x, i, sd_wide<float, W>{});
-    });
-}
-
 /* A piece's step, or zeroed gradients where the update is skipped. */
 template <typename S>
 __global__ void step_kernel(table<2 + S::count> t, const float *clipping, const float *hypers)
@@ -211,7 +203,7 @@ __global__ void step_kernel(table<2 + S::count> t, const float *clipping, const 
     float *param = t.f32(p.set, 0), *grad = t.f32(p.set, 1), clip = clipping[SD_CLIP_COEFFICIENT];
     const float *hyper = hypers + p.set * SD_STEP_HYPER;
     if (clipping[SD_CLIP_SKIP] != 0 || hyper[SD_STEP_LIVE] == 0)
-        return zero_piece(p, grad);
+        return sd_zero_piece(p, grad);
     S step(hyper);
     each_unit(p, [&](auto width, int64_t i) {
         constexpr int W = decltype(width)::value;
@@ -289,7 +281,7 @@ __global__ void step8_kernel(table<2 + 2 * S::count> t, const float *clipping, c
     float clip = clipping[SD_CLIP_COEFFICIENT];
     const float *hyper = hypers + p.set * SD_STEP_HYPER;
     if (clipping[SD_CLIP_SKIP] != 0 || hyper[SD_STEP_LIVE] == 0)
-        return zero_piece(p, t.f32(p.set, 1));
+        return sd_zero_piece(p, t.f32(p.set, 1));
     for (int i = threadIdx.x; i < S::count * SD_QUANT_CODES; i += SD_THREADS)
         maps[i] = given[i];
     __syncthreads();

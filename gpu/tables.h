@@ -79,6 +79,15 @@ template <typename F> __device__ void each_unit(const struct piece &p, F visit)
         visit(std::integral_constant<int, 1>{}, i);
 }
 
+/* Zeros for a piece of x. */
+static inline __device__ void sd_zero_piece(const struct piece &p, float *x)
+{
+    each_unit(p, [&](auto width, int64_t i) {
+        constexpr int W = decltype(width)::value;
+        sd_store<W>(x, i, sd_wide<float, W>{});
+    });
+}
+
 /* launch(table, first set, pieces before, grid) for all sets of a node, whose inputs they are in turn. */
 template <int K, typename F> void by_tables(const struct sd_call *c, int sets, F launch)
 {

@@ -55,6 +55,14 @@ enum sd_rule {
     SD_RULE_COUNT
 };
 
+/* How an optimizer steps that adapts its step size (tensor/adapt.h). */
+enum sd_adapt_rule {
+#define RULE(name, ...) SD_ADAPT_##name,
+#include "tensor/adapt.def"
+#undef RULE
+    SD_ADAPT_RULES
+};
+
 /* A variable: memory that lives outside of graphs. A frozen one (weights of a file) is only read, may be
  * stored in another float type than it is used in, and is converted or packed once by a backend. A mutable
  * one (trained parameters, moments, gradient sums) is read and written by nodes, in its own type. */
@@ -82,6 +90,20 @@ struct sd_loss_scaling {
 #define SD_LOSS_SCALING_DEFAULT \
     ((struct sd_loss_scaling){.initial = 65536, .growth = 2, .backoff = 0.5f, .interval = 2000})
 
+/* How the next step size comes of an update's sums (tensor/adapt.h): with w = fresh r, times r if squared,
+ * times d if prodigy, the total of TOP is keep total + w TOP; the estimate is (of_top total + of_squares
+ * SQUARES) / (of_size SIZE), and d becomes the larger of d and that, but at most growth times d. What is also
+ * in hyper must be rounded as it is there: large sums that it scales are subtracted. */
+struct sd_adaptation {
+    float keep, fresh, of_top, of_squares, of_size;
+    float d0;
+    double growth; /* may be infinite */
+    bool squared;
+    bool tracked; /* SQUARES and SIZE are totals too */
+    bool rooted;  /* r is over NORM, and the estimate is over the root of SIZE */
+    bool prodigy; /* d becomes the largest estimate yet, but at most growth times d */
+};
+
 struct sd_node;
 
 struct sd_tensor {
@@ -108,6 +130,8 @@ struct sd_attr {
     enum sd_act act;
     enum sd_loss loss;
     enum sd_rule rule;
+    enum sd_adapt_rule adapt_rule;
+    struct sd_adaptation adaptation;
     bool trans_a, trans_b, causal, flip, limited;
     struct sd_var *var;
 };
@@ -282,6 +306,19 @@ struct sd_tensor *sd_graph_adafactor(struct sd_graph *g, int n, const struct sd_
  * that would no longer be finite does not grow. */
 void sd_graph_loss_scale(struct sd_graph *g, struct sd_tensor *scale, struct sd_tensor *streak,
                          struct sd_tensor *clip, const struct sd_loss_scaling *scaling);
+
+/* One update of n parameters by a rule that adapts its step size (tensor/adapt.h), each with its gradient
+ * times clip's coefficient; then the gradients are 0. In a skipped update they only become 0. vars are those
+ * of the first parameter, then of the second, and so on: the parameter, its gradient if the rule takes one,
+ * and its moments, mutable f32 variables of one shape. hyper f32 [n,SD_ADAPT_HYPER] has a row for each, state
+ * is f32 [SD_ADAPT_STATE]. The result f32 [SD_ADAPT_SUMS,2] is NULL where the rule makes no sums. */
+struct sd_tensor *sd_graph_adapt_step(struct sd_graph *g, enum sd_adapt_rule rule, int n,
+                                      struct sd_tensor *const *vars, struct sd_tensor *clip,
+                                      struct sd_tensor *hyper, struct sd_tensor *state);
+/* The step size after an update, from its sums; state is a mutable variable. Nothing changes where the update
+ * was skipped or SIZE is 0, and the step size does not where the rate is 0. */
+void sd_graph_adapt(struct sd_graph *g, struct sd_tensor *state, struct sd_tensor *sums,
+                    struct sd_tensor *clip, struct sd_tensor *hyper, const struct sd_adaptation *how);
 
 /* Moving averages of parameters: shadow[i] += rate (param[i] - shadow[i]) for n pairs, shadow[i] a mutable
  * f32 variable of param[i]'s shape. rate [1] f32 is 1 - decay, which may change from step to step. */

@@ -24,6 +24,8 @@
 #define sd_grad_clip NULL
 #define sd_grad_step NULL
 #define sd_grad_adafactor NULL
+#define sd_grad_adapt_step NULL
+#define sd_grad_adapt NULL
 #define sd_grad_loss_scale NULL
 #define sd_grad_ema NULL
 

@@ -4,6 +4,7 @@
 
 #include "base/rng.h"
 #include "tensor/adafactor.h"
+#include "tensor/adapt.h"
 #include "tensor/quant.h"
 #include "tensor/rule.h"
 
@@ -517,6 +518,82 @@ static struct sd_tensor *build_adafactor(struct session *s, const int64_t *p)
         row[SD_ADAFACTOR_MOST] *= i % 2 ? 100 : 1;
     }
     return sd_graph_adafactor(s->g, (int)p[4], t, clip, rows);
+}
+
+/* Rows of hyper of rules that adapt the step size. */
+static struct sd_tensor *adapt_hypers(struct session *s, int64_t n, bool idle, bool first)
+{
+    static const float hyper[SD_ADAPT_HYPER] = {
+        [SD_ADAPT_RATE] = 0.9f,  [SD_ADAPT_BETA1] = 0.9f, [SD_ADAPT_NEW1] = 0.1f,
+        [SD_ADAPT_BETA2] = 0.8f, [SD_ADAPT_NEW2] = 0.2f,  [SD_ADAPT_BETA3] = 0.7f,
+        [SD_ADAPT_NEW3] = 0.3f,  [SD_ADAPT_EPS] = 1e-2f,  [SD_ADAPT_DECAY] = 0.04f,
+        [SD_ADAPT_LOSE] = 0.05f, [SD_ADAPT_PROX] = 0.06f, [SD_ADAPT_MAX_NORM] = 0.5f};
+    struct sd_tensor *h = VAR("hyper", DATA, n, SD_ADAPT_HYPER);
+    for (int64_t i = 0; i < n; i++) {
+        float *row = values(s) + i * SD_ADAPT_HYPER;
+        for (int64_t k = 0; k < SD_ADAPT_HYPER; k++)
+            row[k] = hyper[k] * (1 - (float)i / 1024);
+        row[SD_ADAPT_LIVE] = !(idle && i % 2);
+        row[SD_ADAPT_FIRST] = first && i % 3 == 0;
+    }
+    return h;
+}
+
+/* In the middle of a training, or before its first update. */
+static struct sd_tensor *adapt_state(struct session *s, enum kind kind, bool start)
+{
+    struct sd_tensor *state = VAR("state", kind, SD_ADAPT_STATE);
+    float *v = values(s);
+    for (int i = 0; i < SD_ADAPT_STATE; i++)
+        v[i] = start ? 0 : i < SD_ADAPT_TOTALS ? 0.03f + fabsf(v[i]) / 64 : v[i] / (i % 2 ? 1 << 26 : 1);
+    v[SD_ADAPT_D] = start ? 0.03f : v[SD_ADAPT_D];
+    v[SD_ADAPT_MOST] = v[SD_ADAPT_D] + !start;
+    return state;
+}
+
+/* elements of the first parameter, parameters, elements from one to the next; then 1: the update is skipped,
+ * 2: every second parameter is idle, 3: it is the first of some and of all; then the rule */
+static struct sd_tensor *build_adapt_step(struct session *s, const int64_t *p)
+{
+    static const int square[SD_ADAPT_RULES] = {
+        [SD_ADAPT_preprint] = 1, [SD_ADAPT_adam] = 1, [SD_ADAPT_adan] = 2,    [SD_ADAPT_adan_ip] = 2,
+        [SD_ADAPT_lion] = -1,    [SD_ADAPT_sgd] = -1, [SD_ADAPT_prodigy] = 1, [SD_ADAPT_prodigy_move] = 1};
+    struct sd_tensor *t[VARIABLES];
+    enum sd_adapt_rule rule = (enum sd_adapt_rule)p[4];
+    const struct sd_adapt_info *r = &sd_adapt_rules[rule];
+    int at = 0;
+    for (int i = 0; i < p[1]; i++) {
+        int64_t n = p[0] + i * p[2];
+        t[at++] = VAR("param", STATE, n);
+        if (r->sums)
+            t[at++] = VAR("grad", STATE, n);
+        for (int j = 0; j < r->moments; j++)
+            t[at++] = moment(s, "moment", j == square[rule] ? 6 : 0, n, false);
+    }
+    struct sd_tensor *clip = clipping(s, p[3] == 1), *h = adapt_hypers(s, p[1], p[3] == 2, p[3] == 3);
+    return sd_graph_adapt_step(s->g, rule, (int)p[1], t, clip, h, adapt_state(s, DATA, p[3] == 3));
+}
+
+/* 0: as DAdaptAdan, 1: as DAdaptAdaGrad, 2: as DAdaptSGD, 3: as Prodigy; then 1: after a skipped update, 2:
+ * after the first, 3: at a rate of 0, 4: after one without gradients; 1000 times the growth rate, or 0 */
+static struct sd_tensor *build_adapt(struct session *s, const int64_t *p)
+{
+    struct sd_adaptation how = {
+        .keep = 0.9f, .fresh = 0.1f, .of_top = -0.1f, .of_squares = 1, .of_size = 0.1f};
+    how.d0 = 0.03f;
+    how.growth = p[2] ? (double)p[2] / 1000 : (double)INFINITY;
+    how.squared = p[0] < 2;
+    how.tracked = p[0] == 1;
+    how.rooted = p[0] == 2;
+    how.prodigy = p[0] == 3;
+    struct sd_tensor *state = adapt_state(s, STATE, p[1] == 2), *clip = clipping(s, p[1] == 1),
+                     *hyper = adapt_hypers(s, 2, true, false);
+    values(s)[SD_ADAPT_RATE] = p[1] == 3 ? 0 : 0.9f;
+    struct sd_tensor *sums = VAR("sums", DATA, SD_ADAPT_SUMS, 2);
+    for (int i = 0; i < 2 * SD_ADAPT_SUMS; i++)
+        values(s)[i] = p[1] == 4 ? 0 : (fabsf(values(s)[i]) + 1) / (i % 2 ? 1 << 26 : 1);
+    sd_graph_adapt(s->g, state, sums, clip, hyper, &how);
+    return NULL;
 }
 
 /* 1: after a skipped update; the streak before it, the interval, 1: no larger scale is finite */

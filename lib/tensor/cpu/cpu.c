@@ -49,6 +49,8 @@ static const struct sd_kernel *const kernels[SD_OP_COUNT] = {
     KERNEL(clip),
     KERNEL(step),
     KERNEL(adafactor),
+    KERNEL(adapt_step),
+    KERNEL(adapt),
     KERNEL(loss_scale),
     KERNEL(ema),
 };

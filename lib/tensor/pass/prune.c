@@ -8,6 +8,8 @@ static bool is_effect(const struct sd_node *n)
     case SD_OP_accumulate:
     case SD_OP_step:
     case SD_OP_adafactor:
+    case SD_OP_adapt_step:
+    case SD_OP_adapt:
     case SD_OP_loss_scale:
     case SD_OP_ema:
         return true;

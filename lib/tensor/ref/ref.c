@@ -44,6 +44,8 @@ const struct sd_kernel *const sd_ref_kernels[SD_OP_COUNT] = {
     [SD_OP_clip] = &sd_ref_clip,
     [SD_OP_step] = &sd_ref_step,
     [SD_OP_adafactor] = &sd_ref_adafactor,
+    [SD_OP_adapt_step] = &sd_ref_adapt_step,
+    [SD_OP_adapt] = &sd_ref_adapt,
     [SD_OP_loss_scale] = &sd_ref_loss_scale,
     [SD_OP_ema] = &sd_ref_ema,
 };
