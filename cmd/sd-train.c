@@ -178,10 +178,12 @@ static void step_members(struct sd_record *r, const struct sd_train_event *e, co
     sd_record_set_double(r, "avr_loss", e->average);
     for (int i = 0; i < p->n_groups; i++) {
         char name[40];
-        snprintf(name, sizeof name, "lr_%s", p->group[i].name);
+        snprintf(name, sizeof name, "d_lr_%s", p->group[i].name);
         if (strchr(name, ' '))
             *strchr(name, ' ') = '_';
-        sd_record_set_double(r, name, e->lr[i]);
+        sd_record_set_double(r, name + 2, e->lr[i]);
+        if (e->d > 0)
+            sd_record_set_double(r, name, e->d * e->lr[i]);
     }
     sd_record_set_double(r, "grad_norm", e->grad_norm);
     if (e->loss_scale > 0)
@@ -196,6 +198,22 @@ static void step_members(struct sd_record *r, const struct sd_train_event *e, co
     sd_record_set_double(r, "seconds", e->seconds);
 }
 
+/* Rates that mean little to an optimizer that adapts its step size. */
+static void advise(const struct sd_cmd *c, const struct sd_train_plan *p)
+{
+    bool differ = false;
+    if (!p->optimizer->kind->adapts || !p->n_groups)
+        return;
+    for (int i = 1; i < p->n_groups; i++)
+        differ |= p->group[i].lr != p->group[0].lr;
+    if (p->group[0].lr <= 0.1)
+        cmd_warn(c, "learning rate %g is too low: D-Adaptation and Prodigy should have one around 1.0",
+                 p->group[0].lr);
+    if (differ)
+        cmd_warn(c, "of several learning rates only the first takes effect with %s: %g",
+                 p->optimizer->kind->name, p->group[0].lr);
+}
+
 static void on_event(void *ctx, const struct sd_train_event *e, const struct sd_train_plan *p)
 {
     static const char *const names[] = {"start", "step", "epoch", "save", "end"};
@@ -205,6 +223,7 @@ static void on_event(void *ctx, const struct sd_train_event *e, const struct sd_
     sd_record_reset(&r);
     sd_record_set_string(&r, "event", names[e->kind]);
     if (e->kind == SD_TRAIN_START) {
+        advise(c, p);
         start_members(&r, p);
         c->total = (uint64_t)p->steps;
     } else if (e->kind == SD_TRAIN_STEP) {
@@ -423,7 +442,7 @@ int main(int argc, char **argv)
         CMD_OBJECTIVE_OPTIONS(&o.objective),
         {SD_OPT_HEADING("Optimizer")},
         {SD_OPT_STRING("optimizer-type", 0, &o.optimizer, "NAME",
-                       "AdamW (if none is given), AdamW8bit, Lion, SGDNesterov, ... (see OPTIMIZERS)")},
+                       "AdamW (if none is given), AdamW8bit, Lion, Prodigy, ... (see OPTIMIZERS)")},
         {SD_OPT_WORDS("optimizer-args", 0, &o.optimizer_words, "KEY=VALUE",
                       "its arguments: weight_decay=0.1, betas=.9,.99 and others")},
         {SD_OPT_BOOL("use-8bit-adam", 0, &o.adam8, "AdamW8bit")},

@@ -344,9 +344,8 @@ __device__ double next(const struct sd_adaptation &how, float *state, double est
     return most < limit ? most : limit;
 }
 
-/* One thread: the step size lives on the device, where the next update starts from it. */
-__global__ void adapt_kernel(struct sd_adaptation how, const float *sums, const float *clip,
-                             const float *hyper, float *state)
+__device__ void change(const struct sd_adaptation &how, const float *sums, const float *clip,
+                       const float *hyper, float *state)
 {
     float *totals = state + SD_ADAPT_TOTALS;
     double total[SD_ADAPT_SUMS], d = static_cast<double>(state[SD_ADAPT_D]);
@@ -376,10 +375,18 @@ __global__ void adapt_kernel(struct sd_adaptation how, const float *sums, const 
     state[SD_ADAPT_D] = static_cast<float>(next(how, state, top / (static_cast<double>(how.of_size) * size)));
 }
 
+/* One thread: the step size lives on the device, where the next update starts from it. */
+__global__ void adapt_kernel(struct sd_adaptation how, const float *sums, const float *clip,
+                             const float *hyper, float *state, float *y)
+{
+    change(how, sums, clip, hyper, state);
+    *y = state[SD_ADAPT_D];
+}
+
 void adapt(const struct sd_call *c)
 {
     sd_launch(sd_cuda_stream(c), dim3(1), dim3(1), 0, adapt_kernel, c->node->attr.adaptation, c->in[1],
-              c->in[2], c->in[3], c->in[0]);
+              c->in[2], c->in[3], c->in[0], c->out[0]);
 }
 
 } // namespace

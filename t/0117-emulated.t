@@ -23,7 +23,12 @@ unit vit
 unit device_memory
 if [ -z "${SD_SAN:-}" ]; then
     unit ops
+    unit kinds adamw.idle dadaptation.decoupled dadaptadam.decoupled dadaptadagrad.idle dadaptadan.idle dadaptadanip.idle dadaptlion.idle \
+        dadaptsgd.momentum prodigy.decoupled prodigy.beta0
 else
-    for op in matmul conv2d attention group_norm layer_norm geglu step adafactor clip accumulate combine assign; do unit ops --op $op --dtype f16; done
+    unit kinds dadaptadagrad.idle dadaptsgd.momentum prodigy.decoupled
+    for op in matmul conv2d attention group_norm layer_norm geglu step adafactor adapt_step adapt clip accumulate combine assign; do
+        unit ops --op $op --dtype f16
+    done
 fi
 finish

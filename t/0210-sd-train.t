@@ -406,6 +406,10 @@ wrong '--lr-scheduler adafactor is for*' lora --model "$model" -o x.safetensors 
 wrong '--lr-scheduler adafactor is for*' lora --model "$model" -o x.safetensors --lr-scheduler adafactor --optimizer-type AdaFactor \
     --optimizer-args relative_step=False
 wrong '--lr-warmup-steps: AdaFactor*' lora --model "$model" -o x.safetensors --optimizer-type AdaFactor --lr-warmup-steps 5
+wrong 'optimizer_args: slice_p=2: Prodigy takes betas, beta3, *' lora --model "$model" -o x.safetensors --optimizer-type Prodigy \
+    --optimizer-args slice_p=2
+wrong 'optimizer_args: d0=0: expected a number above 0*' lora --model "$model" -o x.safetensors --optimizer-type prodigy \
+    --optimizer-args d0=0
 wrong '--use-8bit-adam*exclude*' lora --model "$model" -o x.safetensors --use-8bit-adam --optimizer-type Lion
 wrong 'fp16 *' lora --model "$model" -o x.safetensors --mixed-precision fp16
 wrong '--network-train*exclude*' lora --model "$model" -o x.safetensors --network-train-unet-only \

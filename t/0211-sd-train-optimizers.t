@@ -14,13 +14,15 @@ losses() { jq -c 'select(.event == "step").loss' "$out" | tr '\n' ' '; }
 names=$(sd-train lora --model "$model" -o x --optimizer-type no 2>&1 </dev/null | head -1 | sed 's/.*there are //; s/,//g')
 ok 'there are many' test "$(echo "$names" | wc -w)" -gt 15
 for name in $names; do
-    train "$name.safetensors" --learning-rate 1e-3 --optimizer-type "$name"
+    case $name in DAdapt* | Prodigy) rate=1 ;; *) rate=1e-3 ;; esac
+    train "$name.safetensors" --learning-rate $rate --optimizer-type "$name"
     is "$name" "$status $(jq -se '[.[] | select(.event == "step") | .loss, .grad_norm] | length == 12 and all(.[]; isnormal)' "$out")" '0 true'
     tensors "$name.safetensors" >>hashes
 done
-# Those of bitsandbytes are one where no parameter has 4096 elements, and its AdamW decays later than torch's.
+# Those of bitsandbytes are one where no parameter has 4096 elements, and its AdamW decays later than torch's. DAdaptation is
+# DAdaptAdamPreprint.
 is 'no two of them are alike but for those that are one' "$(sort -u hashes | wc -l)" \
-    "$(echo "$names" | tr ' ' '\n' | grep -vc 'Paged\|Lion8bit')"
+    "$(echo "$names" | tr ' ' '\n' | grep -vc 'Paged\|Lion8bit\|AdamPreprint')"
 is 'as sd-scripts names them' "$(named AdamW.safetensors) $(named Lion.safetensors) $(named SGDNesterov.safetensors)" \
     'torch.optim.adamw.AdamW lion_pytorch.lion_pytorch.Lion torch.optim.sgd.SGD(momentum=0.9)'
 
@@ -34,6 +36,26 @@ train c.safetensors --learning-rate 1e-3 --optimizer-type '' --optimizer-args fu
 is 'none is AdamW' "$status $(tensors c.safetensors) $(named c.safetensors)" \
     "0 $(tensors AdamW.safetensors) torch.optim.adamw.AdamW(fused=True,weight_decay=0.01)"
 
+# those that find their step size
+train d.safetensors --learning-rate 1 --max-train-steps 12 --optimizer-type Prodigy --optimizer-args decouple=True weight_decay=.01 d_coef=2
+is 'Prodigy' "$status $(cat "$err") $(named d.safetensors)" \
+    '0  prodigyopt.prodigy.Prodigy(decouple=True,weight_decay=0.01,d_coef=2)'
+ok 'its step size grows' jq -se 'map(select(.event == "step")) | .[0].d_lr_unet == .[0].d_lr_textencoder and
+    .[0].d_lr_unet < 2e-6 and .[11].d_lr_unet > 3e-6 and all(.[]; .lr_unet == 1)' "$out"
+train d.safetensors --learning-rate 1 --lr-scheduler constant_with_warmup --lr-warmup-steps 3 --optimizer-type DAdaptSGD
+is 'a first update at a rate of 0' "$status $(jq -sc 'map(select(.event == "step").d_lr_unet)[0]' "$out")" '0 0'
+train d.safetensors --learning-rate 1e-4 --optimizer-type dadaptadam
+is 'a rate that is too low' "$status $(cat "$err")" \
+    '0 sd-train: learning rate 0.0001 is too low: D-Adaptation and Prodigy should have one around 1.0'
+train d.safetensors --text-encoder-lr 0.5 --unet-lr 1 --optimizer-type DAdaptation
+is 'two rates' "$status $(cat "$err")" \
+    '2 sd-train: DAdaptation learns at one rate: that of textencoder is 0.5, that of unet is 1 (only 0 may differ)'
+train d.safetensors --text-encoder-lr 0 --unet-lr 1 --optimizer-type DAdaptation
+is 'one of them 0' "$status $(cat "$err")" '0 '
+train d.safetensors --text-encoder-lr 0.5 --unet-lr 1 --optimizer-type DAdaptAdan
+is 'where the first is all' "$status $(cat "$err")" \
+    '0 sd-train: of several learning rates only the first takes effect with DAdaptAdan: 0.5'
+
 # 8 bits, where parameters are large enough for them
 train f32.safetensors --learning-rate 1e-3 --network-dim 128 --optimizer-type PagedAdamW
 plain=$(losses)
@@ -46,7 +68,7 @@ ok 'its first loss is the same' test "${plain%% *}" = "$(train x.safetensors --l
 
 # on a card
 if [ -e "$emulated/libsdcuda.so" ]; then
-    for name in AdamW8bit SGDNesterov8bit RMSprop Rprop; do
+    for name in AdamW8bit SGDNesterov8bit RMSprop Rprop Prodigy; do
         train p.safetensors --learning-rate 1e-3 --network-dim 64 --optimizer-type $name
         SD_PLUGINS=$emulated try sd-train lora -q --device cuda --model "$model" --seed 1 --network-dim 64 --max-train-steps 6 \
             --train-batch-size 2 --learning-rate 1e-3 --optimizer-type $name -o d.safetensors <data

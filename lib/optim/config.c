@@ -13,13 +13,15 @@
 /* Arguments of one name are its numbers in turn. */
 static const struct {
     const char *name;
-    bool truth; /* True or False */
-    bool share; /* from 0 to below 1 */
-    bool falls; /* an exponent: 0 or below */
-    bool none;  /* None: it is not there */
+    bool truth;    /* True or False */
+    bool share;    /* from 0 to below 1 */
+    bool falls;    /* an exponent: 0 or below */
+    bool positive; /* not 0 */
+    bool none;     /* may be None, which is NaN */
 } args[SD_OPTIM_ARGS] = {
     [SD_OPTIM_BETA1] = {"betas", .share = true},
     [SD_OPTIM_BETA2] = {"betas", .share = true},
+    [SD_OPTIM_BETA3] = {"betas", .share = true},
     [SD_OPTIM_EPS] = {"eps"},
     [SD_OPTIM_EPS_SCALE] = {"eps"},
     [SD_OPTIM_WEIGHT_DECAY] = {"weight_decay"},
@@ -46,6 +48,14 @@ static const struct {
     [SD_OPTIM_SCALE_PARAMETER] = {"scale_parameter", .truth = true},
     [SD_OPTIM_RELATIVE_STEP] = {"relative_step", .truth = true},
     [SD_OPTIM_WARMUP_INIT] = {"warmup_init", .truth = true},
+    [SD_OPTIM_D0] = {"d0", .positive = true},
+    [SD_OPTIM_GROWTH_RATE] = {"growth_rate"},
+    [SD_OPTIM_D_COEF] = {"d_coef"},
+    [SD_OPTIM_PRODIGY_BETA3] = {"beta3", .share = true, .none = true},
+    [SD_OPTIM_DECOUPLE] = {"decouple", .truth = true},
+    [SD_OPTIM_BIAS_CORRECTION] = {"use_bias_correction", .truth = true},
+    [SD_OPTIM_SAFEGUARD] = {"safeguard_warmup", .truth = true},
+    [SD_OPTIM_NO_PROX] = {"no_prox", .truth = true},
 };
 
 /* What they say of how torch computes is of no consequence here. */
@@ -174,17 +184,19 @@ static int refuse_name(const struct sd_optim_config *c, const char *word, struct
 static int check_value(const struct sd_optim_config *c, const char *word, enum sd_optim_arg arg,
                        const struct literal *l, double v, struct sd_err *err)
 {
+    if (args[arg].none && isnan(v))
+        return 0;
     if (args[arg].truth != l->truth)
         return refuse(c, word,
                       args[arg].truth ? "expected True or False for this argument"
                                       : "expected a number for this argument",
                       err);
-    if (args[arg].none && isnan(v))
-        return 0;
     if (args[arg].falls)
         return v <= 0 ? 0 : refuse(c, word, "expected no number above 0 for this argument", err);
     if (!(v >= 0))
         return refuse(c, word, "expected no number below 0 for this argument", err);
+    if (args[arg].positive && v == 0)
+        return refuse(c, word, "expected a number above 0 for this argument", err);
     if (args[arg].share && v >= 1)
         return refuse(c, word, "expected a number below 1 for this argument", err);
     return 0;
@@ -276,7 +288,7 @@ static void turn_relative(struct sd_optim_config *c)
 
 static int unknown(const char *name, struct sd_err *err)
 {
-    char list[400] = "";
+    char list[500] = "";
     for (int i = 0; sd_optim_kind(i); i++) {
         size_t used = strlen(list);
         snprintf(list + used, sizeof list - used, "%s%s", used ? ", " : "", sd_optim_kind(i)->name);

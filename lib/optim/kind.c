@@ -253,6 +253,14 @@ bool sd_optim_relative(const struct sd_optim_config *c)
 #define SGD(momentum, nesterov) \
     ARGS(ARG(MOMENTUM, momentum), ARG(DAMPENING, 0), ARG(WEIGHT_DECAY, 0), nesterov)
 
+#define ADAPTS(of) .adapts = true, .adapt_rule = SD_ADAPT_##of
+#define ADAPTED ARG(D0, 1e-6), ARG(GROWTH_RATE, INFINITY)
+#define DADAPT_PREPRINT \
+    ADAPTS(preprint), ARGS(BETAS(0.9, 0.999), ARG(EPS, 1e-8), ARG(WEIGHT_DECAY, 0), ADAPTED, ARG(DECOUPLE, 0))
+#define DADAPT_ADAN                                                                             \
+    ARGS(BETAS(0.98, 0.92), ARG(BETA3, 0.99), ARG(EPS, 1e-8), ARG(WEIGHT_DECAY, 0.02), ADAPTED, \
+         ARG(NO_PROX, 0))
+
 /* Paged ones are the plain ones: their states lie where the others' lie. */
 static const struct sd_optim_kind kinds[] = {
     {"AdamW", "torch.optim.adamw.AdamW", .rule = SD_RULE_adam, .choose = adam_choose, .hyper = adam, ADAMW},
@@ -278,6 +286,24 @@ static const struct sd_optim_kind kinds[] = {
      ARGS(ARG(EPS, 1e-30), ARG(EPS_SCALE, 1e-3), ARG(CLIP_THRESHOLD, 1), ARG(DECAY_RATE, -0.8),
           ARG(FIRST, NAN), ARG(WEIGHT_DECAY, 0), ARG(SCALE_PARAMETER, 1), ARG(RELATIVE_STEP, 1),
           ARG(WARMUP_INIT, 0))},
+    {"DAdaptation", "dadaptation.experimental.dadapt_adam_preprint.DAdaptAdamPreprint", DADAPT_PREPRINT},
+    {"DAdaptAdamPreprint", "dadaptation.experimental.dadapt_adam_preprint.DAdaptAdamPreprint",
+     DADAPT_PREPRINT},
+    {"DAdaptAdaGrad", "dadaptation.dadapt_adagrad.DAdaptAdaGrad", ADAPTS(adagrad),
+     ARGS(ARG(MOMENTUM, 0), ARG(EPS, 1e-6), ARG(WEIGHT_DECAY, 0), ADAPTED)},
+    {"DAdaptAdam", "dadaptation.dadapt_adam.DAdaptAdam", ADAPTS(adam),
+     ARGS(BETAS(0.9, 0.999), ARG(EPS, 1e-8), ARG(WEIGHT_DECAY, 0), ADAPTED, ARG(DECOUPLE, 0),
+          ARG(BIAS_CORRECTION, 0))},
+    {"DAdaptAdan", "dadaptation.dadapt_adan.DAdaptAdan", ADAPTS(adan), DADAPT_ADAN},
+    {"DAdaptAdanIP", "dadaptation.experimental.dadapt_adan_ip.DAdaptAdanIP", ADAPTS(adan_ip), DADAPT_ADAN},
+    {"DAdaptLion", "dadaptation.dadapt_lion.DAdaptLion", ADAPTS(lion),
+     ARGS(BETAS(0.9, 0.99), ARG(WEIGHT_DECAY, 0), ARG(D0, 1e-6), FIXED(GROWTH_RATE, INFINITY),
+          FIXED(DECOUPLE, 1))},
+    {"DAdaptSGD", "dadaptation.dadapt_sgd.DAdaptSGD", ADAPTS(sgd),
+     ARGS(ARG(MOMENTUM, 0), ARG(WEIGHT_DECAY, 0), ADAPTED)},
+    {"Prodigy", "prodigyopt.prodigy.Prodigy", ADAPTS(prodigy),
+     ARGS(BETAS(0.9, 0.999), ARG(PRODIGY_BETA3, NAN), ARG(EPS, 1e-8), ARG(WEIGHT_DECAY, 0), ARG(DECOUPLE, 1),
+          ARG(BIAS_CORRECTION, 0), ARG(SAFEGUARD, 0), ADAPTED, ARG(D_COEF, 1))},
     {"Adam", "torch.optim.adam.Adam", .rule = SD_RULE_adam, .choose = adam_choose, .hyper = adam,
      ARGS(BETAS(0.9, 0.999), ARG(EPS, 1e-8), ARG(WEIGHT_DECAY, 0), ARG(AMSGRAD, 0), ARG(DECOUPLED, 0))},
     {"NAdam", "torch.optim.nadam.NAdam", .rule = SD_RULE_adam, .hyper = nadam, .carry = nadam_carry,
@@ -309,4 +335,9 @@ const struct sd_optim_kind *sd_optim_kind(int i)
 enum sd_rule sd_optim_rule(const struct sd_optim_config *c)
 {
     return c->kind->choose ? c->kind->choose(c->arg) : c->kind->rule;
+}
+
+int sd_optim_moments(const struct sd_optim_config *c)
+{
+    return c->kind->adapts ? sd_adapt_rules[c->kind->adapt_rule].moments : sd_rules[sd_optim_rule(c)].moments;
 }

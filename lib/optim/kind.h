@@ -5,12 +5,14 @@
 #define SD_OPTIM_KIND_H
 
 #include "base/options.h"
+#include "tensor/adapt.h"
 #include "tensor/rule.h"
 
 /* Arguments; those of one name stand next to each other. */
 enum sd_optim_arg {
     SD_OPTIM_BETA1,
     SD_OPTIM_BETA2,
+    SD_OPTIM_BETA3,
     SD_OPTIM_EPS,
     SD_OPTIM_EPS_SCALE, /* AdaFactor's second one, of the parameter's size */
     SD_OPTIM_WEIGHT_DECAY,
@@ -37,6 +39,14 @@ enum sd_optim_arg {
     SD_OPTIM_SCALE_PARAMETER,
     SD_OPTIM_RELATIVE_STEP,
     SD_OPTIM_WARMUP_INIT,
+    SD_OPTIM_D0,
+    SD_OPTIM_GROWTH_RATE,
+    SD_OPTIM_D_COEF,
+    SD_OPTIM_PRODIGY_BETA3, /* NaN: the root of the second */
+    SD_OPTIM_DECOUPLE,
+    SD_OPTIM_BIAS_CORRECTION,
+    SD_OPTIM_SAFEGUARD,
+    SD_OPTIM_NO_PROX,
     SD_OPTIM_ARGS
 };
 
@@ -57,6 +67,8 @@ struct sd_optim_kind {
     const struct sd_optim_default *args; /* [n_args] */
     int n_args;
     enum sd_rule rule;
+    bool adapts; /* its step size, by adapt_rule; it has no rule and no functions then */
+    enum sd_adapt_rule adapt_rule;
     enum sd_rule (*choose)(const double *a); /* the rule by the arguments, or NULL */
     /* Fills row h for update number t (from 1) at rate lr; carry is what `carry` made of the update before, 1
      * at first. */
@@ -87,6 +99,7 @@ int sd_optim_config_init(struct sd_optim_config *c, const char *name, const stru
 const struct sd_optim_kind *sd_optim_kind(int i);
 
 enum sd_rule sd_optim_rule(const struct sd_optim_config *c);
+int sd_optim_moments(const struct sd_optim_config *c); /* how many it has of each parameter */
 
 /* Whether it makes its rates itself: those given, and schedules, do not count. */
 bool sd_optim_relative(const struct sd_optim_config *c);

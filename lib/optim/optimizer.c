@@ -1,5 +1,6 @@
 #include "optim/optimizer.h"
 
+#include "optim/adapt.h"
 #include "tensor/adafactor.h"
 #include "tensor/frozen.h"
 #include "tensor/quant.h"
@@ -56,7 +57,7 @@ static void lay_out(struct sd_optimizer *o, struct sd_optim_param *p, char *base
 {
     static const struct sd_var row = {.ndim = 1};
     int64_t n = sd_var_count(p->var), blocks = (n + SD_QUANT_BLOCK - 1) / SD_QUANT_BLOCK;
-    int moments = sd_rules[sd_optim_rule(&o->config)].moments;
+    int moments = sd_optim_moments(&o->config);
     p->codes = o->config.kind->codes && n >= SD_OPTIM_CODES_FROM;
     p->grad = state_var("grad", SD_F32, p->var, carve(base, used, (size_t)n * sizeof(float)));
     if (o->config.kind->factored) {
@@ -76,7 +77,7 @@ static void lay_out(struct sd_optimizer *o, struct sd_optim_param *p, char *base
 static void start_moments(struct sd_optimizer *o, struct sd_optim_param *p)
 {
     const struct sd_optim_config *c = &o->config;
-    for (int j = 0; c->kind->start && j < sd_rules[sd_optim_rule(c)].moments; j++) {
+    for (int j = 0; c->kind->start && j < sd_optim_moments(c); j++) {
         float *m = p->moment[j].state, v = (float)c->kind->start(c->arg, j, o->groups[p->group].lr);
         for (int64_t i = 0; i < sd_var_count(p->var); i++)
             m[i] = v;
@@ -123,7 +124,7 @@ static int make_scale(struct sd_optimizer *o, struct sd_err *err)
 /* The maps of codes: moments have signs, squares have none. */
 static struct sd_tensor *make_maps(struct sd_optimizer *o)
 {
-    int moments = sd_rules[sd_optim_rule(&o->config)].moments;
+    int moments = sd_optim_moments(&o->config);
     for (int j = 0; j < moments; j++)
         sd_dynamic_map(j == 0, o->maps[j]);
     o->maps_var = (struct sd_var){
@@ -198,6 +199,8 @@ static int build(struct sd_optimizer *o, struct sd_backend *backend, struct sd_e
     sd_graph_output(g, o->clip);
     if (o->config.kind->factored) {
         add_adafactor(o);
+    } else if (o->adapted) {
+        sd_optim_adapt_build(o);
     } else {
         add_step(o, false);
         add_step(o, true);
@@ -220,6 +223,7 @@ int sd_optimizer_init(struct sd_optimizer *o, const struct sd_optim_config *conf
     for (int i = 0; i < n_groups; i++)
         o->groups[i].last = groups[i].lr;
     if (copy_params(o, vars, group_of, n, err) || make_scale(o, err) ||
+        (config->kind->adapts && sd_optim_adapt_init(o, err)) ||
         !(o->block = sd_block_new(backend, vars, n, err)) || build(o, backend, err)) {
         sd_optimizer_free(o);
         return -1;
@@ -235,6 +239,7 @@ void sd_optimizer_free(struct sd_optimizer *o)
     free(o->groups);
     free(o->params);
     free(o->scale);
+    free(o->adapted);
     free(o->memory);
     *o = (struct sd_optimizer){0};
 }
@@ -251,6 +256,10 @@ void sd_optimizer_prepare(struct sd_optimizer *o, double factor)
 {
     const struct sd_optim_config *c = &o->config;
     float *row[2];
+    if (o->adapted) {
+        sd_optim_adapt_prepare(o, factor);
+        return;
+    }
     for (int codes = 0; codes < 2; codes++)
         row[codes] = o->hyper[codes] ? sd_plan_data(o->plan, o->hyper[codes]) : NULL;
     for (int i = 0; i < o->n_params; i++) {
@@ -298,8 +307,10 @@ static void count(struct sd_optimizer *o, struct sd_optim_param *p)
 int sd_optimizer_finish(struct sd_optimizer *o, struct sd_optim_update *did, struct sd_err *err)
 {
     const float *clip = sd_plan_data(o->plan, o->clip);
-    *did = (struct sd_optim_update){clip[SD_CLIP_NORM], clip[SD_CLIP_SKIP] != 0, 1};
-    for (int i = 0; i < o->n_params; i++)
+    *did = (struct sd_optim_update){clip[SD_CLIP_NORM], clip[SD_CLIP_SKIP] != 0, 1, 1};
+    if (o->adapted)
+        sd_optim_adapt_finish(o, did);
+    for (int i = 0; i < o->n_params && !o->adapted; i++)
         if (!o->params[i].idle && !did->skipped)
             count(o, &o->params[i]);
     o->updates += !did->skipped;

@@ -21,9 +21,9 @@ struct sd_optim_group {
 struct sd_optim_param {
     struct sd_var *var; /* trained; borrowed */
     int group;
-    struct sd_var grad;                    /* f32, var's shape */
-    struct sd_var moment[SD_STEP_MOMENTS]; /* those of the rule, f32 or codes; AdaFactor's rows, columns, m */
-    struct sd_var max[SD_STEP_MOMENTS];    /* magnitudes of the codes' blocks */
+    struct sd_var grad;                     /* f32, var's shape */
+    struct sd_var moment[SD_ADAPT_MOMENTS]; /* those of the rule, f32 or codes; AdaFactor's rows, columns, m */
+    struct sd_var max[SD_STEP_MOMENTS];     /* magnitudes of the codes' blocks */
     bool codes;
     /* The next update leaves it and its moments as they are, as PyTorch does where no gradient reached it. */
     bool idle;
@@ -37,6 +37,15 @@ struct sd_optim_scale {
     float memory[2];
 };
 
+/* The step size of kinds that adapt it, which every rate is multiplied by. */
+struct sd_optim_adapted {
+    struct sd_var state; /* tensor/adapt.h */
+    struct sd_tensor *d; /* private: what an update makes of it */
+    float memory[SD_ADAPT_STATE];
+    double rate;     /* private: of the update at hand */
+    int64_t updates; /* private: those that counted */
+};
+
 /* Stays where it was initialised. */
 struct sd_optimizer {
     struct sd_optim_config config;
@@ -44,8 +53,9 @@ struct sd_optimizer {
     int n_groups;
     struct sd_optim_param *params; /* owned */
     int n_params;
-    struct sd_optim_scale *scale; /* owned; NULL: gradients come unscaled */
-    int64_t updates;              /* done so far */
+    struct sd_optim_scale *scale;     /* owned; NULL: gradients come unscaled */
+    struct sd_optim_adapted *adapted; /* owned; NULL: nothing is adapted */
+    int64_t updates;                  /* done so far */
     struct sd_backend *backend;
     struct sd_block *block; /* the trained variables */
     struct sd_plan *plan;
@@ -71,6 +81,7 @@ struct sd_optim_update {
     float norm;   /* the gradients', unscaled, before clipping */
     bool skipped; /* scaled gradients overflowed: nothing was updated or counted */
     float scale;  /* the next losses' (1: unscaled) */
+    float d;      /* the step size that the next update's rates are multiplied by (1: it is not adapted) */
 };
 
 /* One update with every group's rate times factor. 0 or -1. */

@@ -315,10 +315,11 @@ void sd_graph_loss_scale(struct sd_graph *g, struct sd_tensor *scale, struct sd_
 struct sd_tensor *sd_graph_adapt_step(struct sd_graph *g, enum sd_adapt_rule rule, int n,
                                       struct sd_tensor *const *vars, struct sd_tensor *clip,
                                       struct sd_tensor *hyper, struct sd_tensor *state);
-/* The step size after an update, from its sums; state is a mutable variable. Nothing changes where the update
- * was skipped or SIZE is 0, and the step size does not where the rate is 0. */
-void sd_graph_adapt(struct sd_graph *g, struct sd_tensor *state, struct sd_tensor *sums,
-                    struct sd_tensor *clip, struct sd_tensor *hyper, const struct sd_adaptation *how);
+/* The step size after an update, from its sums, f32 [1]; state is a mutable variable. Nothing changes where
+ * the update was skipped or SIZE is 0, and the step size does not where the rate is 0. */
+struct sd_tensor *sd_graph_adapt(struct sd_graph *g, struct sd_tensor *state, struct sd_tensor *sums,
+                                 struct sd_tensor *clip, struct sd_tensor *hyper,
+                                 const struct sd_adaptation *how);
 
 /* Moving averages of parameters: shadow[i] += rate (param[i] - shadow[i]) for n pairs, shadow[i] a mutable
  * f32 variable of param[i]'s shape. rate [1] f32 is 1 - decay, which may change from step to step. */

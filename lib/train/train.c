@@ -68,6 +68,7 @@ static int make_optimizer(struct run *r, struct sd_backend *backend, struct sd_e
         r->plan.parameters += (size_t)sd_var_count(g->vars[i]);
     r->plan.group = g->group;
     r->plan.n_groups = g->n;
+    r->plan.optimizer = &c->optimizer;
     r->plan.modules = r->lora->count;
     struct sd_optim_config optimizer = c->optimizer;
     if (c->trainer.dtype == SD_F16)
@@ -499,6 +500,7 @@ static int update(struct run *r, double loss, size_t batches, struct sd_err *err
     e.grad_norm = (double)did.norm;
     e.loss_scale = did.scale != scale ? (double)did.scale : 0;
     e.skipped = did.skipped;
+    e.d = r->optimizer.adapted ? (double)did.d : 0;
     e.norms = r->config->scale_weight_norms > 0 ? &norms : NULL;
     r->progress.step++;
     tell(r, e);

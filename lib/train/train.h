@@ -65,6 +65,7 @@ struct sd_train_event {
     double loss_scale;    /* step, of f16: the next losses', where it has changed; else 0 */
     bool skipped;         /* step, of f16: gradients overflowed, so nothing was updated */
     const double *lr;     /* step: of each group */
+    double d;             /* step, where the optimizer adapts its step size: that of the next; else 0 */
     const struct sd_lora_norms *norms; /* step, with scale_weight_norms: what it did; else NULL */
     double seconds;                    /* step: since the last one; end: since the start */
     const char *path;                  /* save */
@@ -77,6 +78,7 @@ struct sd_train_plan {
     size_t modules, parameters;
     const struct sd_optim_group *group; /* [n_groups] */
     int n_groups;
+    const struct sd_optim_config *optimizer;
     struct sd_model_config model;
 };
 

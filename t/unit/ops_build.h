@@ -592,8 +592,7 @@ static struct sd_tensor *build_adapt(struct session *s, const int64_t *p)
     struct sd_tensor *sums = VAR("sums", DATA, SD_ADAPT_SUMS, 2);
     for (int i = 0; i < 2 * SD_ADAPT_SUMS; i++)
         values(s)[i] = p[1] == 4 ? 0 : (fabsf(values(s)[i]) + 1) / (i % 2 ? 1 << 26 : 1);
-    sd_graph_adapt(s->g, state, sums, clip, hyper, &how);
-    return NULL;
+    return sd_graph_adapt(s->g, state, sums, clip, hyper, &how);
 }
 
 /* 1: after a skipped update; the streak before it, the interval, 1: no larger scale is finite */

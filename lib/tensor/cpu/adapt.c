@@ -305,10 +305,11 @@ static double next(const struct sd_adaptation *how, float *state, double estimat
         limit = estimate * how->growth;
     if (estimate > (double)state[SD_ADAPT_MOST])
         state[SD_ADAPT_MOST] = (float)estimate;
-    return fmin((double)state[SD_ADAPT_MOST], limit);
+    double most = state[SD_ADAPT_MOST];
+    return most < limit ? most : limit;
 }
 
-static void adapt(const struct sd_call *c)
+static void change(const struct sd_call *c)
 {
     const struct sd_adaptation *how = &c->node->attr.adaptation;
     const float *sums = c->in[1], *clip = c->in[2], *hyper = c->in[3];
@@ -337,5 +338,11 @@ static void adapt(const struct sd_call *c)
     double top =
         (double)how->of_top * total[SD_ADAPT_TOP] + (double)how->of_squares * total[SD_ADAPT_SQUARES];
     state[SD_ADAPT_D] = (float)next(how, state, top / ((double)how->of_size * size));
+}
+
+static void adapt(const struct sd_call *c)
+{
+    change(c);
+    *(float *)c->out[0] = ((const float *)c->in[0])[SD_ADAPT_D];
 }
 const struct sd_kernel sd_cpu_adapt = {.plan = sd_cpu_plan_floats, .run = adapt};

@@ -47,18 +47,19 @@ struct sd_tensor *sd_graph_adapt_step(struct sd_graph *g, enum sd_adapt_rule rul
     return r->sums ? sd_graph_add_out(g, node, 0, SD_F32, 2, (int64_t[]){SD_ADAPT_SUMS, 2}) : NULL;
 }
 
-void sd_graph_adapt(struct sd_graph *g, struct sd_tensor *state, struct sd_tensor *sums,
-                    struct sd_tensor *clip, struct sd_tensor *hyper, const struct sd_adaptation *how)
+struct sd_tensor *sd_graph_adapt(struct sd_graph *g, struct sd_tensor *state, struct sd_tensor *sums,
+                                 struct sd_tensor *clip, struct sd_tensor *hyper,
+                                 const struct sd_adaptation *how)
 {
     struct sd_tensor *in[] = {state, sums, clip, hyper};
     if (g->err.code)
-        return;
+        return NULL;
     if (!sd_op_state(state, SD_F32) || !is_f32(state, SD_ADAPT_STATE) || !is_f32(sums, 2 * SD_ADAPT_SUMS) ||
         !is_f32(clip, SD_CLIP_RESULTS) || !hyper || hyper->dtype != SD_F32 ||
         sd_tensor_count(hyper) < SD_ADAPT_HYPER)
-        sd_graph_fail(g, SD_OP_adapt,
-                      "takes a mutable f32 state [%d], sums [%d,2], clip [%d] and rows of hyper",
-                      SD_ADAPT_STATE, SD_ADAPT_SUMS, SD_CLIP_RESULTS);
-    else
-        sd_graph_node(g, SD_OP_adapt, in, 4, 4, 0, &(struct sd_attr){.adaptation = *how});
+        return sd_graph_fail(g, SD_OP_adapt,
+                             "takes a mutable f32 state [%d], sums [%d,2], clip [%d] and rows of hyper",
+                             SD_ADAPT_STATE, SD_ADAPT_SUMS, SD_CLIP_RESULTS);
+    struct sd_node *node = sd_graph_node(g, SD_OP_adapt, in, 4, 4, 1, &(struct sd_attr){.adaptation = *how});
+    return sd_graph_add_out(g, node, 0, SD_F32, 1, (int64_t[]){1});
 }

@@ -221,7 +221,7 @@ static double next(const struct sd_adaptation *how, struct array state, double e
     return most < limit ? most : limit;
 }
 
-static void adapt(const struct sd_call *c)
+static void change(const struct sd_call *c)
 {
     const struct sd_adaptation *how = &c->node->attr.adaptation;
     struct array state = in(c, 0), sums = in(c, 1);
@@ -251,5 +251,11 @@ static void adapt(const struct sd_call *c)
     double top =
         (double)how->of_top * total[SD_ADAPT_TOP] + (double)how->of_squares * total[SD_ADAPT_SQUARES];
     st(state, SD_ADAPT_D, next(how, state, top / ((double)how->of_size * size)));
+}
+
+static void adapt(const struct sd_call *c)
+{
+    change(c);
+    st(out(c, 0), 0, ld(in(c, 0), SD_ADAPT_D));
 }
 const struct sd_kernel sd_ref_adapt = {.run = adapt};
