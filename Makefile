@@ -166,9 +166,12 @@ build/bundle/sd.tar.gz: build/release/bundle/sd $(BUNDLE_PLUGIN) contrib/bundle/
 	@du -sm $(BUNDLE) $@ | sed 's/\t/ MiB  /'
 
 # RPATH, not RUNPATH: libraries of the bundle find one another by it too. A place of its own (-no-pie) spares relocations.
+# Libraries that Debian has as archives are in it, but only with what is used of them.
+BUNDLE_STATIC := -ljpeg -lwebpdemux -lwebp -lsixel -lnettle -lutf8proc
+BUNDLE_LIBS := -Wl,-Bstatic $(BUNDLE_STATIC) -Wl,-Bdynamic $(filter-out $(BUNDLE_STATIC),$(LIBS))
 build/release/bundle/sd: $(BUNDLE_OBJ) build/release/bundle/main.o build/release/libcmd.a build/release/libsdcore.a
 	$(say) LINK $@
-	$(Q)$(CC) $(ALL_LDFLAGS) -s -no-pie -Wl,--disable-new-dtags,-rpath,'$$ORIGIN/../lib' -o $@ $^ $(LIBS)
+	$(Q)$(CC) $(ALL_LDFLAGS) -s -no-pie -Wl,--disable-new-dtags,-rpath,'$$ORIGIN/../lib' -o $@ $^ $(BUNDLE_LIBS)
 
 build/release/bundle/main.o: contrib/bundle/main.c Makefile
 	@mkdir -p $(@D)

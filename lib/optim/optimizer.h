@@ -21,9 +21,10 @@ struct sd_optim_group {
 struct sd_optim_param {
     struct sd_var *var; /* trained; borrowed */
     int group;
-    struct sd_var grad;                     /* f32, var's shape */
-    struct sd_var moment[SD_ADAPT_MOMENTS]; /* those of the rule, f32 or codes; AdaFactor's rows, columns, m */
-    struct sd_var max[SD_STEP_MOMENTS];     /* magnitudes of the codes' blocks */
+    struct sd_var grad; /* f32, var's shape */
+    struct sd_var
+        moment[SD_ADAPT_MOMENTS];       /* those of the rule, f32 or codes; AdaFactor's rows, columns, m */
+    struct sd_var max[SD_STEP_MOMENTS]; /* magnitudes of the codes' blocks */
     bool codes;
     /* The next update leaves it and its moments as they are, as PyTorch does where no gradient reached it. */
     bool idle;

@@ -15,8 +15,8 @@ Writes
   grad.safetensors            gradients in the models of sd1-small and sd2-small, by autograd
 The -ldm files also hold strays that such files carry: `alphas_cumprod`, `model_ema.num_updates`, `...position_ids`.
 
-All tensors are f32 but ids, timesteps (I32) and the weights of the -ldm files (F16; every weight of sd1-small is
-representable in F16, so both its files hold exactly the same values). Metadata `sd_config` is JSON, {"unet": ...,
+All tensors are f32 but ids, timesteps (I32) and weights (F16: every one of them is representable, so both files of
+sd1-small hold exactly the same values). Metadata `sd_config` is JSON, {"unet": ...,
 "vae": ..., "text_encoder": ...}, each the config.json that diffusers or transformers writes.
 
 Weights: `unet.NAME`, `vae.NAME`, `text_encoder.NAME`, NAME being diffusers' own. Images and latents are NCHW.
@@ -112,7 +112,7 @@ def build(config, name):
 
 
 def weights(parts):
-    return {f"{part}.{k}": v for part, m in parts.items() for k, v in m.state_dict().items() if not k.endswith("position_ids")}
+    return {f"{part}.{k}": v.half() for part, m in parts.items() for k, v in m.state_dict().items() if not k.endswith("position_ids")}
 
 
 class Watch:

@@ -2,14 +2,14 @@
 """Vision transformers with random weights, their inputs and outputs, by timm 1.0.15.
 
   vit.py [DIR]           (DIR: t/data/model; versions and environment: see peers.py)
-  vit.py --full FILE     the same for ViT-B/16 of 448 pixels with 10,861 tags, a file of 390 MB: build/release/t/vit FILE reads it
+  vit.py --full FILE     the same for ViT-B/16 of 448 pixels with 10,861 tags, a file of 195 MB: build/release/t/vit FILE reads it
 
 Writes vit-small.safetensors, KIND being what KINDS says:
   wd     as the WD taggers of the third version: no class token, GELU by tanh, the mean of the normed tokens
   blip   as BLIP's image encoder: a class token, exact GELU, all normed tokens; 49 patches
   plain  as the paper: a class token, which the head sees
   mean   a class token, but the head sees the mean of the others
-  KIND.NAME          weights under timm's names, all representable in F16
+  KIND.NAME          weights under timm's names, F16
   in.KIND [2,3,H,W]  pictures; out.KIND: logits [2,outputs], of blip the tokens [2,50,C]
 """
 import os
@@ -46,7 +46,7 @@ def add(t, kind, settings, n):
     with torch.no_grad():
         module, x = model(kind, **settings), peers.randn(f"vit.in.{kind}", n, 3, settings["img_size"], settings["img_size"])
         y = module(x)
-    t.update({f"{kind}.{k}": v for k, v in module.state_dict().items()})
+    t.update({f"{kind}.{k}": v.half() for k, v in module.state_dict().items()})
     t[f"in.{kind}"], t[f"out.{kind}"] = x, y
     print(f"  {kind:6} {sum(v.numel() for v in module.parameters()):9} parameters, out {tuple(y.shape)} {y.std():.3f}")
 
