@@ -31,7 +31,7 @@ attn='"model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.we
 told "$data"/model/sd1-small-ldm.safetensors "$what, .supported, (.parts | join(\"+\"))" 'checkpoint/custom/-/original/epsilon/F16/true/unet+vae+text_encoder'
 is 'nothing is missing' "$(jq -c '[.missing_count, .misshapen_count, .extra_count, .missing, .ema]' "$out")" '[0,0,0,[],false]'
 told "$root"/contrib/tiny/sd.safetensors "$what, .parameters" 'checkpoint/tiny/-/original/epsilon/F16/2903947'
-told "$data"/model/sd2-small.safetensors "$what, .missing[0], .extra_count" 'checkpoint/custom/-/diffusers/epsilon/F32/vae/21'
+told "$data"/model/sd2-small.safetensors "$what, .missing[0], .extra_count" 'checkpoint/custom/-/diffusers/epsilon/F16/vae/21'
 
 # published models of other families: told, and why they cannot be used
 st sdxl '{"modelspec.prediction_type": "v"}' "$unet,4,3,3" "$attn,2048" '"conditioner.embedders.1.model.ln_final.bias","F16",1280' '"first_stage_model.quant_conv.bias","F16",8'
