@@ -354,6 +354,14 @@ static void free_backend(struct sd_backend *b)
     free(cuda);
 }
 
+static uint64_t threads_of(int index)
+{
+    int processors = 0, threads = 0;
+    cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, index);
+    cudaDeviceGetAttribute(&threads, cudaDevAttrMaxThreadsPerMultiProcessor, index);
+    return static_cast<uint64_t>(processors) * static_cast<uint64_t>(threads / 256 * 256);
+}
+
 static struct sd_backend *open_backend(int index, struct sd_err *err)
 {
     if (sd_cuda_check_device(index, err))
@@ -368,6 +376,7 @@ static struct sd_backend *open_backend(int index, struct sd_err *err)
     cuda->base.free = free_backend;
     cuda->base.frozen = frozen;
     cuda->base.frozen_bytes = frozen_bytes;
+    cuda->base.threads = threads_of(index);
     cuda->device = index;
     if (sd_cuda_products_make(cuda, err) || sd_cuda_check(cudaSetDevice(index), "cuda", err) ||
         sd_cuda_check(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking), "cuda", err)) {

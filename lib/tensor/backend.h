@@ -63,6 +63,7 @@ struct sd_device {
 struct sd_backend {
     const char *name;
     const struct sd_device *device; /* NULL: computes in the host's memory */
+    uint64_t threads; /* of a device, that it runs at once, as PyTorch counts them (base/philox.h); else 0 */
     bool tf32;        /* products of f32 may round their factors to TF32, where the device has it */
     bool share_small; /* run small plans on all threads too, which is slower: for tests of what threads do */
     const struct sd_kernel *const *kernel; /* [SD_OP_COUNT] */

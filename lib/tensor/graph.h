@@ -244,6 +244,17 @@ struct sd_tensor *sd_graph_timestep_embedding(struct sd_graph *g, struct sd_tens
  * first. An image [N,H,W,C] has in each place what PyTorch's [N,C,H,W] has there. */
 struct sd_tensor *sd_graph_randn(struct sd_graph *g, struct sd_tensor *state, int64_t threads, int ndim,
                                  const int64_t *dim);
+/* Offset noise (Guttenberg, Diffusion with Offset Noise, 2023): x [N,H,W,C] with normal [N,1,1,C] times a
+ * strength added, which is strength[0], or with latents (of x's shape; NULL: none) at least 0 and higher by
+ * strength[1] times |mean of the channel's latents|. strength [2]; all f32. */
+struct sd_tensor *sd_graph_noise_offset(struct sd_graph *g, struct sd_tensor *x, struct sd_tensor *normal,
+                                        struct sd_tensor *strength, struct sd_tensor *latents);
+/* Multi-resolution noise (Whitaker, 2023): x [N,H,W,C] with coarser noise added, all over its standard
+ * deviation. turns [T,3]: height, width and weight of each coarser one, until a height is 0. levels [M]:
+ * their numbers, each as PyTorch has it, [N,C,height,width], one behind the other: M is enough for all. They
+ * are enlarged as torch.nn.Upsample does it by default when it is bilinear. All f32. */
+struct sd_tensor *sd_graph_noise_levels(struct sd_graph *g, struct sd_tensor *x, struct sd_tensor *levels,
+                                        struct sd_tensor *turns);
 /* Diffusion: table[t][0]*x + table[t][1]*noise by sample; x, noise [N,...] f32, t [N] f32 (whole numbers),
  * table [T,2]. */
 struct sd_tensor *sd_graph_mix(struct sd_graph *g, struct sd_tensor *x, struct sd_tensor *noise,

@@ -16,6 +16,8 @@
 #define sd_grad_embedding_bwd NULL
 #define sd_grad_timestep_embedding NULL
 #define sd_grad_randn NULL
+#define sd_grad_noise_offset NULL
+#define sd_grad_noise_levels NULL
 #define sd_grad_mix NULL
 #define sd_grad_combine NULL
 #define sd_grad_loss_bwd NULL

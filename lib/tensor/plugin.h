@@ -8,7 +8,7 @@
 
 #include "tensor/backend.h"
 
-#define SD_PLUGIN_VERSION 2
+#define SD_PLUGIN_VERSION 3
 
 /* One device, as sd-device tells it. */
 struct sd_device_info {

@@ -314,6 +314,35 @@ static struct sd_tensor *build_randn(struct session *s, const int64_t *p)
     return sd_graph_randn(s->g, v->tensor, p[4], p[3] ? 4 : 2, p);
 }
 
+/* N, H, W, C; 1: the latents raise the strength, -1: they lower it */
+static struct sd_tensor *build_noise_offset(struct session *s, const int64_t *p)
+{
+    struct sd_tensor *x = fresh(s, VAR("x", DATA, p[0], p[1], p[2], p[3])),
+                     *normal = VAR("normal", DATA, p[0], 1, 1, p[3]),
+                     *latents = p[4] ? variable(s, "latents", DATA, 1, 4, p) : NULL,
+                     *strength = VAR("strength", DATA, 2);
+    values(s)[0] = 0.5f;
+    values(s)[1] = p[4] < 0 ? -1 : 0.75f;
+    return sd_graph_noise_offset(s->g, x, normal, strength, latents);
+}
+
+/* N, H, W, C; how many turns, each a part of the one before; rows of turns */
+static struct sd_tensor *build_noise_levels(struct session *s, const int64_t *p)
+{
+    int64_t total = 0, h = p[1], w = p[2];
+    float turns[16][3] = {{0}};
+    for (int t = 0; t < p[4]; t++) {
+        memcpy(turns[t], (float[]){(float)h, (float)w, powf(0.5f, (float)t)}, sizeof turns[t]);
+        total += p[0] * p[3] * h * w;
+        h = h > 2 ? h * 2 / 5 : 1;
+        w = w > 3 ? w / 3 : 1;
+    }
+    struct sd_tensor *x = fresh(s, VAR("x", DATA, p[0], p[1], p[2], p[3])),
+                     *levels = VAR("levels", DATA, total + 1), *rows = VAR("turns", DATA, p[5], 3);
+    memcpy(values(s), turns, (size_t)p[5] * sizeof *turns);
+    return sd_graph_noise_levels(s->g, x, levels, rows);
+}
+
 /* N, elements a sample */
 static struct sd_tensor *build_mix(struct session *s, const int64_t *p)
 {

@@ -40,6 +40,8 @@ static const struct sd_kernel *const kernels[SD_OP_COUNT] = {
     KERNEL(embedding_bwd),
     KERNEL(timestep_embedding),
     KERNEL(randn),
+    KERNEL(noise_offset),
+    KERNEL(noise_levels),
     KERNEL(mix),
     KERNEL(combine),
     KERNEL(loss),
