@@ -150,7 +150,7 @@ $(B)/emulated/%.o: %.cc
 BUNDLE := build/bundle/sd
 # The three left out want OpenBLAS, which alone is 36 MB.
 BUNDLE_CMD := $(filter-out sd-lora-extract sd-lora-merge sd-lora-resize,$(CMD))
-BUNDLE_UNIT := ops plan optim momentum adafactor kinds quant loss ema model vit sampler lora train picture device_memory
+BUNDLE_UNIT := ops plan optim momentum adafactor kinds quant loss noise ema model vit sampler lora train picture device_memory
 BUNDLE_ALL := $(BUNDLE_CMD:%=cmd/%) $(BUNDLE_UNIT:%=t/unit/%) bench/bench-model
 BUNDLE_OBJ := $(BUNDLE_ALL:%=build/release/bundle/%.o)
 BUNDLE_PLUGIN := $(if $(NVCC),bin/libsdcuda.so)

@@ -274,7 +274,7 @@ static void build_training(struct bench *b)
                                        .h = b->side,
                                        .w = b->side,
                                        .latents = noise(latents),
-                                       .noise = noise(latents),
+                                       .noise = {.target = noise(latents)},
                                        .timesteps = t,
                                        .ids = calloc((size_t)b->m->batch * 77, sizeof(int32_t))};
     for (int64_t i = 0; i < b->m->batch; i++)
@@ -413,7 +413,7 @@ int main(int argc, char **argv)
     free((void *)b.factor.data);
     free(b.weight_noise);
     free((void *)b.batch.latents);
-    free((void *)b.batch.noise);
+    free((void *)b.batch.noise.target);
     free((void *)b.batch.timesteps);
     free((void *)b.batch.ids);
     return 0;

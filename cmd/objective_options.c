@@ -31,6 +31,7 @@ void cmd_objective_settle(struct sd_cmd *c, const struct cmd_objective *s, struc
 {
     check(c, s, t->trainer.v_prediction);
     t->noise = s->noise;
+    t->noise.cuda = !strcmp(s->rng, "cuda");
     t->timestep_range = s->timestep_given;
     t->trainer.zero_terminal = s->zero_terminal;
     t->trainer.weighting = s->weighting;

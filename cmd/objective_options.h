@@ -12,16 +12,21 @@ struct cmd_objective {
     struct sd_weighting weighting;
     struct sd_huber huber;
     bool zero_terminal, offset_given, timestep_given;
-    const char *loss, *schedule;
+    const char *rng, *loss, *schedule;
 };
 
-#define CMD_OBJECTIVE_DEFAULTS \
-    ((struct cmd_objective){   \
-        .noise = SD_NOISE_DEFAULT, .huber = SD_HUBER_DEFAULT, .loss = "l2", .schedule = "snr"})
+#define CMD_OBJECTIVE_DEFAULTS                         \
+    ((struct cmd_objective){.noise = SD_NOISE_DEFAULT, \
+                            .huber = SD_HUBER_DEFAULT, \
+                            .rng = "cpu",              \
+                            .loss = "l2",              \
+                            .schedule = "snr"})
 
 /* Rows of an option table; s is a struct cmd_objective *. */
 #define CMD_OBJECTIVE_OPTIONS(s)                                                                         \
     {SD_OPT_HEADING("Noise and timesteps")},                                                             \
+        {SD_OPT_CHOICE("rng", 0, &(s)->rng, "cpu|cuda",                                                  \
+                       "PyTorch's generator of noise: the processor's or a card's")},                    \
         {SD_OPT_DOUBLE("noise-offset", 0, &(s)->noise.offset, "X",                                       \
                        "move the noise of each channel by a normal number times X"),                     \
          .min = -1e6, .max = 1e6, .given = &(s)->offset_given},                                          \

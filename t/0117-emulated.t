@@ -17,6 +17,7 @@ unit plan
 unit optim
 unit quant
 unit adafactor
+unit noise
 unit lora
 unit model
 unit vit

@@ -75,6 +75,25 @@ train $all --mixed-precision bf16
 ok 'bfloat16 is near' jq -se --argjson want "[$(echo $want | tr ' ' ,)]" \
     'map(select(.event == "step").loss) | [range(3) as $i | .[$i] / $want[$i] - 1 | fabs] | max < 0.05' "$out"
 
+# as a card draws it, on any machine
+for how in '' "$all"; do
+    train $how --rng cpu
+    cpu=$(losses)
+    train $how --rng cuda
+    card=$(losses)
+    is "${how:+all }as on a card: losses of its own" "$status $(cat "$err")$(losses | wc -w) $(test "$card" != "$cpu"; echo $?)" '0 3 0'
+    train $how --rng cuda -j 2 --gradient-checkpointing
+    is 'the same with 2 threads and checkpointing' "$(losses)" "$card"
+    if [ -e "$emulated/libsdcuda.so" ]; then
+        SD_PLUGINS=$emulated try sd-train lora -q --device cuda --model "$model" --seed 1 --network-dim 2 --learning-rate 1e-3 \
+            --train-batch-size 2 --max-train-steps 3 -o x.safetensors $how --rng cuda <data
+        ok 'near them on the emulated card' jq -se --argjson want "[$(echo $card | tr ' ' ,)]" \
+            'map(select(.event == "step").loss) | [range(3) as $i | .[$i] / $want[$i] - 1 | fabs] | max < 1e-4' "$out"
+    else
+        skip 'the emulated card' 'make emulated was not run'
+    fi
+done
+
 # pictures without latents: the offset by their latents needs what is encoded at the step
 sd-scan sks | sd-merge | sd-bucket -q --resolution 64 --bucket-reso-steps 8 --min-bucket-reso 32 | head -6 >pictures
 of_pictures() {

@@ -37,16 +37,28 @@ static float box_muller(uint32_t x, uint32_t y, int second)
     return radius * (second ? cosf(angle) : sinf(angle));
 }
 
-float sd_philox_normal(const struct sd_philox *p, uint64_t grid, uint64_t i)
+/* The numbers of a thread's round, of those behind the state's. */
+static void words(const struct sd_philox *p, uint64_t round, uint64_t thread, uint32_t out[4])
 {
-    uint64_t round = i / (DRAWS * grid), rest = i - round * DRAWS * grid;
-    uint64_t draw = rest / grid, thread = rest - draw * grid, at = p->offset / DRAWS + round;
+    uint64_t at = p->offset / DRAWS + round;
     const uint32_t counter[4] = {(uint32_t)at, (uint32_t)(at >> 32), (uint32_t)thread,
                                  (uint32_t)(thread >> 32)};
     const uint32_t key[2] = {(uint32_t)p->seed, (uint32_t)(p->seed >> 32)};
-    uint32_t out[4];
     sd_philox4x32(counter, key, out);
+}
+
+float sd_philox_normal(const struct sd_philox *p, uint64_t grid, uint64_t i)
+{
+    uint64_t round = i / (DRAWS * grid), rest = i - round * DRAWS * grid, draw = rest / grid;
+    uint32_t out[4];
+    words(p, round, rest - draw * grid, out);
     return draw < 2 ? box_muller(out[0], out[1], draw & 1) : box_muller(out[2], out[3], draw & 1);
+}
+
+void sd_philox_advance(struct sd_philox *p, uint64_t threads, uint64_t n)
+{
+    if (n)
+        p->offset += ((n - 1) / (sd_philox_grid(n, threads) * DRAWS) + 1) * DRAWS;
 }
 
 void sd_philox_randn(struct sd_philox *p, uint64_t threads, float *out, size_t n)
@@ -54,6 +66,15 @@ void sd_philox_randn(struct sd_philox *p, uint64_t threads, float *out, size_t n
     uint64_t grid = sd_philox_grid(n, threads);
     for (size_t i = 0; i < n; i++)
         out[i] = sd_philox_normal(p, grid, i);
-    if (n)
-        p->offset += ((n - 1) / (grid * DRAWS) + 1) * DRAWS;
+    sd_philox_advance(p, threads, n);
+}
+
+/* curand's are in (0, 1]; PyTorch takes 1 for 0. */
+float sd_philox_rand(struct sd_philox *p)
+{
+    uint32_t out[4];
+    words(p, 0, 0, out);
+    sd_philox_advance(p, 0, 1);
+    float x = fmaf((float)out[0], 0x1p-32f, 0x1p-33f);
+    return x < 1 ? x : 0;
 }

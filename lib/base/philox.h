@@ -34,7 +34,12 @@ uint64_t sd_philox_grid(uint64_t n, uint64_t threads);
 /* Element i of a draw by a grid of that many threads. */
 float sd_philox_normal(const struct sd_philox *p, uint64_t grid, uint64_t i);
 
+/* The state after a draw of n elements. */
+void sd_philox_advance(struct sd_philox *p, uint64_t threads, uint64_t n);
+
 /* out[n] = torch.randn(n); the state moves on as PyTorch's does. */
 void sd_philox_randn(struct sd_philox *p, uint64_t threads, float *out, size_t n);
+/* torch.rand(1): uniform in [0, 1); the state moves on. */
+float sd_philox_rand(struct sd_philox *p);
 
 #endif

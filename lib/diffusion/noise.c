@@ -1,5 +1,7 @@
 #include "diffusion/noise.h"
 
+#include "tensor/enlarge.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -39,40 +41,16 @@ static void add_offset(const struct sd_noise_options *o, struct sd_rng *rng, con
     }
 }
 
-/* Where a place of a row of `to` lies between two of a row of `from`, as PyTorch interpolates (corners not
- * aligned). */
-struct between {
-    int64_t low, high;
-    float share; /* of high */
-};
-
-static struct between between(int64_t i, int64_t from, int64_t to)
-{
-    if (from == to)
-        return (struct between){i, i, 0};
-    float at = (float)from / (float)to * ((float)i + 0.5f) - 0.5f;
-    at = at < 0 ? 0 : at;
-    struct between b = {.low = (int64_t)at};
-    b.low = b.low < from ? b.low : from - 1;
-    b.high = b.low + (b.low + 1 < from);
-    b.share = fminf(at - (float)b.low, 1);
-    return b;
-}
-
-static float blend(const float *row, struct between x)
-{
-    return (1 - x.share) * row[x.low] + x.share * row[x.high];
-}
-
 /* y[h,w] += weight * x[xh,xw], enlarged. */
 static void add_enlarged(float *y, int64_t h, int64_t w, const float *x, int64_t xh, int64_t xw, float weight)
 {
     for (int64_t i = 0; i < h; i++) {
-        struct between r = between(i, xh, h);
+        struct sd_between r = sd_between(i, xh, h);
         const float *low = x + r.low * xw, *high = x + r.high * xw;
         for (int64_t k = 0; k < w; k++) {
-            struct between c = between(k, xw, w);
-            y[i * w + k] += weight * ((1 - r.share) * blend(low, c) + r.share * blend(high, c));
+            struct sd_between c = sd_between(k, xw, w);
+            y[i * w + k] += weight * sd_blend(sd_blend(low[c.low], low[c.high], c.share),
+                                              sd_blend(high[c.low], high[c.high], c.share), r.share);
         }
     }
 }
@@ -97,20 +75,41 @@ static void normalise(float *x, size_t n)
         x[i] /= deviation;
 }
 
-/* Adds noise of sizes that shrink by a factor of 2 to 4 a turn, which is drawn anew for each. */
+/* Coarser noise, which is smaller by a factor of 2 to 4 a turn. */
+struct turn {
+    int64_t h, w;
+    float weight;
+};
+
+static struct turn turn_of(const struct sd_noise_options *o, int64_t number, double factor, int64_t h,
+                           int64_t w)
+{
+    double by = pow(factor, (double)number);
+    return (struct turn){shrunk(h, by), shrunk(w, by), (float)pow(o->multires_discount, (double)number)};
+}
+
+/* The factor is drawn anew for each turn. */
+static struct turn draw_turn(const struct sd_noise_options *o, int64_t number, struct sd_pyrandom *random,
+                             int64_t h, int64_t w)
+{
+    return turn_of(o, number, sd_pyrandom_random(random) * 2 + 2, h, w);
+}
+
+static bool is_last(struct turn t)
+{
+    return t.h == 1 || t.w == 1;
+}
+
 static void add_multires(const struct sd_noise_options *o, struct sd_rng *rng, struct sd_pyrandom *random,
                          const struct sd_noise *b)
 {
     int64_t planes = b->n * b->c, area = b->h * b->w;
-    for (int64_t turn = 0; turn < o->multires; turn++) {
-        double by = pow(sd_pyrandom_random(random) * 2 + 2, (double)turn);
-        int64_t h = shrunk(b->h, by), w = shrunk(b->w, by);
-        float weight = (float)pow(o->multires_discount, (double)turn);
-        sd_rng_randn(rng, b->mixed, (size_t)(planes * h * w));
+    struct turn t = {0};
+    for (int64_t i = 0; i < o->multires && !is_last(t); i++) {
+        t = draw_turn(o, i, random, b->h, b->w);
+        sd_rng_randn(rng, b->mixed, (size_t)(planes * t.h * t.w));
         for (int64_t p = 0; p < planes; p++)
-            add_enlarged(b->target + p * area, b->h, b->w, b->mixed + p * h * w, h, w, weight);
-        if (h == 1 || w == 1)
-            break;
+            add_enlarged(b->target + p * area, b->h, b->w, b->mixed + p * t.h * t.w, t.h, t.w, t.weight);
     }
     normalise(b->target, count(b));
 }
@@ -146,4 +145,65 @@ void sd_noise_draw(const struct sd_noise_options *o, struct sd_rng *rng, struct 
         perturb(o, rng, b);
     else
         memcpy(b->mixed, b->target, count(b) * sizeof *b->mixed);
+}
+
+int64_t sd_noise_turns(const struct sd_noise_options *o, int64_t h, int64_t w)
+{
+    int64_t i = 0;
+    for (struct turn t = {0}; i < o->multires && i < SD_NOISE_TURNS && !is_last(t); i++)
+        t = turn_of(o, i, 2, h, w);
+    return i;
+}
+
+int64_t sd_noise_level_count(const struct sd_noise_options *o, int64_t n, int64_t c, int64_t h, int64_t w)
+{
+    int64_t total = 0;
+    for (int64_t i = 0; i < sd_noise_turns(o, h, w); i++) {
+        struct turn t = turn_of(o, i, 2, h, w);
+        total += n * c * t.h * t.w;
+    }
+    return total;
+}
+
+static float draw_device_strength(double strength, bool random, struct sd_philox *philox)
+{
+    return (random ? sd_philox_rand(philox) : 1) * (float)strength;
+}
+
+static void draw_levels(const struct sd_noise_options *o, struct sd_rng *rng, struct sd_pyrandom *random,
+                        int64_t planes, int64_t h, int64_t w, struct sd_noise_parts *p)
+{
+    float *at = p->levels;
+    int64_t most = sd_noise_turns(o, h, w);
+    struct turn t = {0};
+    for (int64_t i = 0; i < most && !is_last(t); i++) {
+        t = draw_turn(o, i, random, h, w);
+        sd_rng_randn(rng, at, (size_t)(planes * t.h * t.w));
+        at += planes * t.h * t.w;
+        p->turns[i][0] = (float)t.h;
+        p->turns[i][1] = (float)t.w;
+        p->turns[i][2] = t.weight;
+    }
+}
+
+void sd_noise_draw_parts(const struct sd_noise_options *o, struct sd_philox *philox, uint64_t threads,
+                         struct sd_rng *rng, struct sd_pyrandom *random, int64_t n, int64_t c, int64_t h,
+                         int64_t w, struct sd_noise_parts *p, int64_t *timesteps)
+{
+    uint64_t elements = (uint64_t)(n * c * h * w);
+    memset(p->turns, 0, sizeof p->turns);
+    p->normal = *philox;
+    sd_philox_advance(philox, threads, elements);
+    if (o->offset != 0) {
+        p->offset_strength = draw_device_strength(o->offset, o->offset_random, philox);
+        p->offset = *philox;
+        sd_philox_advance(philox, threads, (uint64_t)(n * c));
+    }
+    draw_levels(o, rng, random, n * c, h, w, p);
+    draw_timesteps(o, rng, timesteps, n);
+    if (o->input != 0) {
+        p->input_strength = draw_device_strength(o->input, o->input_random, philox);
+        p->input = *philox;
+        sd_philox_advance(philox, threads, elements);
+    }
 }

@@ -33,6 +33,8 @@ struct run {
     struct sd_pyrandom random; /* captions, augmentation */
     struct sd_train_pictures pictures;
     float *latents, *noise, *mixed, *weight;
+    struct sd_philox philox;     /* the device's generator, for noise as on one */
+    struct sd_noise_parts parts; /* of the loaded batch's noise, then */
     int64_t *timesteps;
     int32_t *ids;
     bool drawn;       /* the loaded batch has its noise */
@@ -101,25 +103,29 @@ static int make_network(struct run *r, struct sd_err *err)
 
 static int make_buffers(struct run *r, struct sd_err *err)
 {
-    size_t n = r->data->largest_batch, area = 0;
+    size_t n = r->data->largest_batch, area = 0, levels = 0;
+    int64_t channels = r->model->unet.in_channels;
     for (size_t i = 0; i < r->data->n_buckets; i++) {
         struct sd_size s = r->data->buckets[i].size;
         size_t a = (size_t)(s.w / 8 * (s.h / 8));
+        size_t l = (size_t)sd_noise_level_count(&r->config->noise, (int64_t)n, channels, s.h / 8, s.w / 8);
         area = a > area ? a : area;
+        levels = l > levels ? l : levels;
     }
-    size_t each = area * (size_t)r->model->unet.in_channels;
+    size_t each = area * (size_t)channels, drawn = r->config->noise.cuda ? 0 : n * each;
     size_t chunks = sd_clip_bpe_chunk_count(r->config->max_token_length + 2);
     r->latents = malloc(n * each * sizeof(float));
-    r->noise = malloc(n * each * sizeof(float));
-    r->mixed = malloc(n * each * sizeof(float));
+    r->noise = malloc((drawn + 1) * sizeof(float));
+    r->mixed = malloc((drawn + 1) * sizeof(float));
+    r->parts.levels = calloc(levels + 1, sizeof(float));
     r->weight = malloc(n * sizeof(float));
     r->timesteps = malloc(n * sizeof *r->timesteps);
     r->ids = malloc(n * chunks * SD_CLIP_CONTEXT * sizeof *r->ids);
     r->losses = malloc(r->data->n_batches * sizeof(float));
     r->good = malloc(r->plan.parameters * sizeof(float));
-    if (!r->latents || !r->noise || !r->mixed || !r->weight || !r->timesteps || !r->ids || !r->losses ||
-        !r->good)
-        return sd_err_memory(err, (n * each + r->plan.parameters) * sizeof(float));
+    if (!r->latents || !r->noise || !r->mixed || !r->parts.levels || !r->weight || !r->timesteps || !r->ids ||
+        !r->losses || !r->good)
+        return sd_err_memory(err, (n * each + levels + r->plan.parameters) * sizeof(float));
     return 0;
 }
 
@@ -152,6 +158,7 @@ static int set_up(struct run *r, struct sd_model_file *model, struct sd_backend 
     r->progress.started = time(NULL);
     r->started_ns = r->shown_ns = sd_clock_ns();
     sd_rng_seed(&r->rng, c->seed);
+    r->philox.seed = c->seed;
     sd_pyrandom_seed(&r->random, (int64_t)c->seed);
     r->progress.session = sd_pyrandom_getrandbits(&r->random, 32);
     count_steps(r);
@@ -179,6 +186,7 @@ static void tear_down(struct run *r)
     sd_clip_bpe_free(r->bpe);
     free(r->latents);
     free(r->noise);
+    free(r->parts.levels);
     free(r->mixed);
     free(r->weight);
     free(r->timesteps);
@@ -373,6 +381,12 @@ static bool draws_noise_alone(const struct run *r)
 static void draw_noise(struct run *r, const struct sd_batch_ref *ref)
 {
     struct sd_size size = r->data->buckets[ref->bucket].size;
+    if (r->config->noise.cuda) {
+        sd_noise_draw_parts(&r->config->noise, &r->philox, r->optimizer.backend->threads, &r->rng, &r->random,
+                            (int64_t)ref->count, r->model->unet.in_channels, size.h / 8, size.w / 8,
+                            &r->parts, r->timesteps);
+        return;
+    }
     const struct sd_noise noise = {.n = (int64_t)ref->count,
                                    .c = r->model->unet.in_channels,
                                    .h = size.h / 8,
@@ -418,8 +432,7 @@ static int start_batch(struct run *r, const struct sd_batch_ref *ref, bool updat
                                                   .h = size.h / 8,
                                                   .w = size.w / 8,
                                                   .latents = r->latents,
-                                                  .noise = r->noise,
-                                                  .mixed = r->mixed,
+                                                  .noise = {r->noise, r->mixed, &r->parts},
                                                   .timesteps = r->timesteps,
                                                   .ids = r->ids,
                                                   .weight = r->weight},
@@ -594,7 +607,7 @@ int sd_train_lora(const struct sd_train_config *config, struct sd_model_file *mo
     int rc = set_up(&r, model, backend, err);
     if (!rc) {
         struct sd_trainer_options t = config->trainer;
-        t.input_noise = config->noise.input != 0;
+        t.noise = config->noise;
         t.text_chunks = (int)sd_clip_bpe_chunk_count(config->max_token_length + 2);
         struct sd_lora_stack stack = {&r.lora, 1};
         r.trainer = sd_trainer_new(r.model, &t, r.weights, sd_lora_adapt, &stack, &r.optimizer, backend, err);

@@ -15,7 +15,8 @@ struct step {
     int64_t n, h, w;
     struct sd_graph *graph;
     struct sd_plan *plan;
-    struct sd_tensor *latents, *noise, *mixed, *timesteps, *ids, *weight, *delta, *loss;
+    struct sd_tensor *latents, *timesteps, *ids, *weight, *delta, *loss;
+    struct sd_train_noise noise;
 };
 
 struct sd_trainer {
@@ -112,8 +113,6 @@ static struct sd_tensor *build_loss(struct sd_trainer *t, struct sd_nn *b, struc
     int chunks = t->options.text_chunks;
     int64_t latent[] = {s->n, s->h, s->w, t->config.unet.in_channels};
     s->latents = sd_graph_input(g, "latents", SD_F32, 4, latent);
-    s->noise = sd_graph_input(g, "noise", SD_F32, 4, latent);
-    s->mixed = t->options.input_noise ? sd_graph_input(g, "mixed", SD_F32, 4, latent) : s->noise;
     s->timesteps = sd_graph_input(g, "timesteps", SD_F32, 1, &s->n);
     s->ids = sd_graph_input(g, "ids", SD_I32, 2, (int64_t[]){s->n * chunks, t->config.text.positions});
     s->weight = sd_graph_input(g, "weight", SD_F32, 1, &s->n);
@@ -121,11 +120,12 @@ static struct sd_tensor *build_loss(struct sd_trainer *t, struct sd_nn *b, struc
 
     struct sd_tensor *context = sd_text_context(b, &t->config.text, s->ids, chunks, t->options.clip_skip);
     struct sd_tensor *x = sd_graph_scale(g, s->latents, t->config.vae.scale);
+    sd_train_noise_build(&s->noise, g, &t->options.noise, t->backend->threads, x);
     struct sd_tensor *noisy =
-        sd_graph_mix(g, x, s->mixed, s->timesteps, sd_graph_var(g, &t->noisy_var, SD_F32));
-    struct sd_tensor *target = s->noise;
+        sd_graph_mix(g, x, s->noise.mixed, s->timesteps, sd_graph_var(g, &t->noisy_var, SD_F32));
+    struct sd_tensor *target = s->noise.target;
     if (t->options.v_prediction) /* -sqrt(1 - alpha_bar) x + sqrt(alpha_bar) noise */
-        target = sd_graph_mix(g, x, s->noise, s->timesteps, sd_graph_var(g, &t->velocity_var, SD_F32));
+        target = sd_graph_mix(g, x, target, s->timesteps, sd_graph_var(g, &t->velocity_var, SD_F32));
     struct sd_tensor *pred = sd_unet(b, &t->config.unet, noisy, s->timesteps, context);
     return sd_graph_loss(g, t->options.loss, pred, target, s->weight, s->delta);
 }
@@ -238,15 +238,6 @@ static struct step *step_new(struct sd_trainer *t, int64_t n, int64_t h, int64_t
     return s;
 }
 
-/* [n,c,hw] to [n,hw,c] */
-static void to_nhwc(float *to, const float *from, int64_t n, int64_t c, int64_t hw)
-{
-    for (int64_t i = 0; i < n; i++)
-        for (int64_t p = 0; p < hw; p++)
-            for (int64_t k = 0; k < c; k++)
-                to[(i * hw + p) * c + k] = from[(i * c + k) * hw + p];
-}
-
 static struct step *step_of(struct sd_trainer *t, int64_t n, int64_t h, int64_t w, struct sd_err *err)
 {
     struct step *s = t->steps;
@@ -272,10 +263,8 @@ int sd_trainer_start(struct sd_trainer *t, const struct sd_train_batch *b, bool 
     if (!s)
         return -1;
     int64_t c = t->config.unet.in_channels;
-    to_nhwc(sd_plan_data(s->plan, s->latents), b->latents, b->n, c, b->h * b->w);
-    to_nhwc(sd_plan_data(s->plan, s->noise), b->noise, b->n, c, b->h * b->w);
-    if (s->mixed != s->noise)
-        to_nhwc(sd_plan_data(s->plan, s->mixed), b->mixed, b->n, c, b->h * b->w);
+    sd_train_to_nhwc(sd_plan_data(s->plan, s->latents), b->latents, b->n, c, b->h * b->w);
+    sd_train_noise_feed(&s->noise, s->plan, &t->options.noise, &b->noise);
     memcpy(sd_plan_data(s->plan, s->ids), b->ids, sd_tensor_bytes(s->ids));
     float *timesteps = sd_plan_data(s->plan, s->timesteps), *weight = sd_plan_data(s->plan, s->weight);
     float *delta = s->delta ? sd_plan_data(s->plan, s->delta) : NULL;

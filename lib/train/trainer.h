@@ -2,7 +2,7 @@
  *
  * For each batch shape one graph holds the text encoder, the forward diffusion, the U-Net, the loss and the
  * backward, whose gradients are added to the optimizer's; plans are made when a shape first comes and kept.
- * Nothing random happens here: noise and timesteps are the caller's. */
+ * Nothing is drawn here: noise, or the states it is made from, and timesteps are the caller's. */
 #ifndef SD_TRAIN_TRAINER_H
 #define SD_TRAIN_TRAINER_H
 
@@ -10,13 +10,14 @@
 #include "model/config.h"
 #include "model/weights.h"
 #include "optim/optimizer.h"
+#include "train/noise.h"
 
 struct sd_trainer_options {
-    enum sd_dtype dtype; /* activations and frozen weights: f32, bf16 or f16 */
-    bool checkpointing;  /* recompute activations in the backward */
-    bool v_prediction;   /* the target is velocity */
-    bool zero_terminal;  /* the schedule ends in nothing but noise */
-    bool input_noise;    /* what is mixed in is not the target's noise */
+    enum sd_dtype dtype;           /* activations and frozen weights: f32, bf16 or f16 */
+    bool checkpointing;            /* recompute activations in the backward */
+    bool v_prediction;             /* the target is velocity */
+    bool zero_terminal;            /* the schedule ends in nothing but noise */
+    struct sd_noise_options noise; /* cuda: the graph makes it; input: what is mixed in is not the target */
     enum sd_loss loss;
     struct sd_huber huber; /* of the losses that bend */
     struct sd_weighting weighting;
@@ -26,10 +27,9 @@ struct sd_trainer_options {
 };
 
 struct sd_train_batch {
-    int64_t n, h, w;          /* samples; size of the latents */
-    const float *latents;     /* [n,c,h,w] as the VAE made them: scaled here */
-    const float *noise;       /* [n,c,h,w] */
-    const float *mixed;       /* [n,c,h,w] with input_noise what is mixed in; else not read */
+    int64_t n, h, w;      /* samples; size of the latents */
+    const float *latents; /* [n,c,h,w] as the VAE made them: scaled here */
+    struct sd_train_noise_batch noise;
     const int64_t *timesteps; /* [n], 0..999 */
     const int32_t *ids;       /* [n*text_chunks,77] */
     const float *weight;      /* [n] factor on a sample's loss, times that of its timestep; NULL: 1 */

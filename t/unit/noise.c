@@ -4,10 +4,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend.h"
 #include "diffusion/noise.h"
 #include "diffusion/weighting.h"
 #include "store/safetensors.h"
 #include "tap.h"
+#include "train/noise.h"
 
 static struct sd_tensor_file *data;
 
@@ -82,6 +84,14 @@ static const struct draw draws[] = {
       .max_timestep = 900}},
 };
 
+static struct sd_noise_options options_of(const struct draw *d)
+{
+    struct sd_noise_options o = d->o, usual = SD_NOISE_DEFAULT;
+    o.multires_discount = o.multires_discount != 0 ? o.multires_discount : usual.multires_discount;
+    o.max_timestep = o.max_timestep ? o.max_timestep : usual.max_timestep;
+    return o;
+}
+
 static void check_draw(const struct draw *d)
 {
     char prefix[64];
@@ -104,9 +114,7 @@ static void check_draw(const struct draw *d)
     struct sd_pyrandom random;
     sd_rng_seed(&rng, 7);
     sd_pyrandom_seed(&random, 7);
-    struct sd_noise_options o = d->o, usual = SD_NOISE_DEFAULT;
-    o.multires_discount = o.multires_discount != 0 ? o.multires_discount : usual.multires_discount;
-    o.max_timestep = o.max_timestep ? o.max_timestep : usual.max_timestep;
+    struct sd_noise_options o = options_of(d);
     sd_noise_draw(&o, &rng, &random, &b);
     bool plain = d->o.offset == 0 && d->o.multires == 0;
     double worst = difference(b.target, target), mix = difference(b.mixed, mixed);
@@ -156,6 +164,101 @@ static void check_small(void)
         ok(fabs(deviation - 1) < 1e-6, "multi-resolution noise of %dx%d has a deviation of 1 (%.7f)",
            (int)b.w, (int)b.h, deviation);
     }
+}
+
+/* --- in a graph, as on a card --- */
+
+/* The limits below are a card's: its sine and cosine are approximations. */
+
+/* PyTorch's place of element i of an image [N,H,W,C]. */
+static int64_t place(const int64_t *dim, int64_t i)
+{
+    int64_t ch = i % dim[3], pixel = i / dim[3] % (dim[1] * dim[2]), n = i / dim[3] / (dim[1] * dim[2]);
+    return (n * dim[3] + ch) * dim[1] * dim[2] + pixel;
+}
+
+static double image_difference(struct sd_plan *plan, const struct sd_tensor *got,
+                               const struct sd_store_entry *want)
+{
+    int64_t n = sd_tensor_count(got);
+    float *y = malloc((size_t)n * sizeof *y);
+    const float *x = sd_plan_data(plan, got);
+    for (int64_t i = 0; i < n; i++)
+        y[place(got->dim, i)] = x[i];
+    double d = difference(y, want);
+    free(y);
+    return d;
+}
+
+struct made {
+    struct sd_graph *g;
+    struct sd_tensor *latents;
+    struct sd_train_noise noise;
+    struct sd_plan *plan;
+};
+
+static void make(struct made *m, const struct sd_noise_options *o, const int64_t *shape,
+                 struct sd_backend *backend)
+{
+    struct sd_err err = {0};
+    m->g = sd_graph_new();
+    m->latents =
+        sd_graph_input(m->g, "latents", SD_F32, 4, (int64_t[]){shape[0], shape[2], shape[3], shape[1]});
+    sd_train_noise_build(&m->noise, m->g, o, 0, sd_graph_scale(m->g, m->latents, 0.18215f));
+    sd_graph_output(m->g, m->noise.target);
+    sd_graph_output(m->g, m->noise.mixed);
+    if (!(m->plan = sd_plan_new(m->g, backend, &err))) {
+        printf("Bail out! %s\n", err.msg);
+        exit(1);
+    }
+}
+
+static void check_card(const struct draw *d, const char *name)
+{
+    char prefix[64];
+    struct sd_err err = {0};
+    struct sd_noise_options o = options_of(d);
+    const struct sd_store_entry *latents = tensor("latents.", d->shape);
+    const int64_t *shape = latents->shape;
+    snprintf(prefix, sizeof prefix, "cuda.%s.", d->name);
+    o.cuda = true;
+    struct sd_backend *backend = sd_backend_new(name, &err);
+    struct made m;
+    make(&m, &o, shape, backend);
+    struct sd_rng rng;
+    struct sd_pyrandom random;
+    struct sd_philox philox = {.seed = 7};
+    int64_t timesteps[8];
+    struct sd_noise_parts parts = {
+        .levels = malloc(((size_t)sd_noise_level_count(&o, shape[0], shape[1], shape[2], shape[3]) + 1) *
+                         sizeof(float))};
+    sd_rng_seed(&rng, 7);
+    sd_pyrandom_seed(&random, 7);
+    sd_noise_draw_parts(&o, &philox, 0, &rng, &random, shape[0], shape[1], shape[2], shape[3], &parts,
+                        timesteps);
+    sd_train_to_nhwc(sd_plan_data(m.plan, m.latents), latents->data, shape[0], shape[1], shape[2] * shape[3]);
+    sd_train_noise_feed(&m.noise, m.plan, &o, &(struct sd_train_noise_batch){.parts = &parts});
+    if (sd_plan_run(m.plan, &err))
+        printf("# %s\n", err.msg);
+    double target = image_difference(m.plan, m.noise.target, tensor(prefix, "noise"));
+    double mixed =
+        image_difference(m.plan, m.noise.mixed, tensor(prefix, d->o.input != 0 ? "mixed" : "noise"));
+    ok(target < 5e-6, "%s: %s as on a card: the target's noise (%.1e)", name, d->name, target);
+    ok(mixed < 5e-6, "%s: %s as on a card: the noise that is mixed in (%.1e)", name, d->name, mixed);
+    const int32_t *want = tensor(prefix, "timesteps")->data;
+    bool same = true;
+    for (int64_t i = 0; i < shape[0]; i++)
+        same &= timesteps[i] == want[i];
+    float after[3];
+    sd_rng_rand(&rng, after, 1);
+    after[1] = (float)sd_pyrandom_random(&random);
+    after[2] = (float)philox.offset;
+    ok(same && !memcmp(after, tensor(prefix, "next")->data, sizeof after),
+       "%s: %s as on a card: timesteps, and nothing more is drawn", name, d->name);
+    free(parts.levels);
+    sd_plan_free(m.plan);
+    sd_graph_free(m.g);
+    sd_backend_free(backend);
 }
 
 /* --- tables --- */
@@ -218,6 +321,14 @@ int main(void)
     }
     for (size_t i = 0; i < sizeof draws / sizeof *draws; i++)
         check_draw(&draws[i]);
+    const char *const backends[] = {"ref", test_backend()};
+    for (size_t i = 0; i < 2 * sizeof draws / sizeof *draws; i++) {
+        const struct draw *d = &draws[i / 2];
+        char key[64];
+        snprintf(key, sizeof key, "cuda.%s.noise", d->name);
+        if (sd_tensor_file_find(data, key))
+            check_card(d, backends[i % 2]);
+    }
     check_small();
     check_tables();
     sd_tensor_file_close(data);

@@ -194,6 +194,9 @@ static void test_philox(void)
     for (int i = 0; i < 4; i++)
         same &= fabsf(y[i] - card[i]) < 5.1e-5f;
     ok(same, "torch.manual_seed(42); torch.randn(4, device=\"cuda\")");
+    p = (struct sd_philox){0};
+    ok(fabsf(sd_philox_rand(&p) - 0.3990f) < 5.1e-5f && p.offset == 4,
+       "torch.manual_seed(0); torch.rand(1, device=\"cuda\")");
 }
 
 int main(void)

@@ -235,7 +235,7 @@ static void open_session(struct session *s, const struct course *c, const struct
                                                .checkpointing = way->checkpointing,
                                                .v_prediction = c->v_prediction,
                                                .zero_terminal = c->zero_terminal,
-                                               .input_noise = c->noise.input != 0,
+                                               .noise = c->noise,
                                                .loss = c->loss,
                                                .weighting = c->weighting,
                                                .huber = c->huber,
@@ -341,8 +341,7 @@ static void run_step(struct session *s, int step, struct result *r)
                                          .h = latents->shape[2],
                                          .w = latents->shape[3],
                                          .latents = latents->data,
-                                         .noise = noise,
-                                         .mixed = mixed,
+                                         .noise = {noise, mixed, NULL},
                                          .timesteps = timesteps,
                                          .ids = tensor(s->data, prefix, "ids")->data};
     double factor = sd_lr_factor(&s->lr, s->optimizer.updates);
