@@ -24,6 +24,7 @@ unit vit
 unit device_memory
 if [ -z "${SD_SAN:-}" ]; then
     unit ops
+    unit ops --dtype f16
     unit kinds adamw.idle dadaptation.decoupled dadaptadam.decoupled dadaptadagrad.idle dadaptadan.idle dadaptadanip.idle dadaptlion.idle \
         dadaptsgd.momentum prodigy.decoupled prodigy.beta0
 else

@@ -67,7 +67,10 @@ static void add_gradients(struct run *r)
     r->cotangent = values(s);
     struct sd_tensor *loss =
         sd_graph_reshape(s->g, sd_graph_matmul(s->g, row, c, NULL, false, false), 1, (int64_t[]){1});
-    struct sd_tensor **grads, *seed = sd_graph_fill(s->g, SD_F32, 1, (int64_t[]){1}, 1);
+    /* Where losses are f16 they are scaled, so that gradients are not among the smallest numbers there are.
+     */
+    float scale = s->grid == SD_F16 ? 64 : 1;
+    struct sd_tensor **grads, *seed = sd_graph_fill(s->g, SD_F32, 1, (int64_t[]){1}, scale);
     if (sd_graph_grad(s->g, loss, seed, &grads))
         return;
     for (int i = 0; i < s->n_v; i++)
@@ -494,8 +497,8 @@ int main(int argc, char **argv)
             check_op(&o, (enum sd_op)op);
     for (int op = 0; op < SD_OP_COUNT; op++)
         if (cases[op].n && (o.op < 0 || op == o.op))
-            printf("# %s: largest difference from ref %.1e in f32, %.1e in bf16\n", op_name(op),
-                   largest[op][SD_F32], largest[op][SD_BF16]);
+            printf("# %s: largest difference from ref %.1e in f32, %.1e in bf16, %.1e in f16\n", op_name(op),
+                   largest[op][SD_F32], largest[op][SD_BF16], largest[op][SD_F16]);
     for (int op = 0; op < SD_OP_COUNT && o.op < 0 && o.number < 0; op++) {
         char what[64];
         snprintf(what, sizeof what, "%s is reached by a case", op_name(op));
