@@ -1,6 +1,10 @@
 /* Offset and multi-resolution noise (graph.h tells what they are). */
 #include "rows.h"
 
+extern "C" {
+#include "tensor/enlarge.h"
+}
+
 namespace
 {
 
@@ -45,28 +49,6 @@ struct sums {
     double all, squares;
 };
 
-/* As sd_between (tensor/enlarge.h). */
-struct between {
-    int64_t low, high;
-    float share;
-};
-
-__device__ between between_of(int64_t i, int64_t from, int64_t to)
-{
-    if (from == to)
-        return {i, i, 0};
-    float at = static_cast<float>(from) / static_cast<float>(to) * (static_cast<float>(i) + 0.5f) - 0.5f;
-    at = at < 0 ? 0 : at;
-    int64_t low = static_cast<int64_t>(at);
-    low = low < from ? low : from - 1;
-    return {low, low + (low + 1 < from), fminf(at - static_cast<float>(low), 1)};
-}
-
-__device__ float blend(float low, float high, float share)
-{
-    return (1 - share) * low + share * high;
-}
-
 struct image {
     int64_t count, planes, height, width;
     sd_divider by_channels, by_width, by_height;
@@ -85,10 +67,10 @@ __global__ void levels_kernel(struct image d, int most, const float *x, const fl
         const float *level = levels;
         for (int t = 0; t < most && turns[3 * t] > 0; t++) {
             int64_t h = static_cast<int64_t>(turns[3 * t]), w = static_cast<int64_t>(turns[3 * t + 1]);
-            between r = between_of(i, h, d.height), c = between_of(k, w, d.width);
+            struct sd_between r = sd_between(i, h, d.height), c = sd_between(k, w, d.width);
             const float *low = level + (plane * h + r.low) * w, *high = level + (plane * h + r.high) * w;
-            sum += turns[3 * t + 2] * blend(blend(low[c.low], low[c.high], c.share),
-                                            blend(high[c.low], high[c.high], c.share), r.share);
+            sum += turns[3 * t + 2] * sd_blend(sd_blend(low[c.low], low[c.high], c.share),
+                                               sd_blend(high[c.low], high[c.high], c.share), r.share);
             level += d.planes * h * w;
         }
         y[at] = sum;

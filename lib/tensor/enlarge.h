@@ -5,6 +5,12 @@
 #include <math.h>
 #include <stdint.h>
 
+#ifdef __CUDACC__ /* gpu/noise.cu has it too */
+#define SD_ENLARGE static inline __host__ __device__
+#else
+#define SD_ENLARGE static inline
+#endif
+
 /* Where a place of the large row lies between two of the small one. */
 struct sd_between {
     int64_t low, high;
@@ -12,7 +18,7 @@ struct sd_between {
 };
 
 /* Place i of a row of `to`, between two of a row of `from`. */
-static inline struct sd_between sd_between(int64_t i, int64_t from, int64_t to)
+SD_ENLARGE struct sd_between sd_between(int64_t i, int64_t from, int64_t to)
 {
     struct sd_between b = {i, i, 0};
     if (from == to)
@@ -26,7 +32,7 @@ static inline struct sd_between sd_between(int64_t i, int64_t from, int64_t to)
     return b;
 }
 
-static inline float sd_blend(float low, float high, float share)
+SD_ENLARGE float sd_blend(float low, float high, float share)
 {
     return (1 - share) * low + share * high;
 }

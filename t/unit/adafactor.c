@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "optim/optimizer.h"
-#include "store/safetensors.h"
 #include "backend.h"
+#include "fixture.h"
 #include "tap.h"
 #include "tensor/adafactor.h"
 
@@ -31,19 +31,6 @@ static const struct kind kinds[] = {
 };
 static const char *const names[PARAMS] = {"matrix", "conv", "ones", "vector", "late"};
 
-static const struct sd_store_entry *find(const struct sd_tensor_file *tf, const char *prefix,
-                                         const char *name)
-{
-    char key[64];
-    snprintf(key, sizeof key, "%s.%s", prefix, name);
-    const struct sd_store_entry *e = sd_tensor_file_find(tf, key);
-    if (!e) {
-        printf("Bail out! %s\n", key);
-        exit(1);
-    }
-    return e;
-}
-
 /* The parameters, each in a group of its own, and their optimizer. */
 struct subject {
     float memory[PARAMS][MOST];
@@ -63,7 +50,7 @@ static void open_subject(struct subject *s, const struct sd_tensor_file *tf, con
     struct sd_err err = {0};
     memset(s, 0, sizeof *s);
     for (int i = 0; i < PARAMS; i++) {
-        const struct sd_store_entry *e = find(tf, "in", names[i]);
+        const struct sd_store_entry *e = fixture(tf, "%s.%s", "in", names[i]);
         s->n[i] = (int64_t)(e->bytes / sizeof(float));
         memcpy(s->memory[i], e->data, e->bytes);
         s->var[i] = (struct sd_var){.name = names[i],
@@ -85,18 +72,6 @@ static void open_subject(struct subject *s, const struct sd_tensor_file *tf, con
     must(sd_optimizer_init(&s->o, &config, groups, PARAMS, vars, group_of, PARAMS, b, &err), &err);
 }
 
-/* The largest difference of n numbers, relative to the largest of those wanted. */
-static double distance(const float *got, const float *want, int64_t n)
-{
-    double worst = 0, most = 0;
-    for (int64_t i = 0; i < n; i++) {
-        double d = fabs((double)got[i] - (double)want[i]);
-        worst = isnan(d) ? INFINITY : fmax(worst, d);
-        most = fmax(most, fabs((double)want[i]));
-    }
-    return worst / most;
-}
-
 /* The parameters after so many steps, and that gradients are zero. */
 static double compare(struct subject *s, const struct sd_tensor_file *tf, const char *kind, int steps)
 {
@@ -108,7 +83,8 @@ static double compare(struct subject *s, const struct sd_tensor_file *tf, const 
         struct sd_var *grad = sd_optimizer_grad(&s->o, &s->var[i]);
         var_pull(s->o.backend, &s->var[i]);
         var_pull(s->o.backend, grad);
-        worst = fmax(worst, distance(s->memory[i], find(tf, prefix, names[i])->data, s->n[i]));
+        worst = fmax(worst,
+                     fixture_difference(s->memory[i], fixture(tf, "%s.%s", prefix, names[i])->data, s->n[i]));
         if (memcmp(grad->data, zeros, (size_t)s->n[i] * sizeof *zeros))
             worst = INFINITY;
     }
@@ -119,11 +95,11 @@ static double compare(struct subject *s, const struct sd_tensor_file *tf, const 
 static double rates(const struct subject *s, const struct sd_tensor_file *tf, const struct kind *k, int step)
 {
     char prefix[32];
-    double worst = 0, lr = (double)((const float *)find(tf, k->name, "rate")->data)[step - 1];
+    double worst = 0, lr = (double)((const float *)fixture(tf, "%s.%s", k->name, "rate")->data)[step - 1];
     bool relative = sd_optim_relative(&s->o.config);
     snprintf(prefix, sizeof prefix, "%s.rms", k->name);
     for (int i = 0; i < PARAMS; i++) {
-        double size = (double)((const float *)find(tf, prefix, names[i])->data)[step - 1];
+        double size = (double)((const float *)fixture(tf, "%s.%s", prefix, names[i])->data)[step - 1];
         double want = relative ? lr * fmax(k->least, size) : k->lr;
         worst = fmax(worst, fabs(s->o.groups[i].last / want - 1));
     }
@@ -141,7 +117,7 @@ static void check(const char *backend, const struct sd_tensor_file *tf, const st
     for (int step = 1; step <= STEPS; step++) {
         struct sd_optim_update did;
         for (int i = 0; i < PARAMS; i++) {
-            const float *grads = find(tf, "in.grad", names[i])->data;
+            const float *grads = fixture(tf, "%s.%s", "in.grad", names[i])->data;
             struct sd_var *grad = sd_optimizer_grad(&s.o, &s.var[i]);
             memcpy(grad->state, grads + (step - 1) % GRADS * s.n[i], (size_t)s.n[i] * sizeof *grads);
             var_push(b, grad);
@@ -171,7 +147,8 @@ static void check_idle(const struct sd_tensor_file *tf)
         struct sd_optim_update did;
         for (int i = 0; i < PARAMS; i++) {
             struct sd_var *grad = sd_optimizer_grad(&s.o, &s.var[i]);
-            memcpy(grad->state, find(tf, "in.grad", names[i])->data, (size_t)s.n[i] * sizeof(float));
+            memcpy(grad->state, fixture(tf, "%s.%s", "in.grad", names[i])->data,
+                   (size_t)s.n[i] * sizeof(float));
             var_push(b, grad);
         }
         s.o.params[0].idle = step < 2; /* its first update is the third */
@@ -180,7 +157,7 @@ static void check_idle(const struct sd_tensor_file *tf)
         if (step == 1)
             ok(!memcmp(before, s.memory[0], sizeof before) && s.o.groups[0].last == 1, "idle: it stays");
     }
-    double d = distance(s.memory[0], find(tf, "plain.1", names[0])->data, s.n[0]);
+    double d = fixture_difference(s.memory[0], fixture(tf, "%s.%s", "plain.1", names[0])->data, s.n[0]);
     ok(d < 1e-6, "idle: its first step is its first (%.1e)", d);
     sd_optimizer_free(&s.o);
     sd_backend_free(b);

@@ -3,24 +3,11 @@
 #include <math.h>
 #include <string.h>
 
-#include "store/safetensors.h"
 #include "backend.h"
+#include "fixture.h"
 #include "tap.h"
 
 enum { STEPS = 12, PARAMS = 2, MOST = 6 };
-
-static const struct sd_store_entry *entry(const struct sd_tensor_file *tf, const char *prefix,
-                                          const char *name)
-{
-    char key[64];
-    snprintf(key, sizeof key, "%s%s", prefix, name);
-    const struct sd_store_entry *e = sd_tensor_file_find(tf, key);
-    if (!e) {
-        printf("Bail out! %s\n", key);
-        exit(1);
-    }
-    return e;
-}
 
 static struct sd_var state(const char *name, float *memory, int64_t n)
 {
@@ -39,7 +26,7 @@ static void check(const char *backend, const struct sd_tensor_file *tf)
         *rate = sd_graph_input(g, "rate", SD_F32, 1, &(int64_t){1});
     int64_t n[PARAMS];
     for (int i = 0; i < PARAMS; i++) {
-        const struct sd_store_entry *e = entry(tf, "in.", names[i]);
+        const struct sd_store_entry *e = fixture(tf, "%s%s", "in.", names[i]);
         n[i] = (int64_t)(e->bytes / sizeof(float)) / (STEPS + 1);
         for (int k = 0; k < 2; k++) {
             memcpy(memory[2 * i + k], e->data, (size_t)n[i] * sizeof(float));
@@ -53,17 +40,17 @@ static void check(const char *backend, const struct sd_tensor_file *tf)
     struct sd_plan *p = b ? sd_plan_new(g, b, &err) : NULL;
     must(!p, &err);
     double worst = 0;
-    const float *decay = entry(tf, "out.", "decay")->data;
+    const float *decay = fixture(tf, "%s%s", "out.", "decay")->data;
     for (int step = 0; step < STEPS; step++) {
         for (int i = 0; i < PARAMS; i++) {
-            const float *now = entry(tf, "in.", names[i])->data;
+            const float *now = fixture(tf, "%s%s", "in.", names[i])->data;
             memcpy(memory[2 * i + 1], now + (step + 1) * n[i], (size_t)n[i] * sizeof(float));
             var_push(b, &var[2 * i + 1]);
         }
         *(float *)sd_plan_data(p, rate) = 1 - decay[step];
         plan_run(p);
         for (int i = 0; i < PARAMS; i++) {
-            const float *want = entry(tf, "out.", names[i])->data;
+            const float *want = fixture(tf, "%s%s", "out.", names[i])->data;
             var_pull(b, &var[2 * i]);
             for (int64_t k = 0; k < n[i]; k++)
                 worst = fmax(worst, fabs((double)memory[2 * i][k] - (double)want[step * n[i] + k]));

@@ -3,34 +3,16 @@
 #include <math.h>
 #include <string.h>
 
-#include "store/safetensors.h"
 #include "backend.h"
+#include "fixture.h"
 #include "tap.h"
 #include "tensor/pass.h"
 
 static const float *values(const struct sd_tensor_file *tf, const char *kind, const char *name, int64_t *n)
 {
-    char key[64];
-    snprintf(key, sizeof key, "%s%s", kind, name);
-    const struct sd_store_entry *e = sd_tensor_file_find(tf, key);
-    if (!e) {
-        printf("Bail out! %s\n", key);
-        exit(1);
-    }
-    *n = (int64_t)(e->bytes / sizeof(float));
+    const struct sd_store_entry *e = fixture(tf, "%s%s", kind, name);
+    *n = fixture_floats(e);
     return e->data;
-}
-
-/* Largest difference over the largest of want. */
-static double difference(const float *got, const float *want, int64_t n)
-{
-    double worst = 0, scale = 0;
-    for (int64_t i = 0; i < n; i++) {
-        double d = fabs((double)got[i] - (double)want[i]);
-        worst = isnan(d) ? INFINITY : fmax(worst, d);
-        scale = fmax(scale, fabs((double)want[i]));
-    }
-    return worst / scale;
 }
 
 static struct sd_tensor *row(struct sd_graph *g, struct sd_var *v, const struct sd_tensor_file *tf,
@@ -71,8 +53,8 @@ static void check(const char *backend, const struct sd_tensor_file *tf, enum sd_
     must(!p, &err);
     plan_run(p);
     const float *want_loss = values(tf, name, ".loss", &one), *want_grad = values(tf, name, ".grad", &n);
-    double d = difference(sd_plan_data(p, loss), want_loss, one),
-           e = difference(sd_plan_data(p, grad), want_grad, n);
+    double d = fixture_difference(sd_plan_data(p, loss), want_loss, one),
+           e = fixture_difference(sd_plan_data(p, grad), want_grad, n);
     ok(d < 1e-6 && e < 1e-6 && n == sd_tensor_count(grad), "%s: %s (%.1e), and its gradient (%.1e)", backend,
        name, d, e);
     sd_plan_free(p);

@@ -3,8 +3,8 @@
 #include <math.h>
 #include <string.h>
 
-#include "store/safetensors.h"
 #include "backend.h"
+#include "fixture.h"
 #include "tap.h"
 #include "tensor/rule.h"
 
@@ -14,14 +14,8 @@ static const char *const names[PARAMS] = {"w", "b"};
 
 static const float *values(const struct sd_tensor_file *tf, const char *prefix, const char *name, int64_t *n)
 {
-    char key[64];
-    snprintf(key, sizeof key, "%s.%s", prefix, name);
-    const struct sd_store_entry *e = sd_tensor_file_find(tf, key);
-    if (!e) {
-        printf("Bail out! %s\n", key);
-        exit(1);
-    }
-    *n = (int64_t)(e->bytes / sizeof(float));
+    const struct sd_store_entry *e = fixture(tf, "%s.%s", prefix, name);
+    *n = fixture_floats(e);
     return e->data;
 }
 

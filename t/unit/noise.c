@@ -7,7 +7,7 @@
 #include "backend.h"
 #include "diffusion/noise.h"
 #include "diffusion/weighting.h"
-#include "store/safetensors.h"
+#include "fixture.h"
 #include "tap.h"
 #include "train/noise.h"
 
@@ -15,27 +15,12 @@ static struct sd_tensor_file *data;
 
 static const struct sd_store_entry *tensor(const char *prefix, const char *name)
 {
-    char key[128];
-    snprintf(key, sizeof key, "%s%s", prefix, name);
-    const struct sd_store_entry *e = sd_tensor_file_find(data, key);
-    if (!e) {
-        printf("Bail out! %s\n", key);
-        exit(1);
-    }
-    return e;
+    return fixture(data, "%s%s", prefix, name);
 }
 
-/* Largest difference over the largest of want. */
 static double difference(const float *got, const struct sd_store_entry *want)
 {
-    const float *w = want->data;
-    double worst = 0, scale = 0;
-    for (size_t i = 0; i < want->bytes / sizeof *w; i++) {
-        double d = fabs((double)got[i] - (double)w[i]);
-        worst = isnan(d) ? INFINITY : fmax(worst, d);
-        scale = fmax(scale, fabs((double)w[i]));
-    }
-    return worst / scale;
+    return fixture_difference(got, want->data, fixture_floats(want));
 }
 
 /* Largest |got / want - 1|; 0 is 0. */

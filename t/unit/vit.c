@@ -8,6 +8,7 @@
 #include "model/vit.h"
 #include "model/weights.h"
 #include "backend.h"
+#include "fixture.h"
 #include "tap.h"
 #include "tensor/pass.h"
 
@@ -20,19 +21,6 @@ static const struct kind {
     {"plain", {10, 5, 16, 64, 1, 1, 5, true, SD_VIT_CLASS, SD_ACT_GELU, 1e-6f}},
     {"mean", {6, 2, 16, 64, 1, 2, 3, true, SD_VIT_MEAN, SD_ACT_GELU, 1e-6f}},
 };
-
-static const struct sd_store_entry *find(const struct sd_tensor_file *tf, const char *prefix,
-                                         const char *name)
-{
-    char key[64];
-    snprintf(key, sizeof key, "%s.%s", prefix, name);
-    const struct sd_store_entry *e = sd_tensor_file_find(tf, key);
-    if (!e) {
-        printf("Bail out! %s\n", key);
-        exit(1);
-    }
-    return e;
-}
 
 static void to_nhwc(const float *from, const int64_t *nchw, float *to)
 {
@@ -63,7 +51,8 @@ static void check(const char *backend, struct sd_tensor_file *tf, const char *na
     struct sd_err err = {0};
     snprintf(prefix, sizeof prefix, "%s.", name);
     struct sd_vit_file file = {.file = tf, .prefix = prefix};
-    const struct sd_store_entry *in = find(tf, "in", name), *out = find(tf, "out", name);
+    const struct sd_store_entry *in = fixture(tf, "%s.%s", "in", name),
+                                *out = fixture(tf, "%s.%s", "out", name);
     struct sd_weights *w = sd_weights_new(sd_vit_find, &file, &err);
     struct sd_graph *g = sd_graph_new();
     struct sd_nn nn;

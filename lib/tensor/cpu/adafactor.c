@@ -149,15 +149,6 @@ static double *sums_of(const struct sd_call *c)
     return (double *)(scales_of(c) + sd_adafactor_params(c->node));
 }
 
-SD_CPU_CLONES static double sum_squares(int64_t n, const float *x)
-{
-    double sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < n; i++)
-        sum += (double)x[i] * (double)x[i];
-    return sum;
-}
-
 /* The sum of a row's squares, which are added to columns too. */
 SD_CPU_CLONES static double add_row(int64_t n, const float *grad, float clip, double *columns)
 {
@@ -327,7 +318,7 @@ static void gather(const struct sd_call *c, int64_t from, int64_t to)
             gather_small(&s, p);
         else
             follow_vector(n, s.hyper, s.grad + first, s.clip, s.rows + first);
-        squares_of(c)[i].param = sum_squares(n, s.param + first);
+        squares_of(c)[i].param = sd_cpu_sum_squares(n, s.param + first);
         squares_of(c)[i].update = is_large(&s.v) ? 0 : walk_part(&s, p, NULL); /* large: measure */
     }
 }

@@ -72,3 +72,12 @@ int sd_cpu_plan_floats(struct sd_call *c, struct sd_err *err)
             return -1;
     return 0;
 }
+
+SD_CPU_CLONES double sd_cpu_sum_squares(int64_t n, const float *x)
+{
+    double sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < n; i++)
+        sum += (double)x[i] * (double)x[i];
+    return sum;
+}

@@ -46,6 +46,8 @@ static inline int64_t sd_cpu_max(int64_t a, int64_t b)
 typedef void sd_cpu_body(const struct sd_call *c, int64_t from, int64_t to);
 void sd_cpu_split(const struct sd_call *c, int64_t n, int64_t chunk, sd_cpu_body *body);
 
+double sd_cpu_sum_squares(int64_t n, const float *x);
+
 /* A plan() that refuses tensors of integers. */
 int sd_cpu_plan_floats(struct sd_call *c, struct sd_err *err);
 

@@ -31,20 +31,12 @@ static void accumulate(const struct sd_call *c)
 const struct sd_kernel sd_cpu_accumulate = {
     .plan = accumulate_plan, .run = accumulate, .drop = sd_cpu_drop_pieces};
 
-SD_CPU_CLONES static double sum_squares(int64_t n, const float *x)
-{
-    double sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < n; i++)
-        sum += (double)x[i] * (double)x[i];
-    return sum;
-}
-
 static void clip_pieces(const struct sd_call *c, int64_t from, int64_t to)
 {
     for (int64_t i = from; i < to; i++) {
         struct sd_cpu_piece p = sd_cpu_piece_of(c, i);
-        ((double *)c->scratch)[i] = sum_squares(p.to - p.from, (const float *)c->in[p.tensor] + p.from);
+        ((double *)c->scratch)[i] =
+            sd_cpu_sum_squares(p.to - p.from, (const float *)c->in[p.tensor] + p.from);
     }
 }
 
